@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
@@ -104,14 +104,13 @@ def _describe(item: Any, model: type[BaseModel], prefix: str) -> str:
             return f"{key}: {item['ctx']['error']}" if key else str(item["ctx"]["error"])
         case _:
             message = item["msg"].removeprefix("Input ")
-            return f"{key}={given!r} {message}"
+            return f"{key}={given!r} {message}" if key else f"{given!r} {message}"
 
 
 def _known_keys(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    kind: Any = model
     for part in path:
-        field = model.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not isinstance(inner, type) or not issubclass(inner, BaseModel):
-            return []
-        model = inner
-    return list(model.model_fields)
+        fields = getattr(kind, "model_fields", {})
+        # Of a list or a mapping, the kind of what it holds.
+        kind = fields[part].annotation if part in fields else (None, *get_args(kind))[-1]
+    return list(getattr(kind, "model_fields", {}))

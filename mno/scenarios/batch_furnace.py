@@ -12,7 +12,7 @@ from pydantic import Field as Parameter
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
 from mno.scenarios.base import Changes, Check, Fields, Parameters, Scenario
-from mno.scenarios.chamber.arrangement import HOUR, Cells, Draw, Piece, draw_run
+from mno.scenarios.chamber.arrangement import HOUR, Cells, Draw, Piece, draw_run, refuse_impossible
 from mno.scenarios.chamber.conduction import enthalpy_of, stages_for
 from mno.scenarios.chamber.march import Record, run
 from mno.scenarios.chamber.plant import Plant
@@ -20,6 +20,8 @@ from mno.scenarios.chamber.plant import Plant
 CLOSURE = 1e-8
 """What the heat of a run may miss, as a share of what was supplied."""
 COARSEST, FINEST = 4, 256
+WIDEST = 2.5
+"""Cells of the stored grid, over the thinnest lining at most: wider ones hardly show it."""
 GAS_CONDUCTIVITY = 80.0  # W m-1 K-1
 GAS_HEAT_CAPACITY = 500.0  # J m-3 K-1
 """What stands for gas where materials are given to an operator."""
@@ -139,6 +141,14 @@ class BatchFurnace(Scenario):
             )
         lengths = [high - low for low, high in self.plant.extents]
         self._width = max(lengths) / resolution
+        thinnest = min(self.plant.lining.thicknesses)
+        if self._width > WIDEST * thinnest:
+            raise InputError(
+                f"generate.resolution={resolution} makes cells of {self._width:.3g} m, but "
+                f"the thinnest lining of plant {parameters.plant} has {thinnest:g} m, and cells "
+                f"may be {WIDEST:g} times as wide at most; choose "
+                f"{math.ceil(max(lengths) / (WIDEST * thinnest))} or more"
+            )
         counts = [max(2, round(length / self._width)) for length in lengths]
         self._edges = tuple(
             np.linspace(low, high, count + 1)
@@ -289,7 +299,9 @@ class BatchFurnace(Scenario):
             interval, steps, stages, parameters.tolerance, enthalpy, record,
         )  # fmt: skip
         spent = record.accounts[-1]
-        missing = abs(spent[4:].sum() - spent[:4].sum()) / max(spent[4:].sum(), abs(spent[0]))
+        # Where nothing happens, what rounding leaves is over what warms the solids by about 1 K.
+        size = max(spent[4:].sum(), abs(spent[0]), 1e6 * solids.volume.sum())
+        missing = abs(spent[4:].sum() - spent[:4].sum()) / size
         if not missing <= CLOSURE:
             raise MnoError(
                 f"the heat of a run of plant {parameters.plant} does not close: {missing:.1e} of "
@@ -376,6 +388,7 @@ class BatchFurnace(Scenario):
                     f"{name} is {values}; expected numbers for the pieces that there are, at least "
                     "one, and nan for the others in all that is said of pieces"
                 )
+        refuse_impossible(self.plant, self._draw(inputs))
 
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
         """Measure the checks, in float64; where values are not what they may be, all is NaN."""

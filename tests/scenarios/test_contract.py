@@ -12,6 +12,7 @@ from mno.scenarios.check import check_scenario, failed_checks, solved_sample, tu
 from mno.scenarios.darcy import Darcy
 
 TRIED: dict[str, tuple[int, dict]] = {
+    "batch_furnace": (8, {"steps_per_frame": 2, "rays": 16, "cells_per_point": 4.0}),
     "burgers": (24, {"frames": 5, "duration": 0.2}),
     "diffusion_reaction": (16, {"frames": 5}),
     "furnace": (20, {"frames": 4}),

@@ -14,8 +14,9 @@ from functools import cached_property
 
 import numpy as np
 
+from mno.core.errors import InputError
 from mno.scenarios.chamber.march import Gas, Outside, Solids, Surfaces
-from mno.scenarios.chamber.plant import Layer, Plant
+from mno.scenarios.chamber.plant import THINNEST, Layer, Plant
 from mno.scenarios.chamber.view_factors import Faces, find_faces, find_views
 
 HOUR = 3600.0
@@ -57,6 +58,36 @@ def draw_run(plant: Plant, rng: np.random.Generator) -> Draw:
     shortest, longest = np.log(plant.lag)
     lag = np.exp(rng.uniform(shortest, longest, size=len(plant.zones)))
     return Draw(pieces, wear, ambient, max(warm, ambient), lag, _draw_setpoints(plant, rng))
+
+
+def refuse_impossible(plant: Plant, draw: Draw) -> None:
+    """Refuse a run whose pieces or wear the plant cannot have.
+
+    Raises:
+        InputError: One line says which, and what is expected.
+    """
+    most = min(plant.lining.walls[0].thickness, plant.lining.roof[0].thickness) - THINNEST
+    if not 0.0 <= draw.wear <= most:
+        raise InputError(f"wear={draw.wear:g} m; expected from 0 to {most:g} for this lining")
+    grades, corners = list(plant.materials), [np.array(piece.corner) for piece in draw.pieces]
+    for number, piece in enumerate(draw.pieces, 1):
+        if not 0 <= piece.grade < len(grades):
+            raise InputError(
+                f"piece_grade={piece.grade} of piece {number}; expected a number from 0 to "
+                f"{len(grades) - 1}: {', '.join(grades)}"
+            )
+        ends = corners[number - 1] + piece.size
+        for axis, room in enumerate(plant.chamber.size):
+            low, high = piece.corner[axis], ends[axis]
+            if not 0.0 <= low < high <= room + _ROUNDED:
+                raise InputError(
+                    f"piece {number} reaches from {low:g} to {high:g} m along {'xyz'[axis]}; "
+                    f"expected a size, and a place within 0 and {room:g}: move it"
+                )
+        for other in range(number - 1):
+            after = corners[other] + draw.pieces[other].size
+            if np.all((after > corners[number - 1]) & (corners[other] < ends)):
+                raise InputError(f"pieces {other + 1} and {number} overlap; move one of them")
 
 
 def _draw_pieces(plant: Plant, rng: np.random.Generator) -> tuple[Piece, ...]:

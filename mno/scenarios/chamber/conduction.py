@@ -51,11 +51,11 @@ def make_table(
     fine = np.linspace(COLDEST, HOTTEST, 24_001)
     capacity = density * np.interp(fine, *np.transpose(heat_capacity))
     conducts = np.interp(fine, *np.transpose(conductivity))
-    if latent:
-        begin, end, heat = latent
-        capacity = capacity + density * heat / (end - begin) * ((fine >= begin) & (fine < end))
     steps = 0.5 * (capacity[1:] + capacity[:-1]) * np.diff(fine)
     enthalpy = np.concatenate([[0.0], np.cumsum(steps)])
+    if latent:
+        begin, end, heat = latent
+        enthalpy += density * heat * np.clip((fine - begin) / (end - begin), 0.0, 1.0)
     enthalpy -= np.interp(ZERO_CELSIUS, fine, enthalpy)
     entries = np.linspace(enthalpy[0], enthalpy[-1], ENTRIES)
     temperature = np.interp(entries, enthalpy, fine)

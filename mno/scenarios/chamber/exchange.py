@@ -43,7 +43,10 @@ PROBE_FILM = 60.0
 RESIDUAL = 1e-4
 """Of conjugate gradients, relative: each round begins from the one before."""
 MOST_ITERATIONS = 200
-MOST_ROUNDS = 30
+MOST_ROUNDS = 40
+FULL_ROUNDS = 6
+"""After these, rounds go half of their way: where power comes to an end of its band, they may go
+back and forth."""
 
 
 @inlined
@@ -72,9 +75,8 @@ def probe(gas, radiosity):
     for _ in range(3):
         film = PROBE_FILM * secant(found, gas)
         flame = SIGMA * gas**4
-        found = temperature(
-            (PROBE_EMISSIVITY * radiosity + film * flame) / (PROBE_EMISSIVITY + film)
-        )
+        both = (PROBE_EMISSIVITY * radiosity + film * flame) / (PROBE_EMISSIVITY + film)
+        found = temperature(max(both, COLDEST))
     return found
 
 
@@ -146,7 +148,7 @@ def exchange(
     faces, zones = absorbed.shape
     diagonal, rhs, skin = work[3], work[4], work[5]
     ties = work[6][: faces * zones].reshape(faces, zones)
-    around, weight = work[7], work[8]
+    around, weight, before = work[7], work[8], work[9]
     rounds = 0
     while True:
         rounds += 1
@@ -174,11 +176,16 @@ def exchange(
             setpoint, band, most_power, flow, leak, mixing, flue, ambient, reading, response,
             handed, gas, around, weight, power, diagonal[faces:], rhs[faces:],
         )  # fmt: skip
+        for i in range(faces + zones):
+            before[i] = solution[i]
         _solve(starts, columns, direct, diagonal, ties, rhs, solution, work)
+        share = 1.0 if rounds <= FULL_ROUNDS else 0.5
+        for i in range(faces + zones):
+            solution[i] = before[i] + share * (solution[i] - before[i])
         change = 0.0
         for z in range(zones):
             found = temperature(max(solution[faces + z], COLDEST))
-            change = max(change, abs(found - gas[z]))
+            change = max(change, abs(found - gas[z]) / share)
             gas[z] = found
         for i in range(faces):
             z = zone_of[i]

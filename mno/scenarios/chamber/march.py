@@ -1,10 +1,10 @@
 """The run of a furnace: solids, surfaces and gas advanced together, reading by reading.
 
 A step of length `dt` first finds the balance of surfaces and gas (`exchange.py`) at its middle,
-where a cell behind a surface is what it is now, what conduction adds until then, and what the
-surface itself adds; so surfaces are implicit, and never too stiff. Then conduction takes the whole
-step with that heat (`conduction.py`). For runs whose powers are smooth the error falls with the
-square of `dt`.
+where a cell behind a surface is what it is now, what conduction adds until then, less what it gives
+to its neighbours as it warms, and what the surface itself adds; so surfaces are implicit, and never
+too stiff. Then conduction takes the whole step with that heat (`conduction.py`). For runs whose
+powers are smooth the error falls with the square of `dt`.
 
 Heat is counted as it is handed over: what burners supply is what solids store, what leaves by the
 outer surface and by the flue, to rounding.
@@ -93,13 +93,16 @@ class Record(NamedTuple):
 
 
 @inlined
-def _outer(outside, at, conducts, capacity, volume, gains, of_cell, gas, ambient, length, source):
+def _outer(
+    outside, at, conducts, capacity, volume, gains, ties, of_cell, gas, ambient, length, source,
+):  # fmt: skip
     """Take from the outer cells what they lose to the hall, W; return all of it."""
     lost = 0.0
     for n in range(outside.cell.size):
         c = outside.cell[n]
-        inner = at[c] + 0.5 * length * gains[c] / (capacity[c] * volume[c])
-        slow = 0.5 * length * of_cell[c] / (capacity[c] * volume[c])
+        stores = capacity[c] * volume[c] + 0.5 * length * ties[c]
+        inner = at[c] + 0.5 * length * gains[c] / stores
+        slow = 0.5 * length * of_cell[c] / stores
         inside = 1.0 / (outside.half[n] / conducts[c] + slow)
         skin = inner
         for _ in range(4):
@@ -125,9 +128,10 @@ def run(
     cells, faces, zones = enthalpy.size, surfaces.cell.size, gas.most_power.size
     at, conducts, capacity = np.empty(cells), np.empty(cells), np.empty(cells)
     gains, source, of_cell = np.empty(cells), np.zeros(cells), np.zeros(cells)
+    ties = np.empty(cells)
     stage_work = np.empty((5, cells))
     inner, inside, heat = np.empty(faces), np.empty(faces), np.empty(faces)
-    work = np.empty((9, max(faces * zones, faces + zones)))
+    work = np.empty((10, max(faces * zones, faces + zones)))
     surface, solution = np.empty(faces), np.empty(faces + zones)
     temperature, power, handed = np.empty(zones), np.zeros(zones), np.zeros(zones)
     reading, response, flows = np.empty(zones), np.empty(zones), np.empty(1 + zones)
@@ -164,17 +168,20 @@ def run(
             setpoint = setpoints[frame] if part else setpoints[max(frame - 1, 0)]
             for c in range(cells):
                 gains[c] = 0.0
+                ties[c] = 0.0
                 source[c] = 0.0
             if part:
                 for n in range(solids.first.size):
                     a, b = solids.first[n], solids.second[n]
-                    passed = at[b] - at[a]
-                    passed /= solids.near[n] / conducts[a] + solids.far[n] / conducts[b]
-                    gains[a] += passed
-                    gains[b] -= passed
+                    tie = 1.0 / (solids.near[n] / conducts[a] + solids.far[n] / conducts[b])
+                    gains[a] += tie * (at[b] - at[a])
+                    gains[b] -= tie * (at[b] - at[a])
+                    ties[a] += tie
+                    ties[b] += tie
             for f in range(faces):
                 c = surfaces.cell[f]
-                stores = capacity[c] * solids.volume[c]
+                # With what it gives to its neighbours as it warms, so that thin cells stay bounded.
+                stores = capacity[c] * solids.volume[c] + 0.5 * dt * ties[c]
                 inner[f] = at[c] + 0.5 * dt * gains[c] / stores
                 slow = 0.5 * dt * of_cell[c] / stores
                 inside[f] = 1.0 / (surfaces.half[f] / conducts[c] + slow)
@@ -208,8 +215,8 @@ def run(
             for f in range(faces):
                 source[surfaces.cell[f]] += heat[f]
             lost = _outer(
-                outside, at, conducts, capacity, solids.volume, gains, of_cell, gas, ambient, dt,
-                source,
+                outside, at, conducts, capacity, solids.volume, gains, ties, of_cell, gas, ambient,
+                dt, source,
             )  # fmt: skip
             account[1] += lost * dt
             account[2] += flows[0] * dt

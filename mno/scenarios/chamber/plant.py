@@ -22,7 +22,12 @@ from mno.core.errors import InputError
 from mno.scenarios.chamber.conduction import COLDEST, HOTTEST, Table, make_table
 
 FOLDER = Path("plants")
+SIZES = ("width", "height", "length")
 SMALL = 1e-9
+THINNEST = 0.005
+"""Of a layer, m: thinner ones would be conducted through in seconds, by thousands of stages."""
+NARROWEST = 0.01
+"""Of gaps, zones and steps of sizes and places, m."""
 
 Length = Annotated[float, Key(gt=0.0, le=50.0)]
 Kelvin = Annotated[float, Key(ge=COLDEST, le=HOTTEST)]
@@ -61,6 +66,11 @@ class Material(Config):
                 f"melting={self.melting}; expected where it begins and where it ends, from "
                 f"{COLDEST:g} to {HOTTEST:g} K"
             )
+        if bool(self.melting) != (self.latent_heat > 0.0):
+            raise ValueError(
+                f"melting={self.melting} with latent_heat={self.latent_heat:g}; expected both or "
+                "neither, add the other one"
+            )
         return self
 
     @cached_property
@@ -95,7 +105,7 @@ class Layer(Config):
     """A layer of the lining."""
 
     material: str
-    thickness: Length
+    thickness: float = Key(ge=THINNEST, le=50.0, description="m")
 
 
 class Lining(Config):
@@ -104,6 +114,14 @@ class Lining(Config):
     walls: list[Layer] = Key(min_length=1, description="At both sides and both ends")
     roof: list[Layer] = Key(min_length=1)
     hearth: list[Layer] = Key(min_length=1)
+
+    @property
+    def thicknesses(self) -> tuple[float, float, float]:
+        """Of walls, roof and hearth, all layers together, m."""
+        walls, roof, hearth = (
+            sum(layer.thickness for layer in part) for part in (self.walls, self.roof, self.hearth)
+        )
+        return walls, roof, hearth
 
 
 class Zone(Config):
@@ -154,9 +172,13 @@ class Pieces(Config):
     width: Pair = Key(description="Least and greatest, along x")
     height: Pair
     length: Pair = Key(description="Along z")
-    gap: Length = Key(description="Least distance between pieces, and to walls")
+    gap: float = Key(
+        ge=NARROWEST, le=50.0, description="Least distance between pieces, and to walls"
+    )
     support: float = Key(default=0.0, ge=0.0, le=5.0, description="Height above the hearth")
-    step: Length = Key(default=0.05, description="Of which sizes and places are multiples")
+    step: float = Key(
+        default=0.05, ge=NARROWEST, le=50.0, description="Of which sizes and places are multiples"
+    )
     grades: list[str] = Key(min_length=1, description="Materials, one of which each piece has")
     temperature: Annotated[list[Kelvin], Key(min_length=2, max_length=2)]
 
@@ -185,8 +207,9 @@ class Schedule(Config):
                     f"{corner}; expected an hour, the least and the greatest set-point in K"
                 )
         hours = [corner[0] for corner in corners]
-        if hours[0] != 0.0 or any(b <= a for a, b in zip(hours, hours[1:], strict=False)):
-            raise ValueError(f"hours {hours}; expected them to rise from 0")
+        rise = all(a < b < math.inf for a, b in zip(hours, hours[1:], strict=False))
+        if hours[0] != 0.0 or not rise:
+            raise ValueError(f"hours {hours}; expected them to rise from 0, sort them")
         return corners
 
     @model_validator(mode="after")
@@ -223,7 +246,9 @@ class Unseen(Config):
         default=None, description="Least and greatest width, height and length"
     )
     grade: str | None = Key(default=None, description="Another material")
-    schedule: float | None = Key(default=None, description="How much hotter set-points are, K")
+    schedule: float | None = Key(
+        default=None, gt=0.0, le=1000.0, description="How much hotter set-points are, K"
+    )
 
 
 class Plant(Config):
@@ -264,7 +289,7 @@ class Plant(Config):
     def _in_order(self) -> None:
         pieces = self.pieces
         named: Mapping[str, list[float]] = {
-            **{f"pieces.{key}": getattr(pieces, key) for key in ("width", "height", "length")},
+            **{f"pieces.{key}": getattr(pieces, key) for key in SIZES},
             "pieces.count": [float(n) for n in pieces.count],
             "pieces.temperature": pieces.temperature, "ambient": self.ambient, "wear": self.wear,
             "lag": self.lag, "warm": self.warm,
@@ -278,11 +303,22 @@ class Plant(Config):
             raise ValueError(f"pieces.count={pieces.count}; expected from 1 to 6 pieces")
         for part in ("walls", "roof"):
             layer = getattr(self.lining, part)[0]
-            if self.wear[1] >= layer.thickness:
+            if self.wear[1] > layer.thickness - THINNEST + SMALL:
                 raise ValueError(
                     f"wear reaches {self.wear[1]:g}, but the first layer of lining.{part} is "
-                    f"{layer.thickness:g}; choose less than that"
+                    f"{layer.thickness:g} thick, of which {THINNEST:g} have to be left; choose "
+                    f"{layer.thickness - THINNEST:g} at most"
                 )
+        hottest = max(
+            self.ambient[1], self.warm[1], pieces.temperature[1],
+            *(corner[2] + (self.unseen.schedule or 0.0) for corner in self.schedule.corners),
+        )  # fmt: skip
+        flame = self.gas.flame_temperature
+        if self.gas.heating == "burner" and not flame > hottest:
+            raise ValueError(
+                f"gas.flame_temperature={flame:g} is below what set-points, unseen.schedule or "
+                f"initial temperatures reach, {hottest:g}; choose more than that"
+            )
 
     def _named(self) -> None:
         parts = ("walls", "roof", "hearth")
@@ -300,6 +336,8 @@ class Plant(Config):
                 known = ", ".join(self.materials)
                 raise ValueError(f"{key}: {name!r} is not among materials ({known}); add it there")
         zones = [zone.name for zone in self.zones]
+        if len(set(zones)) < len(zones):
+            raise ValueError(f"zones are named {', '.join(zones)}; give each a name of its own")
         if self.gas.flue not in zones:
             raise ValueError(
                 f"gas.flue={self.gas.flue!r} is no zone; choose one of {', '.join(zones)}"
@@ -307,41 +345,21 @@ class Plant(Config):
 
     def _placed(self) -> None:
         ends = [zone.end for zone in self.zones]
-        if (
-            any(b <= a for a, b in zip(ends, ends[1:], strict=False))
-            or abs(ends[-1] - self.chamber.length) > SMALL
-        ):
+        rise = all(b - a >= NARROWEST for a, b in zip([0.0, *ends], ends, strict=False))
+        if not rise or abs(ends[-1] - self.chamber.length) > SMALL:
             raise ValueError(
                 f"zones end at {ends}; expected them to rise to chamber.length="
-                f"{self.chamber.length:g}, so that the chamber is closed"
+                f"{self.chamber.length:g} by {NARROWEST:g} at least, so that the chamber is closed"
             )
-        pieces, step = self.pieces, self.pieces.step
-        for key in ("width", "height", "length"):
-            for value in getattr(pieces, key):
-                if abs(value / step - round(value / step)) > 1e-6:
+        self._hold("pieces", self.pieces)
+        if self.unseen.piece:
+            for key, low, high in zip(SIZES, *self.unseen.piece, strict=True):
+                if not 0.0 < low <= high:
                     raise ValueError(
-                        f"pieces.{key}={value:g} is no multiple of pieces.step={step:g}; choose "
-                        f"{round(value / step) * step:g}"
+                        f"unseen.piece: {key} from {low:g} to {high:g}; expected the least and "
+                        "the greatest, positive"
                     )
-        across = pieces.row == "across"
-        side, room = ("width", self.chamber.width) if across else ("length", self.chamber.length)
-        other, rest = ("length", self.chamber.length) if across else ("width", self.chamber.width)
-        count, greatest = pieces.count[1], getattr(pieces, side)[1]
-        needs = count * greatest + (count + 1) * pieces.gap
-        if needs > room + SMALL:
-            raise ValueError(
-                f"pieces.count={count} pieces with pieces.{side}={greatest:g} and "
-                f"pieces.gap={pieces.gap:g} need {needs:g} m of {room:g}: they would overlap; "
-                "choose fewer or smaller ones"
-            )
-        for key, value, space in (
-            (other, getattr(pieces, other)[1] + 2.0 * pieces.gap, rest),
-            ("height", pieces.height[1] + pieces.support + pieces.gap, self.chamber.height),
-        ):
-            if value > space + SMALL:
-                raise ValueError(
-                    f"pieces.{key} with gaps needs {value:g} m of {space:g}; choose smaller pieces"
-                )
+            self._hold("unseen.piece", self.with_unseen("piece").pieces)
         for name, place in self.thermocouples.items():
             for axis, (at, (low, high)) in enumerate(zip(place, self.extents, strict=True)):
                 if not low < at < high:
@@ -350,13 +368,40 @@ class Plant(Config):
                         f"from {low:g} to {high:g} along {'xyz'[axis]}; move it"
                     )
 
+    def _hold(self, part: str, pieces: Pieces) -> None:
+        """Refuse pieces that do not fit into the chamber, or not beside each other."""
+        step = pieces.step
+        for key in SIZES:
+            for value in getattr(pieces, key):
+                if abs(value / step - round(value / step)) > 1e-6:
+                    raise ValueError(
+                        f"{part}: {key}={value:g} is no multiple of pieces.step={step:g}; choose "
+                        f"{max(round(value / step), 1) * step:g}"
+                    )
+        across = pieces.row == "across"
+        side, room = ("width", self.chamber.width) if across else ("length", self.chamber.length)
+        other, rest = ("length", self.chamber.length) if across else ("width", self.chamber.width)
+        count, greatest = pieces.count[1], getattr(pieces, side)[1]
+        needs = count * greatest + (count + 1) * pieces.gap
+        if needs > room + SMALL:
+            raise ValueError(
+                f"{part}: count={count} with {side}={greatest:g} and pieces.gap={pieces.gap:g} "
+                f"needs {needs:g} m of {room:g}: pieces would overlap; choose fewer or smaller ones"
+            )
+        for key, value, space in (
+            (other, getattr(pieces, other)[1] + 2.0 * pieces.gap, rest),
+            ("height", pieces.height[1] + pieces.support + pieces.gap, self.chamber.height),
+        ):
+            if value > space + SMALL:
+                raise ValueError(
+                    f"{part}: {key} with gaps and support needs {value:g} m of {space:g}; choose "
+                    "smaller pieces"
+                )
+
     @property
     def extents(self) -> tuple[tuple[float, float], ...]:
         """Where the furnace begins and ends along each axis, with its lining."""
-        walls, roof, hearth = (
-            sum(layer.thickness for layer in part)
-            for part in (self.lining.walls, self.lining.roof, self.lining.hearth)
-        )
+        walls, roof, hearth = self.lining.thicknesses
         width, height, length = self.chamber.size
         return (-walls, width + walls), (-hearth, height + roof), (-walls, length + walls)
 
@@ -365,7 +410,7 @@ class Plant(Config):
         new: dict[str, Any] = {}
         if part == "piece" and self.unseen.piece:
             low, high = self.unseen.piece
-            sizes = {k: [low[n], high[n]] for n, k in enumerate(("width", "height", "length"))}
+            sizes = {k: [low[n], high[n]] for n, k in enumerate(SIZES)}
             new = {"pieces": self.pieces.model_copy(update={**sizes, "count": [1, 1]})}
         elif part == "grade" and self.unseen.grade:
             new = {"pieces": self.pieces.model_copy(update={"grades": [self.unseen.grade]})}

@@ -8,8 +8,8 @@ Glossary
 
 Rays leave a face at random places with the cosine of their angle as weight (diffuse emission), and
 go from cell to cell until they meet a solid (Amanatides and Woo 1987). Places and directions are
-the points of an additive sequence in four dimensions (Roberts 2018: powers of the inverse of the
-root of x^5 = x + 1), shifted at random for each face, which err less than points at random.
+Sobol's points in four dimensions, shifted at random for each face, which err less than points at
+random: in a box, half as much with 64 rays a face, and a third with 1024.
 
 Of finite numbers of rays, `A_i F_ij` and `A_j F_ji` differ. Their mean is scaled by the same
 factors from both sides, so that what leaves a face arrives: all rows have the sums that the areas
@@ -18,20 +18,20 @@ and the gas leave (scaling rows alone would break the symmetry).
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
+from scipy.stats import qmc
 
 from mno.core.compiled import compiled, inlined
 from mno.core.errors import MnoError
 
-_ROOT = 1.1673039782614187  # of x^5 = x + 1
-_STEPS = tuple(_ROOT**-power % 1.0 for power in (1, 2, 3, 4))
 _NEVER = 1e30
 CLOSURE = 1e-10
 """What rows may miss of their sums, relative."""
-_SCALINGS = 10_000
+_SCALINGS = 2000
 
 
 class Faces(NamedTuple):
@@ -99,17 +99,19 @@ def find_views(
     Absorption is that of the gas, 1/m. The same faces get the same rays anywhere.
 
     Raises:
-        MnoError: A face sees no other.
+        MnoError: A face sees no other, or rows do not come to their sums.
     """
     count = len(faces.area)
     edges = [np.concatenate([[0.0], np.cumsum(width)]) for width in widths]
     hits = np.empty((count, rays), np.int32)
     passed = np.empty((count, rays))
     absorbed = np.zeros((count, num_zones))
+    points = qmc.Sobol(4, scramble=False).random_base2(math.ceil(math.log2(rays)))
     shifts = np.random.default_rng(0).random((count, 4))
     _trace(
-        zone, *edges, faces.gas, faces.axis, faces.index, shifts, absorption, hits, passed, absorbed
-    )
+        zone, *edges, faces.gas, faces.axis, faces.index, points, shifts, absorption, hits, passed,
+        absorbed,
+    )  # fmt: skip
     rows = np.repeat(np.arange(count), rays)
     weights = (passed * (faces.area / rays)[:, None]).ravel()
     one_way = sp.coo_matrix((weights, (rows, hits.ravel())), shape=(count, count)).tocsr()
@@ -121,16 +123,22 @@ def find_views(
 
 def _closed(matrix: sp.csr_matrix, sums: np.ndarray) -> sp.csr_matrix:
     """Scale a symmetric matrix from both sides, so that its rows have the sums given."""
-    factors = np.ones(len(sums))
+    factors, missing = np.ones(len(sums)), math.inf
     for _ in range(_SCALINGS):
         found = factors * (matrix @ factors)
         if not found.all():
             raise MnoError("a face of the chamber sees no other; use more rays or wider gaps")
-        if np.max(np.abs(found / sums - 1.0)) <= CLOSURE:
-            break
+        missing = float(np.max(np.abs(found / sums - 1.0)))
+        if missing <= CLOSURE:
+            # In products of two factors, which are the same from either side to the last bit.
+            rows = np.repeat(np.arange(len(sums)), np.diff(matrix.indptr))
+            data = matrix.data * (factors[rows] * factors[matrix.indices])
+            return sp.csr_matrix((data, matrix.indices, matrix.indptr), matrix.shape)
         factors *= np.sqrt(sums / found)
-    scale = sp.diags(factors)
-    return (scale @ matrix @ scale).tocsr()
+    raise MnoError(
+        f"view factors miss {missing:.0e} of a face's area after {_SCALINGS} scalings, expected "
+        f"{CLOSURE:.0e}; use more rays"
+    )
 
 
 @inlined
@@ -144,7 +152,9 @@ def _step(ray, place, edges, cell, axis):
 
 
 @compiled
-def _trace(zone, xs, ys, zs, gas, axes, index, shifts, absorption, hits, passed, absorbed):
+def _trace(
+    zone, xs, ys, zs, gas, axes, index, points, shifts, absorption, hits, passed, absorbed,
+):  # fmt: skip
     """Follow all rays; fill the face that each meets, what is left of it, and what gas absorbs."""
     count, rays = hits.shape
     ray, place, leave = np.empty(3), np.empty(3), np.empty(3)
@@ -157,7 +167,7 @@ def _trace(zone, xs, ys, zs, gas, axes, index, shifts, absorption, hits, passed,
         first, second = (axis + 1) % 3, (axis + 2) % 3
         for shot in range(rays):
             for d in range(4):
-                number[d] = (shifts[face, d] + (shot + 1) * _STEPS[d]) % 1.0
+                number[d] = (shifts[face, d] + points[shot, d]) % 1.0
             cell[0], cell[1], cell[2] = i, j, k
             for d in range(3):
                 edges = xs if d == 0 else (ys if d == 1 else zs)
