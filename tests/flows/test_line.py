@@ -109,7 +109,8 @@ def test_a_server_that_does_not_answer_in_time_is_said_in_one_line(tmp_path):
 @pytest.fixture
 def workspace(tmp_path):
     shutil.copy(ROOT / "params.yaml", tmp_path)
-    shutil.copytree(ROOT / "presets", tmp_path / "presets")
+    for folder in ("presets", "plants"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     return tmp_path
 
 
@@ -146,8 +147,8 @@ def test_an_assignment_overrides_the_preset_and_nothing_given_leaves_the_file_al
         ("generate.samples=-5", "generate.samples=-5"),
         ("generate.split.train=0.9", "must sum to 1"),
         ("generate.resolution=33", "choose 32 or 36"),
-        ("scenario=weather", "must be one of: burgers, darcy"),
-        ("scenario=../secret", "must be one of: burgers, darcy"),
+        ("scenario=weather", "must be one of: batch_furnace, burgers"),
+        ("scenario=../secret", "must be one of: batch_furnace, burgers"),
         ("execution.scheduler=10.0.0.5", "execution.scheduler"),
         ("scenarios.darcy.porosity=3", "scenarios.darcy.porosity is not a parameter"),
         ("trian.epochs=3", "trian is not a section"),

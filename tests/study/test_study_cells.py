@@ -14,6 +14,7 @@ from study_records import ROOT, cells, found_with, keep, record, spec
 from flows.study import load_study
 from mno.core.config import read_params
 from mno.core.errors import InputError, MnoError
+from mno.core.imports import TRACKED
 from mno.study.design import StudySpec, cells_of
 from mno.study.operators import time_steps
 from mno.study.results import (
@@ -126,7 +127,7 @@ FIRST = "darcy--plain-axial--0"
 @pytest.fixture
 def workspace(tmp_path):
     """The code of the project, which a test may change, and finished cells."""
-    for name in ("mno", "pipelines", "flows"):
+    for name in TRACKED:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     results, code = Results(tmp_path, "small"), Code(tmp_path)
