@@ -117,12 +117,14 @@ def _measure(
     distance = likeness.distances(_stacked(seen.features, likeness.names))
     rates: dict[str, dict[str, tuple[Rate | None, ...]]] = {}
     pairs = {}
+    together = sum(e.shape[1] for by_measure in seen.errors.values() for e in by_measure.values())
     for name, by_measure in seen.errors.items():
         signals, rates[name] = known_signals(seen.sizes[name], distance, seen.residual), {}
         for kind, errors in by_measure.items():
             bound = trust.bounds[name][kind]
             bounds = bound.of(signals, errors.shape[1])
-            rates[name][kind] = coverage(errors, bounds, bound.calibrated_on, trust.level)
+            held = coverage(errors, bounds, bound.calibrated_on, trust.level, together)
+            rates[name][kind] = held
             if kind == "relative_l2":
                 shown = slice(0, _MOST_PAIRS)
                 pairs[name] = Pairs(error=finite(errors[shown, 0]), bound=finite(bounds[shown, 0]))

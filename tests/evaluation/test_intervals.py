@@ -22,6 +22,7 @@ from mno.surrogate.trust.bounds import (
     samples_needed,
 )
 from mno.surrogate.trust.out_of_distribution import OutOfDistribution
+from mno.surrogate.trust.trust import coverage
 
 CONFIG = IntervalConfig()
 BY_NAME = {metric.name: metric for metric in METRICS}
@@ -185,6 +186,19 @@ def test_coverage_lies_where_the_sizes_of_both_splits_say():
         bound = quantile(rng.random(100), 0.9)
         rates.append(np.mean(rng.random(50) <= bound))
     assert 0.94 <= np.mean([low <= rate <= high for rate in rates]) <= 0.99
+
+
+def test_the_least_of_many_rates_is_where_it_is_expected():
+    rng, held = np.random.default_rng(0), []
+    for _ in range(300):
+        bounds = np.array([[quantile(rng.random(50), 0.9) for _ in range(20)]])
+        rates = coverage(rng.random((40, 20)), np.repeat(bounds, 40, axis=0), 50, 0.9, together=20)
+        held.append(
+            all(low <= rate.rate <= high for rate in rates for low, high in [rate.expected])
+        )
+    assert 0.93 <= np.mean(held) <= 1.0
+    alone = coverage(rng.random((40, 1)), np.ones((40, 1)), 50, 0.9)[0]
+    assert alone.expected[0] > rates[0].expected[0]
 
 
 def test_a_scale_finds_what_errors_grow_with():

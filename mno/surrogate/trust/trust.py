@@ -83,8 +83,8 @@ def equation_residual(
 class Rate(Config):
     """How many of some samples had what is counted, and the 95 % binomial interval of the rate.
 
-    `expected` is the range in which the rate lies in 95 % of all cases, where the sizes of the
-    splits tell it.
+    `expected` is the range in which this rate, and all others that were counted with it, lie in 95
+    % of all cases, where the sizes of the splits tell it.
     """
 
     count: int
@@ -127,10 +127,11 @@ class Measured(Config):
 
 
 def coverage(
-    errors: np.ndarray, bounds: np.ndarray, calibrated_on: int, level: float
+    errors: np.ndarray, bounds: np.ndarray, calibrated_on: int, level: float, together: int = 1
 ) -> tuple[Rate | None, ...]:
     """Count, for each frame, the samples whose error is within its bound, `(samples, frames)` each.
 
+    So many rates are looked at `together`: among many, the least is low by chance (Bonferroni).
     An error is NaN where no truth is known, a bound infinite where there is none. There is no rate
     where no finite bound was given on a measured error.
     """
@@ -141,7 +142,8 @@ def coverage(
             rates.append(None)
             continue
         held = Rate.of((error <= bound)[known])
-        expected = expected_coverage(calibrated_on, held.samples, level)
+        confidence = 1.0 - 0.05 / together
+        expected = expected_coverage(calibrated_on, held.samples, level, confidence)
         rates.append(held.model_copy(update={"expected": expected}))
     return tuple(rates)
 
