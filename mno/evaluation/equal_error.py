@@ -5,6 +5,9 @@ on grids up to the dataset's, and the surrogate predicts the same problems; all 
 points of the dataset, with the solution on a grid twice as fine. Where the solver's curve of error
 over time passes the surrogate's error, there it is as good, and that is its time to beat.
 
+Of readings the points are no grid: there the solver is tried by the settings that its scenario has
+(`mno.scenarios.base.Scenario.settings`), the last of which is the reference.
+
 A problem is the same on several grids where the scenario draws functions: the same random numbers
 give the same function, whatever the grid. Whether they do is checked, not assumed.
 """
@@ -34,9 +37,9 @@ _OTHER_PROBLEM = 0.5  # relative difference of inputs; unrelated ones differ by 
 
 
 class Point(NamedTuple):
-    """The solver on one grid."""
+    """The solver on one grid, or by one setting."""
 
-    resolution: int  # points along each axis
+    resolution: int  # points along each axis, or the setting's number
     error: float  # relative L2 from the reference, the mean over problems
     ms: float  # per solve, the median over problems, one thread
 
@@ -50,27 +53,32 @@ def equal_error(
     milliseconds on one thread, and solving may take the budget in seconds.
 
     Returns:
-        `problems` and `reference` (points along each axis), `curve` (see `Point`), `model` (`error`
-        and `ms`), and, as `solver`, the time at the model's error: `ms`, whether that is
-        `interpolated` or the solver takes `at_most` or `at_least` so long, and `speedup`; or why
-        there is no comparison.
+        `by`, `grids` or `settings`; `problems` and `reference` (points along each axis, or a
+        number), `curve` (see `Point`), `model` (`error` and `ms`), and, as `solver`, the time at
+        the model's error: `ms`, whether that is `interpolated` or the solver takes `at_most` or
+        `at_least` so long, and `speedup`; or why there is no comparison.
     """
-    if schema.coordinates:
+    if schema.coordinates and not schema.readings:
         return Absent("cost.points")
-    grids = _grids(schema)
+    grids = _settings(schema) if schema.readings else _grids(schema)
     if isinstance(grids, Absent):
         return grids
     *_, same, fine = grids
     try:
         with threadpool_limits(limits=1):
-            given = _draw(same, 0)
-            difference = _difference_from_finer(given, _draw(fine, 0), len(schema.space))
+            given, finer = _draw(same, 0), _draw(fine, 0)
+            difference = (
+                _relative_difference(finer, given)
+                if schema.readings
+                else _difference_from_finer(given, finer, len(schema.space))
+            )
             if not difference <= _OTHER_PROBLEM:
                 return Absent("cost.other_problem", {"difference": difference})
             seconds = seconds_of(lambda: same.solve(given))
             # Twice as fine takes up to so many times as long (with shorter steps); the others a few
             # times.
-            each = seconds * (2 ** (len(schema.space) + 1) + 4) + 1e-3 * ms
+            dims = 3 if schema.readings else len(schema.space)
+            each = seconds * (2 ** (dims + 1) + 4) + 1e-3 * ms
             if each > budget:
                 return Absent("cost.too_long", {"seconds": each})
             problems = range(min(_MOST_PROBLEMS, math.floor(budget / each)))
@@ -111,6 +119,16 @@ def _grids(schema: Schema) -> list[Scenario] | Absent:
     return [grid for grid in (*made, *last) if not isinstance(grid, Absent)]
 
 
+def _settings(schema: Schema) -> list[Scenario] | Absent:
+    """Return the solver by its scenario's settings."""
+    own = other_solver(schema)
+    if isinstance(own, Absent):
+        return Absent("cost.no_curve", {"reason": own})
+    made = [other_solver(schema, changed=changed) for changed in own.settings()]
+    found = [solver for solver in made if not isinstance(solver, Absent)]
+    return found if len(found) > 1 else Absent("cost.points")
+
+
 def _draw(scenario: Scenario, problem: int) -> Fields:
     """Draw a problem by its number: with the same random numbers on every grid."""
     return scenario.sample(np.random.default_rng((_STREAM, problem)))
@@ -134,10 +152,15 @@ def _onto(places: Sequence[np.ndarray], scenario: Scenario, fields: Fields) -> F
 
 
 def _relative_difference(fields: Fields, others: Fields) -> float:
-    """Return `||a - b|| / ||b||`, the mean over fields; infinite where `b` is zero and `a` not."""
+    """Return `||a - b|| / ||b||`, the mean over fields; infinite where `b` is zero and `a` not.
+
+    Where `b` is missing, NaN, nothing is compared.
+    """
     ratios = []
     for name, other in others.items():
-        distance, size = (float(np.linalg.norm(x)) for x in (fields[name] - other, other))
+        known = ~np.isnan(other)
+        pairs = ((fields[name] - other)[known], other[known])
+        distance, size = (float(np.linalg.norm(values)) for values in pairs)
         ratios.append(distance / size if size else (math.inf if distance else 0.0))
     return float(np.mean(ratios))
 
@@ -183,15 +206,17 @@ def _compare(
             for k, (solution, _) in zip(problems, solved, strict=True)
         ]
         seconds = float(np.median([seconds for _, seconds in solved]))
-        curve.append(Point(_points(grid), float(np.mean(errors)), 1e3 * seconds))
+        number = len(curve) + 1 if schema.readings else _points(grid)
+        curve.append(Point(number, float(np.mean(errors)), 1e3 * seconds))
     error = float(np.mean([_relative_difference(predicted(k), truth[k]) for k in problems]))
     solver: dict[str, Any] | Absent = Absent("cost.no_error")
     if math.isfinite(error):
         time, how = time_at(error, curve)
         solver = {"ms": time, "how": how, "speedup": time / ms}
     return {
+        "by": "settings" if schema.readings else "grids",
         "problems": len(problems),
-        "reference": _points(fine),
+        "reference": len(grids) if schema.readings else _points(fine),
         "curve": [point._asdict() for point in curve],
         "model": {"error": error, "ms": ms},
         "solver": solver,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -239,6 +239,14 @@ class Scenario(SampleSource):
         scenario refuses is left out by whoever tries it.
         """
         return {}
+
+    def settings(self) -> Sequence[Mapping[str, Any]]:
+        """Return changes of the parameters by which the solver is cheaper and less exact.
+
+        The cheapest comes first, then others up to none at all, and last those of a reference that
+        is finer. There are none where the number of points alone decides.
+        """
+        return ()
 
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -197,6 +198,24 @@ class BatchFurnace(Scenario):
             for key, words in said.items()
             if getattr(self.plant.unseen, key) is not None
         }
+
+    def settings(self) -> Sequence[Mapping[str, Any]]:
+        """Return wider cells, longer steps, fewer rays, a looser balance; and finer ones last."""
+        now = self.parameters
+        width, steps = now.cells_per_point, now.steps_per_frame
+        coarse = {"cells_per_point": min(4.0 * width, 16.0), "rays": 16, "tolerance": 10.0}
+        middle = {"cells_per_point": min(2.0 * width, 16.0), "rays": 32, "tolerance": 3.0}
+        return (
+            {**coarse, "steps_per_frame": max(1, steps // 6)},
+            {**coarse, "steps_per_frame": max(1, steps // 3)},
+            {**middle, "steps_per_frame": max(1, steps // 3)},
+            {**middle, "steps_per_frame": max(1, steps // 2)},
+            {},
+            {
+                "cells_per_point": max(0.5 * width, 0.25), "steps_per_frame": 2 * steps,
+                "rays": 2 * now.rays, "tolerance": 0.1 * now.tolerance,
+            },
+        )  # fmt: skip
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw a run: what is given of it, and what there is at its start."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,10 @@ class PartOfScenario(Scenario):
     def outside(self) -> Mapping[str, Mapping[str, object]]:
         """Return those of the whole."""
         return self.whole.outside()
+
+    def settings(self) -> Sequence[Mapping[str, Any]]:
+        """Return those of the whole."""
+        return self.whole.settings()
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw what the whole draws, as the part has it."""

@@ -3,13 +3,19 @@
 import numpy as np
 import pytest
 
+from mno.core.absent import Absent
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
+from mno.core.forecast import TaskConfig
 from mno.core.readings import Layout, from_points, to_points
 from mno.data.parts import seen
 from mno.data.reading import Schema, Split
+from mno.evaluation.equal_error import equal_error
+from mno.nn.config import ModelConfig
 from mno.scenarios.base import make_scenario
 from mno.scenarios.part import part_of
+from mno.surrogate.surrogate import Surrogate
+from mno.training.problem import describe
 
 FIELDS = (
     Field("porosity", "1", "porosity", "input", ("x",)),
@@ -77,7 +83,7 @@ def test_what_has_no_readings_is_itself_and_is_asked_for_none():
 
 
 def test_a_scenario_solves_for_its_readings_alone():
-    whole = make_scenario("batch_furnace", 4, {"steps_per_frame": 2})
+    whole = make_scenario("batch_furnace", 6, {"steps_per_frame": 2})
     readings = part_of(whole, "readings")
     given = readings.sample(np.random.default_rng(0))
     assert "conductivity" not in given and given["setpoint"].shape[1] == readings.layout.count
@@ -89,3 +95,33 @@ def test_a_scenario_solves_for_its_readings_alone():
             np.testing.assert_array_equal(own, expected[name])
     with pytest.raises(InputError, match="ask for readings"):
         part_of(whole, "fields").solve(given)
+
+
+def test_readings_are_compared_with_the_solver_by_its_settings():
+    whole = make_scenario("batch_furnace", 6, {"steps_per_frame": 6, "rays": 16})
+    readings, draws = part_of(whole, "readings"), [np.random.default_rng(n) for n in range(3)]
+    made = [(given, readings.solve(given)) for given in map(readings.sample, draws)]
+    fields = {
+        f.name: np.stack([{**given, **solved}[f.name] for given, solved in made])
+        for f in readings.fields
+    }
+    schema = Schema(
+        "batch_furnace", readings.fields, readings.axes, parameters=whole.parameters.model_dump(),
+        resolution=6, part="readings", readings=readings.layout.readings,
+    )  # fmt: skip
+    split = Split("train", schema, fields, np.arange(3))
+    model = ModelConfig(backbone="plain", mixer=["softmax"], width=8, layers=1, heads=2)
+    description = describe(split, model, TaskConfig(part="readings", scheme="horizon"))
+    surrogate = Surrogate(description, description.build())
+    found = equal_error(surrogate, schema, 1.0, 60.0)
+    assert not isinstance(found, Absent) and found["by"] == "settings"
+    errors = [point["error"] for point in found["curve"]]
+    assert len(errors) == 5 and errors[-1] == min(errors) and errors[0] > 2.0 * errors[-1]
+    assert found["model"]["error"] > errors[0]  # it was not trained
+    assert found["solver"]["how"] == "at_most"
+    given = description.given(fields)
+    answer = surrogate.predict(from_points(schema.readings, given))
+    assert answer["core_temperature"].shape == (3, 24, 3)
+    np.testing.assert_array_equal(
+        answer["core_temperature"], surrogate.predict(given)["core_temperature"][..., 2:5]
+    )

@@ -70,7 +70,7 @@ def _equal_error_figure(compared: Known | Absent, words: Words) -> Figure | None
     return figure_of(
         "equal_error",
         words,
-        "grids",
+        compared.get("by", "grids"),
         style.curves(lambda ax: _draw_equal_error(ax, compared, words)),
         problems=words.number(compared["problems"]),
         reference=words.number(compared["reference"]),
