@@ -241,9 +241,10 @@ _DEFAULTS = {
 TRACKED = ("scenario", "seed", "generate", "task", "model", "train", "learning_curve", "evaluate")
 """The parameters that a cell depends on, besides those of its own scenario."""
 _ADDED = {
-    "task": ("predict",),
+    "task": ("predict", "part"),
     "model": ("patch", "cells", "local_width"),
     "train": ("scales", "beta2", "optimizer"),
+    "evaluate": ("tools",),
 }
 """Options that are younger than cells which are kept: they count where they are not at defaults."""
 
