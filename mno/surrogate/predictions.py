@@ -14,6 +14,7 @@ from zarr.errors import ZarrUserWarning
 
 from mno.core.errors import InputError
 from mno.core.files import replacing_folder
+from mno.core.readings import NUMBER, from_points, to_points
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 
@@ -63,7 +64,8 @@ def predict_store(
             beside: Mapping[str, np.ndarray] = {}
             if answers:
                 predicted, beside = answers.complete(batch, predicted)
-            places = {name: batch[name] for name in description.coordinates}
+            places = {name: batch[name] for name in description.coordinates if name != NUMBER}
+            predicted = from_points(description.readings, predicted)
             for name, array in {**predicted, **places, **beside}.items():
                 if name not in outputs:
                     told = answers.attributes[name] if answers and name in beside else None
@@ -92,7 +94,7 @@ def open_inputs(surrogate: Surrogate, source: Path, steps: int | None) -> dict[s
             f"with the arrays {', '.join(description.given_names)}"
         ) from None
     arrays: dict[str, zarr.Array] = {}
-    for name in description.given_names:
+    for name in (name for name in description.given_names if name != NUMBER):
         array = group.get(name)
         if not isinstance(array, zarr.Array):
             raise InputError(
@@ -101,7 +103,8 @@ def open_inputs(surrogate: Surrogate, source: Path, steps: int | None) -> dict[s
             )
         arrays[name] = array
     try:
-        description.check_shapes(arrays, steps, surplus=True)
+        if not description.readings:  # which are checked when they are points
+            description.check_shapes(arrays, steps, surplus=True)
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
     return arrays
@@ -115,7 +118,8 @@ def read_inputs(
     for name, array in inputs.items():
         frames = surrogate.description.frames_given(name, steps)
         read[name] = np.asarray(array[samples] if frames is None else array[samples, :frames])
-    return read
+    readings = surrogate.description.readings
+    return to_points(readings, read) if readings else read
 
 
 def _copy_axes(
@@ -123,7 +127,8 @@ def _copy_axes(
 ) -> None:
     """Copy what the source says of places, and go on with its times."""
     given, forecast = zarr.open_group(str(source), mode="r"), description.forecast
-    for name in ("sample", *description.space, *(["time"] if forecast else [])):
+    numbered = dict.fromkeys(axis for axis, _, _ in description.readings.values() if axis)
+    for name in ("sample", *description.space, *numbered, *(["time"] if forecast else [])):
         points = given.get(name)
         if not isinstance(points, zarr.Array):
             continue
@@ -153,8 +158,11 @@ def _create(
     dims, together = (("time",) * (array.ndim - 1), _TOGETHER) if attributes else ((), 1)
     if attributes is None:
         dims, attributes = description.dims(name), {}
+        if name in description.readings:
+            axis, _, _ = description.readings[name]
+            dims = (*(dim for dim in dims if dim == "time"), *([axis] if axis else []))
         attributes["units"] = {**description.outputs, **description.coordinates}[name]
-        if description.coordinates and name in description.outputs:
+        if description.coordinates and not description.readings and name in description.outputs:
             attributes["coordinates"] = " ".join(description.coordinates)
     is_real = array.dtype.kind == "f"
     return group.create_array(
