@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import zarr
 
 from mno.core.absent import Absent
 from mno.core.errors import InputError
@@ -14,6 +15,7 @@ from mno.evaluation.equal_error import equal_error
 from mno.nn.config import ModelConfig
 from mno.scenarios.base import make_scenario
 from mno.scenarios.part import part_of
+from mno.surrogate.predictions import predict_store
 from mno.surrogate.surrogate import Surrogate
 from mno.training.problem import describe
 
@@ -97,7 +99,7 @@ def test_a_scenario_solves_for_its_readings_alone():
         part_of(whole, "fields").solve(given)
 
 
-def test_readings_are_compared_with_the_solver_by_its_settings():
+def test_readings_are_compared_with_the_solver_and_predicted_as_the_dataset_has_them(tmp_path):
     whole = make_scenario("batch_furnace", 6, {"steps_per_frame": 6, "rays": 16})
     readings, draws = part_of(whole, "readings"), [np.random.default_rng(n) for n in range(3)]
     made = [(given, readings.solve(given)) for given in map(readings.sample, draws)]
@@ -125,3 +127,12 @@ def test_readings_are_compared_with_the_solver_by_its_settings():
     np.testing.assert_array_equal(
         answer["core_temperature"], surrogate.predict(given)["core_temperature"][..., 2:5]
     )
+
+    group = zarr.create_group(tmp_path / "runs")
+    for name, values in from_points(schema.readings, fields).items():
+        group.create_array(name, data=values)
+    predict_store(surrogate, tmp_path / "runs", tmp_path / "found", 2, lambda done, of: None)
+    found = zarr.open_group(tmp_path / "found", mode="r")
+    np.testing.assert_allclose(found["core_temperature"][:], answer["core_temperature"], rtol=1e-5)
+    assert found["zone_energy"].metadata.dimension_names == ("sample", "time", "zone")
+    assert found["hall_loss"].shape == (3, 24)
