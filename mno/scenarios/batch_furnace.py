@@ -43,7 +43,7 @@ _OF_PIECES = {
     "piece_temperature": ("K", "initial temperature of a piece"),
 }
 _JOULES = {
-    "stored_heat": "heat taken up by solids, and by gas until the next step",
+    "stored_heat": "heat stored in solids and gas",
     "hall_loss": "heat lost to the hall",
     "flue_loss": "heat lost by the flue",
 }
