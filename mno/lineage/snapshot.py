@@ -23,6 +23,7 @@ CODE = (
     "dvc.yaml", "mno", "pipelines", "flows", "plants", "pyproject.toml", "constraints.txt",
     ".dvcignore",
 )  # fmt: skip
+_COMMITTED = tuple(name for name in CODE if name != "plants")  # plants are like parameters
 FETCH = "git fetch ORIGIN 'refs/mno/*:refs/mno/*'"  # brings snapshots of another clone
 _WHO = {"NAME": "mno", "EMAIL": "mno@localhost", "DATE": "2000-01-01T00:00:00+0000"}
 _AUTHOR = {f"GIT_{who}_{k}": v for who in ("AUTHOR", "COMMITTER") for k, v in _WHO.items()}
@@ -108,15 +109,15 @@ def take_snapshot(root: Path) -> Snapshot:
 def changed_code(root: Path, snapshot: str, commit: str | None) -> tuple[str, ...]:
     """Name the files of a snapshot's code part that differ from a commit, or from nothing.
 
-    The code part is all of it but `params.yaml` and the hashes in `data.dvc`.
+    The code part is all of it but `params.yaml`, plants and the hashes in `data.dvc`.
 
     Raises:
         MnoError: One of the commits is not in the repository.
     """
     if commit is None:
-        names = git(root, "ls-tree", "-r", "-z", "--name-only", snapshot, "--", *CODE)
+        names = git(root, "ls-tree", "-r", "-z", "--name-only", snapshot, "--", *_COMMITTED)
     else:
-        trees = (commit, snapshot, "--", *CODE)
+        trees = (commit, snapshot, "--", *_COMMITTED)
         names = git(root, "diff-tree", "-r", "--name-only", "-z", "--relative", *trees)
     changed = [os.fsdecode(name) for name in names.split(b"\0") if name]
     if _data_file(root, snapshot) != _data_file(root, commit):

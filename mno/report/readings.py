@@ -14,7 +14,6 @@ from mno.report import style
 from mno.report.language import Words
 from mno.report.panels import labelled
 
-_COLOURS = (*style.COLOURS, "#e69f00", "#56b4e9", "#000000")
 _HOUR = 3600.0
 _WIDTH, _HEIGHT = 3.4, 2.5  # of a panel, inches
 
@@ -48,7 +47,7 @@ def _draw(ax: Axes, field: Field, example: Example, schema: Schema, words: Words
     hours = time.units == "s" and time.points[-1] >= 2.0 * _HOUR
     times = time.points / (_HOUR if hours else 1.0)
     for number, (name, place) in enumerate(_places(field, schema)):
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = style.MANY_COLOURS[number % len(style.MANY_COLOURS)]
         if field.is_forcing:
             values = example.inputs[field.name][:, place]
             ax.step(times[: len(values)], values, where="post", color=colour, label=name)
@@ -63,7 +62,7 @@ def _draw(ax: Axes, field: Field, example: Example, schema: Schema, words: Words
     ax.set_title(field.long_name)
     ax.set_ylabel(field.units)
     ax.set_xlabel(labelled(words("readings_time"), "h" if hours else time.units))
-    if ax.get_legend_handles_labels()[1] != [""]:
+    if any(ax.get_legend_handles_labels()[1]):
         ax.legend(frameon=False)
 
 

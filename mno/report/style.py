@@ -22,6 +22,7 @@ TRUTH_COLOUR = "#0072b2"  # the palette of Okabe and Ito, told apart by all kind
 PREDICTION_COLOUR = "#d55e00"
 REFERENCE_COLOUR = "#6b6b6b"
 COLOURS = (TRUTH_COLOUR, PREDICTION_COLOUR, "#009e73", "#cc79a7")  # for many of a kind
+MANY_COLOURS = (*COLOURS, "#e69f00", "#56b4e9", "#000000")
 
 DPI = 144
 _STYLE: dict[Any, Any] = {

@@ -22,7 +22,8 @@ def section(results: Results, words: Words) -> Section | None:
     found = results.influence
     if found is None:
         return None
-    figure = _influence_figure(found, results.schema, words)
+    schema = results.schema  # points that stand for readings are no places that could be drawn
+    figure = None if schema.readings else _influence_figure(found, schema, words)
     shares = _shares(found, results, words)
     return section_of(words, [figure], finding=_finding(found, words), shares=shares)
 

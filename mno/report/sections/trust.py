@@ -11,10 +11,12 @@ from matplotlib.axes import Axes
 from mno.core.fields import Field
 from mno.report.language import Words
 from mno.report.page import Figure, Results, Section, figure_of, section_of
-from mno.report.style import COLOURS, REFERENCE_COLOUR, curves, finish
+from mno.report.style import HEIGHT, MANY_COLOURS, REFERENCE_COLOUR, curves, finish
 from mno.surrogate.trust.bounds import MEASURES
 from mno.surrogate.trust.trust import Measured, Pairs, Rate, Trust
 
+_NAMED = 3  # outputs that a legend has room for in a figure of the usual height
+_LINE = 0.25  # height of a further one, inches
 _KINDS = ("noise", "scaled", "constant", "shuffled", "dead")
 
 Points = Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -66,14 +68,15 @@ def _bounds_figure(points: Points, words: Words) -> Figure | None:
     samples = sum(len(bounds) for bounds, _ in points.values())
     held = sum(int((errors <= bounds).sum()) for bounds, errors in points.values())
     covered = words("figure.covered", held=held, samples=samples)
-    drawn = curves(lambda ax: _draw_bounds(ax, points, words))
+    more = max(len(points) - _NAMED, 0)  # lines of the legend that outputs take
+    drawn = curves(lambda ax: _draw_bounds(ax, points, words), HEIGHT + _LINE * more)
     return figure_of("error_bounds", words, "figure", drawn, covered=covered, samples=samples)
 
 
 def _draw_bounds(ax: Axes, points: Points, words: Words) -> None:
     """Draw each sample's error above its bound, with the diagonal below which the bound held."""
     for index, (name, (bounds, errors)) in enumerate(points.items()):
-        colour = COLOURS[index % len(COLOURS)]
+        colour = MANY_COLOURS[index % len(MANY_COLOURS)]
         ax.plot(bounds, errors, ".", ms=4, alpha=0.6, color=colour, label=name)
     ends = np.concatenate([values for both in points.values() for values in both])
     most = 1.05 * float(ends.max()) or 1.0
@@ -81,7 +84,9 @@ def _draw_bounds(ax: Axes, points: Points, words: Words) -> None:
     ax.plot([0.0, most], [0.0, most], color=REFERENCE_COLOUR, lw=1.2, label=label)
     ax.set_xlim(0.0, most)
     ax.set_ylim(0.0, most)
-    finish(ax, words("figure.bound"), words("figure.error"), per_cent="xy")
+    columns, narrow = (2, 1) if len(points) > _NAMED else (3, 3)
+    x, y = words("figure.bound"), words("figure.error")
+    finish(ax, x, y, per_cent="xy", columns=columns, narrow=narrow)
 
 
 def _verdict(trust: Trust, measured: Measured, words: Words) -> str:
