@@ -15,7 +15,7 @@ from flows.workspace import (
     find_workspace,
     prepare_environment,
 )
-from mno.core.config import dataset_name, read_params
+from mno.core.config import model_subject, read_params
 from mno.core.errors import InputError
 from mno.lineage.affected import (
     AffectedVersions,
@@ -147,7 +147,7 @@ class Answers:
 
     def _side(self, target: str) -> Side:
         if target.isdecimal():  # of the scenario's own model
-            name = model_name(dataset_name(read_params(self.root)))
+            name = model_name(model_subject(read_params(self.root)))
             target = f"models:/{name}/{target}"
         version = find_version_of(self.registry, target)
         run = version.run_id

@@ -18,6 +18,7 @@ from mno.core.config import (
     PARAMS_FILE,
     Config,
     dataset_name,
+    model_subject,
     read_params,
     validate,
     yaml_writer,
@@ -106,6 +107,11 @@ class Params(Config):
     def dataset_name(self) -> str:
         """What datasets and models are named by."""
         return dataset_name(self.model_dump())
+
+    @property
+    def model_subject(self) -> str:
+        """What models are named by, behind `mno-`."""
+        return model_subject(self.model_dump())
 
 
 def check_params(values: Mapping[str, Any], root: Path) -> Params:

@@ -130,7 +130,7 @@ def compare(
 
     rules, name = read_mapping(mapping), model
     if name is None:
-        name = f"models:/mno-{load_params(find_workspace()).dataset_name}@champion"
+        name = f"models:/mno-{load_params(find_workspace()).model_subject}@champion"
     surrogate, workspace = Surrogate.load(_model_folder(name)), workspace_or_none() or Path()
     given, data = inputs and from_here(inputs), from_here(workspace / "data")
     comparison = compare_with_file(surrogate, name, readings, rules, given, data, sample, start)

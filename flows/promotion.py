@@ -16,7 +16,7 @@ import typer
 from flows.notify import Event, Kind, tell
 from flows.options import Json, Quiet, answer
 from flows.workspace import aligned, find_workspace, prepare_environment
-from mno.core.config import dataset_name, read_params
+from mno.core.config import model_subject, read_params
 from mno.core.errors import InputError, MnoError
 from mno.lineage.snapshot import git
 
@@ -76,7 +76,7 @@ def promote(
     match = _VERSION.fullmatch(version) if version else None
     if version and match is None:
         raise InputError(f"{version!r}: expected the number of a version, or models:/NAME/VERSION")
-    name = (match and match[1]) or model or f"mno-{dataset_name(read_params(root))}"
+    name = (match and match[1]) or model or f"mno-{model_subject(read_params(root))}"
     registry = _registry(root, name)
     from mno.registry import decision
 

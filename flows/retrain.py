@@ -172,7 +172,7 @@ def _start_of(root: Path, params: Params) -> tuple[list[str], str]:
     from mno.surrogate.surrogate import Surrogate
 
     try:
-        version, folder = whole_version(root, f"models:/mno-{params.dataset_name}@champion")
+        version, folder = whole_version(root, f"models:/mno-{params.model_subject}@champion")
     except InputError:
         return fresh, "from fresh weights: no champion yet"
     pinned = f"{version}#{candidate_digest(folder)[:16]}"  # what `train.warm_start` asks for
@@ -292,7 +292,7 @@ def _tell(
 def _retrain(root: Path, run: dict[str, Any], quiet: bool) -> None:
     """Look, and run the line if there is a reason; fill in `outcome`, `reasons` and `said`."""
     params, log = load_params(root), get_run_logger()
-    counts = served(root, f"mno-{params.dataset_name}")
+    counts = served(root, f"mno-{params.model_subject}")
     changed, trains = look(root)
     runs = reversed(read_schedule(root)["runs"])
     before: Counts = next((run["served"] for run in runs if run.get("served")), {})

@@ -13,7 +13,7 @@ import typer
 
 from flows.options import Quiet
 from flows.workspace import find_workspace, prepare_environment
-from mno.core.config import dataset_name, read_params
+from mno.core.config import model_subject, read_params
 from mno.core.errors import InputError, MnoError
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def serve(
         if not (quiet and went_well):
             print(line, file=sys.stderr, flush=True)
 
-    name = model or f"mno-{dataset_name(read_params(root))}"
+    name = model or f"mno-{model_subject(read_params(root))}"
     registry = NamedModel(root, f"models:/{name}@{alias}")
     seen = root / FOLDER / f"{name}@{alias}.{listening.getsockname()[1]}.json"
     try:

@@ -91,7 +91,7 @@ def read_status() -> dict[str, Any]:
     from flows.stages import read_stages
     from mno.registry.reading import describe_registry
 
-    name, schedule = parse_params(root).dataset_name, None
+    params, schedule = parse_params(root), None
     try:
         found = read_schedule(root)
         if found["plan"] or found["runs"]:
@@ -104,11 +104,11 @@ def read_status() -> dict[str, Any]:
     except MnoError as error:
         schedule = {"plan": "not known", "next": None, "overdue": str(error), "last": None}
     return {
-        "scenario": name,
+        "scenario": params.dataset_name,
         "running": lock_holder(root / RUN_LOCK),
         "stages": read_stages(root),
         "metrics": read_json(root / "reports/metrics.json") or None,
-        "registry": describe_registry(root, name),
+        "registry": describe_registry(root, params.model_subject),
         "schedule": schedule,
     }
 

@@ -63,6 +63,15 @@ def dataset_name(params: Mapping[str, Any]) -> str:
     return str(own.get("name", scenario)) if scenario == IMPORTED else scenario
 
 
+def model_subject(params: Mapping[str, Any]) -> str:
+    """Return what models are named by, behind `mno-`: the dataset, and whether of its readings.
+
+    Models of fields and of readings predict other things and are no rivals.
+    """
+    part = (params.get("task") or {}).get("part")
+    return f"{dataset_name(params)}-readings" if part == "readings" else dataset_name(params)
+
+
 def section(params: Mapping[str, Any], name: str, model: type[ConfigT]) -> ConfigT:
     """Validate one section of the parameters, for example `train`, against its model.
 

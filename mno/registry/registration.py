@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mno.core.config import dataset_name, section
+from mno.core.config import dataset_name, model_subject, section
 from mno.core.errors import MnoError
 from mno.core.files import json_sha256
 from mno.evaluation.config import EvaluateConfig
@@ -140,7 +140,7 @@ def register(
         Tag.UNCOMMITTED: str(uncommitted).lower(),
         **case.tags(),
     }
-    name = model_name(dataset)
+    name = model_name(model_subject(params))
     version = _known_version(workspace, name, tags, evaluated)
     if version is None:
         version = _create_version(workspace, run, name, tags, candidate, evaluated)

@@ -43,9 +43,9 @@ _EACH = 10.0  # seconds that one look at it may take
 _PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
-def model_name(scenario: str) -> str:
-    """Return the name under which a scenario's models are registered."""
-    return f"mno-{scenario}"
+def model_name(subject: str) -> str:
+    """Return the name under which models are registered (`mno.core.config.model_subject`)."""
+    return f"mno-{subject}"
 
 
 def import_mlflow() -> Any:

@@ -5,6 +5,7 @@ import pytest
 import zarr
 
 from mno.core.absent import Absent
+from mno.core.config import dataset_name, model_subject
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.core.forecast import TaskConfig
@@ -136,3 +137,11 @@ def test_readings_are_compared_with_the_solver_and_predicted_as_the_dataset_has_
     np.testing.assert_allclose(found["core_temperature"][:], answer["core_temperature"], rtol=1e-5)
     assert found["zone_energy"].metadata.dimension_names == ("sample", "time", "zone")
     assert found["hall_loss"].shape == (3, 24)
+
+
+def test_models_of_readings_have_a_name_of_their_own():
+    params = {"scenario": "batch_furnace", "task": {"part": "readings"}}
+    assert model_subject(params) == "batch_furnace-readings"
+    assert model_subject({**params, "task": {}}) == dataset_name(params) == "batch_furnace"
+    own = {"scenario": "imported", "scenarios": {"imported": {"name": "plant"}}}
+    assert model_subject(own) == "plant"
