@@ -44,13 +44,17 @@ from mno.core.errors import MnoError, first_line
 
 
 def own_figures(
-    solver_cost: str | None, queries_per_day: float | None = None, hourly_rate: float | None = None
+    solver_cost: str | None,
+    queries_per_day: float | None = None,
+    hourly_rate: float | None = None,
+    questions: float | None = None,
 ) -> list[str]:
     """Return the user's own figures as `key=value` edits; none keeps what `params.yaml` says."""
     values = {
         "solver_seconds": None if solver_cost is None else seconds_of("--solver-cost", solver_cost),
         "queries_per_day": queries_per_day,
         "hourly_rate": hourly_rate,
+        "questions": questions,
     }
     return [f"evaluate.economics.{name}={v}" for name, v in values.items() if v is not None]
 
@@ -112,6 +116,9 @@ def evaluate(
     queries_per_day: Annotated[
         float | None, typer.Option(help="Solutions you need in a day.")
     ] = None,
+    questions: Annotated[
+        float | None, typer.Option(help="Solutions you need in all, as 3000 for an optimisation.")
+    ] = None,
     hourly_rate: Annotated[
         float | None, typer.Option(help="Price of one hour of computing, of one core.")
     ] = None,
@@ -132,7 +139,7 @@ def evaluate(
 
     Is it worth it: mno evaluate --solver-cost 3.5s --queries-per-day 2000 --hourly-rate 1.2
     """
-    figures = own_figures(solver_cost, queries_per_day, hourly_rate)
+    figures = own_figures(solver_cost, queries_per_day, hourly_rate, questions)
     chosen = ["learning_curve.shares=[0.125, 0.25, 0.5]"] if learning_curve else []
     edits = [*chosen, *(assignments or []), *figures]
     _bring_up_to_date("evaluate", preset, edits, quiet, as_json)

@@ -12,6 +12,7 @@ from pydantic import Field as Parameter
 from mno.core.config import Config
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
+from mno.core.readings import Part
 
 Scheme = Literal["horizon", "rollout"]
 
@@ -19,7 +20,7 @@ Scheme = Literal["horizon", "rollout"]
 class TaskConfig(Config):
     """What is given and what is predicted of states, fields over time; others it leaves alone."""
 
-    part: Literal["fields", "readings"] = Parameter(
+    part: Part = Parameter(
         default="fields",
         description="Of scenarios that have both: whether fields in space are given and predicted, "
         "or the readings of zones, pieces and thermocouples, which is far cheaper",

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import zarr
@@ -24,6 +24,7 @@ from mno.core.errors import InputError, MnoError
 from mno.core.fields import PLAIN, Axis, Field, difference_from
 from mno.core.files import file_sha256, metadata_sha256
 from mno.core.memory import fits_in_memory
+from mno.core.readings import Part
 from mno.data.shard_file import content_size, read_index
 
 BLOCK_BYTES = 2**26
@@ -191,7 +192,7 @@ class Schema:
     sources: tuple[Mapping[str, Any], ...] = ()
     resolution: int | None = None
     walls: str = "free"
-    part: Literal["fields", "readings"] = "fields"
+    part: Part = "fields"
     readings: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
 
     @property

@@ -58,6 +58,11 @@ class EconomicsConfig(Config):
     queries_per_day: Positive | None = Field(
         default=None, description="solutions that are needed in a day"
     )
+    questions: Positive | None = Field(
+        default=None,
+        description="solutions that are needed in all; if not given, those of the days within "
+        "which it should pay",
+    )
     hourly_rate: NotNegative | None = Field(
         default=None, description="price of one hour of computing, of one core"
     )

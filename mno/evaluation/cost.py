@@ -25,7 +25,7 @@ import mno.scan.backends  # noqa: F401 - registers the operator
 from mno.core.absent import Absent
 from mno.core.errors import MnoError
 from mno.core.times import Seconds
-from mno.data.reading import Split, StoredSplit
+from mno.data.reading import Schema, Split, StoredSplit
 from mno.evaluation.config import EconomicsConfig
 from mno.evaluation.equal_error import equal_error
 from mno.evaluation.memory import Process
@@ -36,6 +36,7 @@ from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 
 _MOST_PROBLEMS = 32
+_MOMENT = 60.0  # seconds, below which nobody counts hours of a plant
 _SHARE = 0.25  # of the time for comparisons that goes to the solver at the dataset's grid
 
 
@@ -46,9 +47,10 @@ def measure_cost(
 
     Both use one thread: so they can be compared, and other work on the machine disturbs least.
     There are `parameters`; `flops` of one prediction; of one sample at a time `latency_ms` (median)
-    and `latency_p95_ms`; `throughput_per_s` with the best `batch_size`; `threads`. Of the solver:
-    `solver`, with `ms` per solve (median), `p95_ms`, the number of `problems` and how many times
-    faster a prediction is (`speedup`); and `equal_error`, see there; or why there is none.
+    and `latency_p95_ms`; `throughput_per_s` with the best `batch_size`; `threads`;
+    `plant_seconds`, the time that an answer covers. Of the solver: `solver`, with `ms` per solve
+    (median), `p95_ms`, the number of `problems` and how many times faster a prediction is
+    (`speedup`); and `equal_error`, see there; or why there is none.
     """
     one, seconds = _first_given(surrogate.description, test), economics.comparison_seconds
     with one_thread():
@@ -74,8 +76,15 @@ def measure_cost(
             "throughput_per_s": throughput,
             "batch_size": batch_size,
             "threads": torch.get_num_threads(),
+            "plant_seconds": _plant_seconds(test.schema),
             **beside,
         }
+
+
+def _plant_seconds(schema: Schema) -> float | None:
+    """Return how long what one answer covers takes, s; None where it has no time, or a moment's."""
+    spans = [a.points[-1] - a.points[0] for a in schema.axes if (a.name, a.units) == ("time", "s")]
+    return float(spans[0]) if spans and spans[0] >= _MOMENT else None
 
 
 def _solver_times(test: Split | StoredSplit, budget: float) -> Times | Absent:

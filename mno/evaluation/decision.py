@@ -5,6 +5,10 @@ first, s for each solve by the solver and p for each prediction, all in seconds 
 solves cost N s by the solver and S + N p by the surrogate, so that
 
     N = S / (s - p)    if s > p, and never if not.
+
+The solver's time is that of its cheapest setting that is as exact as the surrogate, where that was
+measured (`mno.evaluation.equal_error`): who can do with an error of 3 % need not solve to 0.1 %.
+A question has two prices, asked alone and in a batch.
 """
 
 from __future__ import annotations
@@ -46,16 +50,19 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[st
         `state`: `reached` after so many `solves` and, at the user's number of queries, `days`;
         `never`, where a prediction takes as long as a solve or longer; `unknown`, where `why` says
         what is not known. `solver_seconds` and `surrogate_seconds` of one solve and one prediction,
-        on one core; `solver_source`, `given` by the user or `measured`. `spent`: seconds of
-        computing by `data`, `training`, `learning_curve` (where one was trained) and `evaluation`,
-        or why not known, and `total_spent`; `data_source`, `recorded`, or `computed` from the
-        samples and the seconds of a solve. `saved_a_day`, seconds of computing; and `money`, what
-        that costs at the user's hourly rate. `asked`: queries over the user's horizon. None is what
-        is not known.
+        on one core; `solver_source`, `given` by the user, `equal_error`, the cheapest that is as
+        exact, or `measured`, as the dataset was solved; `solve_seconds` of the latter. `batch`:
+        `samples` at a time, and `surrogate_seconds` and `solves` in such batches. `plant_seconds`
+        that one answer covers. `spent`: seconds of computing on `data`, `training`,
+        `learning_curve` (if one was trained) and `evaluation`, or why not known, and
+        `total_spent`; `data_source`, `recorded`, or `computed` from the samples and the seconds of
+        a solve. `saved_a_day`, seconds of computing; and `money`, what that costs at the user's
+        hourly rate. `asked`: the user's number of questions. None is what is not known.
     """
     solver, given = cost["solver"], economics.solver_seconds
     measured = None if isinstance(solver, Absent) else 1e-3 * solver["ms"]
     solve, prediction = measured if given is None else given, 1e-3 * cost["latency_ms"]
+    source = None if solve is None else "measured" if given is None else "given"
     stages = {"data": "generate", "training": "train"}
     stages |= {"learning_curve": "learning_curve", "evaluation": "evaluate"}
     spent: dict[str, Any] = {
@@ -69,36 +76,55 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[st
     missing = [f"{name} {why}" for name, why in spent.items() if isinstance(why, Absent)]
     total = None if missing else sum(spent.values())
 
+    cheapest = solve
+    exact = cost.get("equal_error", Absent("cost.off"))
+    exact = exact if isinstance(exact, Absent) else exact["solver"]
+    # A solver of the user's own may behave otherwise when it is coarser: then nothing is said.
+    if source == "measured" and not isinstance(exact, Absent) and exact["how"] != "at_least":
+        cheapest, source = 1e-3 * exact["ms"], "equal_error"
+
     state, why, queries = "unknown", None, economics.queries_per_day
     solves = days = saved_a_day = None
-    if solve is None:
+    if cheapest is None:
         why = solver
-    elif solve <= prediction:
+    elif cheapest <= prediction:
         state = "never"
     else:
-        saved_a_day = None if queries is None else queries * (solve - prediction)
+        saved_a_day = None if queries is None else queries * (cheapest - prediction)
         if total is None:
             why = "; ".join(missing)
         else:
-            state, solves = "reached", solves_to_break_even(total, solve, prediction)
+            state, solves = "reached", solves_to_break_even(total, cheapest, prediction)
             days = None if queries is None or solves is None else solves / queries
+    in_batch = 1 / cost["throughput_per_s"]
+    pays_in_batch = None
+    if cheapest is not None and total is not None:
+        pays_in_batch = solves_to_break_even(total, cheapest, in_batch)
     money, rate = None, economics.hourly_rate
     if rate is not None:
         names = ("spent", "a_solve", "a_prediction", "saved_a_day")
-        amounts = zip(names, (total, solve, prediction, saved_a_day), strict=True)
+        amounts = zip(names, (total, cheapest, prediction, saved_a_day), strict=True)
         money = {"currency": economics.currency, "hourly_rate": rate}
         money |= {name: None if s is None else s * (rate / 3600) for name, s in amounts}
+    asked = None if queries is None else queries * economics.horizon_days
     return {
         "state": state,
-        "solver_seconds": solve,
-        "solver_source": None if solve is None else "measured" if given is None else "given",
+        "solver_seconds": cheapest,
+        "solver_source": source,
+        "solve_seconds": solve,
         "surrogate_seconds": prediction,
+        "batch": {
+            "samples": cost["batch_size"],
+            "surrogate_seconds": in_batch,
+            "solves": pays_in_batch,
+        },
+        "plant_seconds": cost.get("plant_seconds"),
         "spent": spent,
         "data_source": "computed" if computed else "recorded",
         "solves": solves,
         "days": days,
         "saved_a_day": saved_a_day,
-        "asked": None if queries is None else queries * economics.horizon_days,
+        "asked": asked if economics.questions is None else economics.questions,
         "why": why,
         "total_spent": total,
         "money": money,
@@ -264,33 +290,44 @@ def _more_data(kpi: Kpi, curve: LearningCurve | Absent | None, samples: Known) -
 
 
 def _about_solver(pays: Known, cost: Known, economics: EconomicsConfig) -> Iterator[Reason]:
-    """Say whether the surrogate is faster than the solver, and whether and when that pays."""
-    prediction, solve = pays["surrogate_seconds"], pays["solver_seconds"]
+    """Say whether the surrogate is faster than the solver, and whether and when that pays.
+
+    The solver is the cheapest that is as exact. What pays in batches alone does on that condition.
+    """
+    prediction, solve, batch = pays["surrogate_seconds"], pays["solver_seconds"], pays["batch"]
     if solve is None:
         yield Reason("condition", "solver_unknown", {"surrogate_seconds": prediction})
         return
+    in_batch, size = batch["surrogate_seconds"], batch["samples"]
+    exact = pays["solver_source"] == "equal_error"
     speeds = {"solver_seconds": solve, "surrogate_seconds": prediction}
-    if pays["state"] == "never":
-        yield Reason("against", "never_pays", speeds)
+    speeds |= {"error": cost["equal_error"]["model"]["error"]} if exact else {}
+    if pays["state"] == "never" and in_batch >= solve:
+        yield Reason("against", "coarser_solver_as_good" if exact else "never_pays", speeds)
         return
-    yield Reason("for", "faster", {**speeds, "speedup": solve / prediction})
-    compared = cost["equal_error"]
-    found = compared if isinstance(compared, Absent) else compared["solver"]
-    # A solver of the user's own may behave otherwise on coarser grids: then nothing is said.
-    if pays["solver_source"] == "measured" and not isinstance(found, Absent):
-        ms, model = found["ms"], cost["equal_error"]["model"]
-        if found["how"] != "at_least" and ms <= model["ms"]:
-            values = {"error": model["error"], "solver_ms": ms, "model_ms": model["ms"]}
-            yield Reason("against", "coarser_solver_as_good", values)
+    speeds |= {"batch": size, "batch_seconds": in_batch, "batch_speedup": solve / in_batch}
+    speeds |= {"speedup": solve / prediction}
+    if pays["state"] == "never":
+        values = {**speeds, "solves": batch["solves"]}
+        yield Reason("condition", "pays_in_batches", values)
+        return
+    yield Reason("for", "faster_at_equal_error" if exact else "faster", speeds)
+    asked, solves, horizon = pays["asked"], pays["solves"], economics.horizon_days
+    values = {"solves": solves, "batch": size, "batch_solves": batch["solves"], "asked": asked}
     if pays["state"] == "unknown":
         yield Reason("condition", "spent_unknown", {"why": pays["why"]})
-    elif pays["days"] is None:
-        yield Reason("condition", "volume_unknown", {"solves": pays["solves"]})
-    else:
-        horizon = economics.horizon_days
-        values = {"solves": pays["solves"], "days": pays["days"], "horizon": horizon}
+    elif asked is None:
+        yield Reason("condition", "volume_unknown", values)
+    elif economics.questions is None:
+        values |= {"days": pays["days"], "horizon": horizon}
         late = pays["days"] > horizon
         yield Reason("condition" if late else "for", "pays_late" if late else "pays", values)
+    elif solves <= asked:
+        yield Reason("for", "asked_enough", values)
+    elif batch["solves"] <= asked:
+        yield Reason("condition", "asked_enough_in_batches", values)
+    else:
+        yield Reason("against", "asked_too_seldom", values)
 
 
 def _about_tools(pays: Known, cost: Known, error: float) -> Iterator[Reason]:
@@ -357,7 +394,7 @@ def decide(
         relative L2 on the test split.
     """
     pays = break_even(cost, samples["all"], economics)
-    solve = pays["solver_seconds"]
+    solve = pays["solve_seconds"]
     speedup = cost["solver"] if solve is None else solve / pays["surrogate_seconds"]
     kpis = indicators(kpi_config, metrics, cost, speedup)
     found = [

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from scipy.interpolate import CubicSpline
@@ -24,6 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from mno.core.absent import Absent
 from mno.core.errors import MnoError, first_line
+from mno.core.fields import Axis
 from mno.data.reading import Schema
 from mno.evaluation.solver import other_solver
 from mno.evaluation.timing import seconds_of
@@ -60,18 +61,14 @@ def equal_error(
     """
     if schema.coordinates and not schema.readings:
         return Absent("cost.points")
-    grids = _settings(schema) if schema.readings else _grids(schema)
-    if isinstance(grids, Absent):
-        return grids
-    *_, same, fine = grids
+    solvers = _by_settings(schema) if schema.readings else _by_grids(schema)
+    if isinstance(solvers, Absent):
+        return solvers
+    same, fine = (solver for _, solver in solvers[-2:])
     try:
         with threadpool_limits(limits=1):
-            given, finer = _draw(same, 0), _draw(fine, 0)
-            difference = (
-                _relative_difference(finer, given)
-                if schema.readings
-                else _difference_from_finer(given, finer, len(schema.space))
-            )
+            given = _draw(same, 0)
+            difference = _difference_from_finer(given, _draw(fine, 0))
             if not difference <= _OTHER_PROBLEM:
                 return Absent("cost.other_problem", {"difference": difference})
             seconds = seconds_of(lambda: same.solve(given))
@@ -82,7 +79,8 @@ def equal_error(
             if each > budget:
                 return Absent("cost.too_long", {"seconds": each})
             problems = range(min(_MOST_PROBLEMS, math.floor(budget / each)))
-            return _compare(surrogate, schema, grids, problems, ms)
+            by = "settings" if schema.readings else "grids"
+            return {"by": by, **_compare(surrogate, schema, solvers, problems, ms)}
     except MnoError as error:
         return Absent("cost.no_curve", {"reason": first_line(error)})
 
@@ -107,26 +105,34 @@ def time_at(error: float, curve: Sequence[Point]) -> tuple[float, str]:
     return float(before.ms ** (1 - share) * after.ms**share), "interpolated"
 
 
-def _grids(schema: Schema) -> list[Scenario] | Absent:
+Numbered: TypeAlias = list[tuple[int, Scenario]]  # solvers and their numbers, the finest last
+
+
+def _by_grids(schema: Schema) -> Numbered | Absent:
     """Return the solver on coarser grids, on the dataset's and on one twice as fine, ascending."""
     assert schema.resolution is not None  # or no solver would have made it
     coarser = sorted({4 * round(share * schema.resolution / 4) for share in _COARSER})
-    made = [other_solver(schema, n) for n in coarser if 0 < n < schema.resolution]
-    last = [other_solver(schema, n) for n in (schema.resolution, 2 * schema.resolution)]
-    for missing in last:
+    last = (schema.resolution, 2 * schema.resolution)
+    made = {n: other_solver(schema, n) for n in (*coarser, *last) if n in last or 0 < n < last[0]}
+    for missing in (made[n] for n in last):
         if isinstance(missing, Absent):
             return Absent("cost.no_curve", {"reason": missing})
-    return [grid for grid in (*made, *last) if not isinstance(grid, Absent)]
+    there = [solver for solver in made.values() if not isinstance(solver, Absent)]
+    return [(max(len(axis.points) for axis in _space(solver)), solver) for solver in there]
 
 
-def _settings(schema: Schema) -> list[Scenario] | Absent:
+def _by_settings(schema: Schema) -> Numbered | Absent:
     """Return the solver by its scenario's settings."""
     own = other_solver(schema)
     if isinstance(own, Absent):
         return Absent("cost.no_curve", {"reason": own})
     made = [other_solver(schema, changed=changed) for changed in own.settings()]
     found = [solver for solver in made if not isinstance(solver, Absent)]
-    return found if len(found) > 1 else Absent("cost.points")
+    return list(enumerate(found, 1)) if len(found) > 1 else Absent("cost.points")
+
+
+def _space(scenario: Scenario) -> list[Axis]:
+    return [axis for axis in scenario.axes if axis.name != "time"]
 
 
 def _draw(scenario: Scenario, problem: int) -> Fields:
@@ -143,7 +149,7 @@ def _solve(scenario: Scenario, given: Fields) -> tuple[Fields, float]:
 
 def _onto(places: Sequence[np.ndarray], scenario: Scenario, fields: Fields) -> Fields:
     """Bring a solution to other points, by cubic splines along axes of another number of points."""
-    space = [axis.points for axis in scenario.axes if axis.name != "time"]
+    space = [axis.points for axis in _space(scenario)]
     there = {name: values.astype(np.float64) for name, values in fields.items()}
     for axis, (old, new) in enumerate(zip(space, places, strict=True), start=-len(space)):
         if len(old) != len(new):
@@ -165,25 +171,24 @@ def _relative_difference(fields: Fields, others: Fields) -> float:
     return float(np.mean(ratios))
 
 
-def _difference_from_finer(coarse: Fields, fine: Fields, dims: int) -> float:
-    """Return the largest relative difference of an input from its means on a grid twice as fine.
-
-    An input that is a number has none of the `dims` axes of space.
-    """
+def _difference_from_finer(given: Fields, finer: Fields) -> float:
+    """Return the largest relative difference of an input from its means where it is finer."""
     differences = []
-    for name, values in coarse.items():
-        means = fine[name]
-        for axis in range(-min(dims, values.ndim), 0):
-            even, odd = (np.arange(start, means.shape[axis], 2) for start in (0, 1))
-            means = (means.take(even, axis) + means.take(odd, axis)) / 2
+    for name, values in given.items():
+        means = finer[name]
+        for axis, points in enumerate(values.shape):
+            if means.shape[axis] == 2 * points:
+                even, odd = (means.take(np.arange(k, 2 * points, 2), axis) for k in (0, 1))
+                means = (even + odd) / 2
         differences.append(_relative_difference({name: means}, {name: values}))
     return max(differences)
 
 
 def _compare(
-    surrogate: Surrogate, schema: Schema, grids: Sequence[Scenario], problems: range, ms: float
+    surrogate: Surrogate, schema: Schema, solvers: Numbered, problems: range, ms: float
 ) -> dict[str, Any]:
-    *coarser, same, fine = grids
+    *known, (reference, fine) = solvers
+    same = known[-1][1]
     places = [axis.points for axis in schema.space]
 
     def predicted_part(scenario: Scenario, solved: Fields) -> Fields:
@@ -198,30 +203,24 @@ def _compare(
 
     truth = [predicted_part(fine, fine.solve(_draw(fine, k))) for k in problems]
     curve = []
-    for grid in (*coarser, same):
-        grid.solve(_draw(grid, 0))  # pays for what is set up once
-        solved = [_solve(grid, _draw(grid, k)) for k in problems]
+    for number, solver in known:
+        solver.solve(_draw(solver, 0))  # pays for what is set up once
+        solved = [_solve(solver, _draw(solver, k)) for k in problems]
         errors = [
-            _relative_difference(predicted_part(grid, solution), truth[k])
+            _relative_difference(predicted_part(solver, solution), truth[k])
             for k, (solution, _) in zip(problems, solved, strict=True)
         ]
         seconds = float(np.median([seconds for _, seconds in solved]))
-        number = len(curve) + 1 if schema.readings else _points(grid)
         curve.append(Point(number, float(np.mean(errors)), 1e3 * seconds))
     error = float(np.mean([_relative_difference(predicted(k), truth[k]) for k in problems]))
-    solver: dict[str, Any] | Absent = Absent("cost.no_error")
+    found: dict[str, Any] | Absent = Absent("cost.no_error")
     if math.isfinite(error):
         time, how = time_at(error, curve)
-        solver = {"ms": time, "how": how, "speedup": time / ms}
+        found = {"ms": time, "how": how, "speedup": time / ms}
     return {
-        "by": "settings" if schema.readings else "grids",
         "problems": len(problems),
-        "reference": len(grids) if schema.readings else _points(fine),
+        "reference": reference,
         "curve": [point._asdict() for point in curve],
         "model": {"error": error, "ms": ms},
-        "solver": solver,
+        "solver": found,
     }
-
-
-def _points(scenario: Scenario) -> int:
-    return max(len(axis.points) for axis in scenario.axes if axis.name != "time")

@@ -46,6 +46,7 @@ MOST_SAMPLES = 4000
 more, as many evenly spread over the split."""
 _SEARCHED = 1000  # of those, by which a Gaussian process's hyperparameters are found roughly
 _VALIDATED = 500  # validation samples that choose, at most
+_AT_A_TIME = 32  # samples that are predicted
 _COLUMNS = 4096  # of which a copy in double precision is made at a time
 
 Arrays: TypeAlias = Mapping[str, np.ndarray]
@@ -128,6 +129,15 @@ def fit_peer(
         return variables.outputs.fields(model(variables.given(inputs)), inputs)
 
     return Peer(name, settings, whole, time.process_time() - start, answer)
+
+
+def errors_of_peer(peer: Peer, split: Split | StoredSplit, description: Description) -> np.ndarray:
+    """Return the relative L2 of every sample of a split, the mean over outputs, `(samples,)`."""
+    errors = [
+        errors_of(peer.predict(description.given(part)), description.truth(part))
+        for part in batches(split, _AT_A_TIME)
+    ]
+    return np.concatenate(errors)
 
 
 def _guess(name: str, training: Split | StoredSplit, description: Description) -> Answer:

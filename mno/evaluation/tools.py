@@ -10,15 +10,12 @@ import numpy as np
 from mno.core.absent import Absent
 from mno.data.reading import Split, StoredSplit
 from mno.evaluation.config import IntervalConfig, PeerName
-from mno.evaluation.evaluator import batches
 from mno.evaluation.intervals import intervals
 from mno.evaluation.metrics import mean_over
-from mno.evaluation.simple_peers import fit_peer
+from mno.evaluation.simple_peers import errors_of_peer, fit_peer
 from mno.evaluation.timing import one_thread, times_of
-from mno.evaluation.trial import errors_of
 from mno.surrogate.description import Description
 
-_AT_A_TIME = 32
 _SECONDS = 0.2  # for which answers of each are timed
 
 
@@ -43,10 +40,7 @@ def measure_tools(
             peer = fit_peer(name, training, validation, description)
             if isinstance(peer, Absent):
                 continue
-            errors = np.concatenate([
-                errors_of(peer.predict(description.given(part)), description.truth(part))
-                for part in batches(test, _AT_A_TIME)
-            ])  # fmt: skip
+            errors = errors_of_peer(peer, test, description)
             one = description.given({key: field[:1] for key, field in test.fields.items()})
             alone = times_of(lambda peer=peer, one=one: peer.predict(one), _SECONDS)
         figure = mean_over(errors, np.ones(len(errors), bool))

@@ -115,6 +115,8 @@ class Operator(nn.Module):
     """
 
     blocks: nn.ModuleList
+    _may_miss: Tensor
+    _order: Tensor
 
     def __init__(self, config: ModelConfig, mixers: Mixers, signature: Signature) -> None:
         super().__init__()
@@ -128,6 +130,16 @@ class Operator(nn.Module):
         ]
         self.num_point_inputs = sum(self.input_sizes) + self.dims + len(self.scalars)
         self.num_outputs = sum(frames or 1 for frames in self.outputs.values())
+        # Of the values of all inputs side by side, those that may be missing; and the order in
+        # which they stand with, behind them, whether each of them is present.
+        may_miss, order, start = [], [], 0
+        total = sum(frames or 1 for frames in self.inputs.values())
+        for name, frames in self.inputs.items():
+            own = range(start, start := start + (frames or 1))
+            may_miss += [name in self.gaps] * len(own)
+            order += [*own, *((n + total for n in own) if name in self.gaps else ())]
+        self.register_buffer("_may_miss", torch.tensor(may_miss), persistent=False)
+        self.register_buffer("_order", torch.tensor(order), persistent=False)
 
     def mixers(self) -> Iterator[tuple[int, str]]:
         """Yield the layer of each mixer and its name as a module, in order of registration.
@@ -156,22 +168,22 @@ class Operator(nn.Module):
                 raise ValueError(
                     f"of {kind} the batch holds {sorted(given)}; this operator also needs {missing}"
                 )
-        return torch.cat([self._points_of(batch, name) for name in self.inputs], dim=-1)
-
-    def _points_of(self, batch: Batch, name: str) -> Float[Tensor, "batch point number"]:
-        """Return one field, its frames last, and behind them which of its values are present."""
-        field, frames, shape = batch.fields[name], self.inputs[name], batch.shape
-        expected = (len(batch), *([] if frames is None else [frames]), *shape)
-        if tuple(field.shape) != expected:
-            raise ValueError(
-                f"field {name} has shape {tuple(field.shape)}; this operator expects {expected}"
-            )
-        points = field.flatten(field.ndim - len(shape))
-        points = points[..., None] if frames is None else points.transpose(1, 2)
-        if name not in self.gaps:
-            return points
-        missing = points.isnan()
-        return torch.cat([points.masked_fill(missing, 0.0), (~missing).to(points)], dim=-1)
+        size, shape, found = len(batch), batch.shape, []
+        for name, frames in self.inputs.items():
+            field = batch.fields[name]
+            expected = (size, *([] if frames is None else [frames]), *shape)
+            if tuple(field.shape) != expected:
+                raise ValueError(
+                    f"field {name} has shape {tuple(field.shape)}; this operator expects {expected}"
+                )
+            points = field.flatten(field.ndim - len(shape)) if len(shape) > 1 else field
+            found.append(points[..., None] if frames is None else points.transpose(1, 2))
+        values = torch.cat(found, dim=-1)
+        if not self.gaps:
+            return values
+        missing = values.isnan() & self._may_miss
+        present = (~missing).to(values)
+        return torch.cat([values.masked_fill(missing, 0.0), present], dim=-1)[..., self._order]
 
     def _coordinates(self, batch: Batch) -> Places:
         """Return where the points are: relative to the domain on a grid, as given for points.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
@@ -244,7 +244,7 @@ _ADDED = {
     "task": ("predict", "part"),
     "model": ("patch", "cells", "local_width"),
     "train": ("scales", "beta2", "optimizer"),
-    "evaluate": ("tools",),
+    "evaluate": ("tools", "economics.questions"),
 }
 """Options that are younger than cells which are kept: they count where they are not at defaults."""
 
@@ -298,9 +298,22 @@ class Cell:
         sections = {key: self.params[key] for key in TRACKED} | {"parameters": self.parameters}
         for section, names in _ADDED.items():
             defaults = _DEFAULTS[section]().model_dump()
-            unset = {name for name in names if sections[section][name] == defaults[name]}
-            sections[section] = {k: v for k, v in sections[section].items() if k not in unset}
+            sections[section] = _less_defaults(sections[section], defaults, names)
         return sections
+
+
+def _less_defaults(
+    values: Mapping[str, Any], defaults: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, Any]:
+    """Return values less those of some names, dotted where they are nested, that are defaults."""
+    found = dict(values)
+    for name in names:
+        group, dot, inner = name.partition(".")
+        if dot:
+            found[group] = _less_defaults(found[group], defaults[group], [inner])
+        elif found[name] == defaults[name]:
+            del found[name]
+    return found
 
 
 def models_of(spec: StudySpec) -> list[Model]:

@@ -6,20 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mno.core.absent import Absent
 from mno.core.config import section
 from mno.core.forecast import TaskConfig
 from mno.data.parts import open_parts
-from mno.evaluation.evaluator import batches
-from mno.evaluation.simple_peers import fit_peer
-from mno.evaluation.trial import errors_of
+from mno.evaluation.simple_peers import errors_of_peer, fit_peer
 from mno.study.design import Cell
 from mno.study.operators import model_of
 from mno.training.problem import describe
-
-_AT_A_TIME = 32
 
 
 def fit_peers(cell: Cell, dataset: Path, names: Sequence[str], root: Path) -> list[dict[str, Any]]:
@@ -43,14 +37,11 @@ def fit_peers(cell: Cell, dataset: Path, names: Sequence[str], root: Path) -> li
         if isinstance(peer, Absent):
             continue
         errors = {
-            split.name: np.concatenate([
-                errors_of(peer.predict(description.given(part)), description.truth(part))
-                for part in batches(split, _AT_A_TIME)
-            ]).mean()
+            split.name: float(errors_of_peer(peer, split, description).mean())
             for split in (validation, test)
-        }  # fmt: skip
+        }
         found.append({
             "name": name, "settings": peer.settings, "samples": peer.samples,
-            "seconds": round(peer.seconds, 2), **{key: float(e) for key, e in errors.items()},
+            "seconds": round(peer.seconds, 2), **errors,
         })  # fmt: skip
     return found

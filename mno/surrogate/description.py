@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from mno.core.errors import InputError
 from mno.core.forecast import Forecast
 from mno.core.grid import Grid
 from mno.core.points import Points
+from mno.core.readings import Part
 from mno.data.normalise import ArrayT, Normaliser
 from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
@@ -99,11 +101,11 @@ class Description:
         return self.grid(tuple(some.shape[-len(self.extent) :]))
 
     @property
-    def part(self) -> Literal["fields", "readings"]:
+    def part(self) -> Part:
         """Which part of a dataset with fields and readings it is for."""
         return "readings" if self.readings else "fields"
 
-    @property
+    @cached_property
     def space(self) -> tuple[str, ...]:
         """Names of the axes of a field at one time."""
         return ("point",) if self.coordinates else tuple("xyz"[: len(self.extent)])
@@ -112,14 +114,19 @@ class Description:
         """Return the axes of a field, or of a coordinate, behind the samples'."""
         if name in self.scalars:
             return ()
-        return (*(("time",) if name in (*self.states, *self.forcings) else ()), *self.space)
+        return (*(("time",) if name in self._in_time else ()), *self.space)
 
-    @property
+    # What follows of the rest is worked out once: an answer may take less than half a millisecond.
+    @cached_property
+    def _in_time(self) -> frozenset[str]:
+        return frozenset((*self.states, *self.forcings))
+
+    @cached_property
     def given_names(self) -> tuple[str, ...]:
         """Names of all that is given with a sample: inputs, and coordinates of points."""
         return (*self.inputs, *self.coordinates)
 
-    @property
+    @cached_property
     def states(self) -> tuple[str, ...]:
         """Names of the fields that are given at first frames and predicted at later ones."""
         return tuple(name for name in self.inputs if name in self.outputs and self.forecast)
@@ -129,7 +136,7 @@ class Description:
         """Whether the operator is asked for one frame after the other."""
         return self.forecast is not None and self.forecast.scheme == "rollout"
 
-    @property
+    @cached_property
     def fields(self) -> tuple[str, ...]:
         """Names of the inputs that have a value at each point, in the order of the weights."""
         return tuple(name for name in self.inputs if name not in self.scalars)
@@ -148,7 +155,7 @@ class Description:
 
     def _frames_seen(self, name: str) -> int | None:
         """Return how many frames of an input the operator sees at once."""
-        if self.forecast is None or "time" not in self.dims(name):
+        if self.forecast is None or name not in self._in_time:
             return None
         whole = name in self.forcings and not self.rolls_out
         return self.frames_given(name) if whole else self.forecast.history
@@ -158,7 +165,7 @@ class Description:
 
         They are those of the forecast if not given.
         """
-        if self.forecast is None or "time" not in self.dims(name):
+        if self.forecast is None or name not in self._in_time:
             return None
         history = self.forecast.history
         return history if name in self.states else history + (steps or self.forecast.steps) - 1

@@ -13,7 +13,7 @@ import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from mno.core.errors import InputError, first_line
 from mno.core.fields import LOG
@@ -40,6 +40,8 @@ class Surrogate:
         self.description = description
         self.operator = operator.eval()
         self._lean: tuple[Any, nn.Module] | None = None
+        self._parts: list[Mapping[str, Any]] = []
+        """Of the operator and all modules in it, the mappings of weights and of modules."""
 
     @property
     def num_parameters(self) -> int:
@@ -50,10 +52,17 @@ class Surrogate:
         """Return the lean form of the operator with its weights as they are now."""
         if not isinstance(self.operator, Operator):
             return self.operator
-        version = tuple((id(p), p._version) for p in self.operator.parameters())
+        version = self._version()
         if self._lean is None or self._lean[0] != version:
-            self._lean = version, lean(self.operator)
+            modules = list(self.operator.modules())
+            self._parts = [part for m in modules for part in (m._parameters, m._modules) if part]
+            self._lean = self._version(), lean(self.operator)
         return self._lean[1]
+
+    def _version(self) -> list[Any]:
+        """Return what is another once a weight or a module is."""
+        parts = [part for mapping in self._parts for part in mapping.values()]
+        return [(id(p), p._version if isinstance(p, Tensor) else 0) for p in parts]
 
     def with_operator(self, operator: Operator) -> Surrogate:
         """Return a surrogate of the same fields and units with another operator.
@@ -134,13 +143,13 @@ class Surrogate:
         told = bool(description.readings) and NUMBER not in inputs
         arrays = self._checked(to_points(description.readings, inputs) if told else inputs, steps)
         parts, operator = [], self._answering()
-        for start in range(0, max(len(arrays[description.fields[0]]), 1), batch_size):
-            rows = slice(start, start + batch_size)
-            given = {name: torch.from_numpy(array[rows]) for name, array in arrays.items()}
-            batch = {n: normaliser.encode(n, field, given) for n, field in given.items()}
-            with torch.inference_mode():
-                out = description.answer(operator, description.batch(batch), steps)
-            parts.append({n: normaliser.decode(n, f, given).numpy() for n, f in out.fields.items()})
+        with torch.inference_mode():
+            for start in range(0, max(len(arrays[description.fields[0]]), 1), batch_size):
+                rows = slice(start, start + batch_size)
+                given = {name: torch.from_numpy(array[rows]) for name, array in arrays.items()}
+                batch = {n: normaliser.encode(n, field, given) for n, field in given.items()}
+                out = description.answer(operator, description.batch(batch), steps).fields
+                parts.append({n: normaliser.decode(n, f, given).numpy() for n, f in out.items()})
         found = {name: np.concatenate([p[name] for p in parts]) for name in description.outputs}
         return from_points(description.readings, found) if told else found
 

@@ -20,10 +20,13 @@ NO_SOLVER = Absent("solver.not_recorded")
 RESTORED = Absent("cost.restored")
 
 
-def cost(solver=2000.0, latency=1000.0, **spent):
+def cost(solver=2000.0, latency=1000.0, exact=None, **spent):
     stages = {"generate": 100.0, "train": 60.0, "evaluate": 40.0} | spent
     return {
         "latency_ms": latency,
+        "throughput_per_s": 4.0,
+        "batch_size": 8,
+        "equal_error": {"solver": exact} if exact else Absent("cost.off"),
         "solver": solver if isinstance(solver, Absent) else {"ms": solver},
         "spent": {k: v if isinstance(v, Absent) else {"cpu_seconds": v} for k, v in stages.items()},
     }
@@ -49,6 +52,14 @@ SPENT = {"data": 100.0, "training": 60.0, "evaluation": 40.0}
         ({"train": RESTORED}, {}, {"state": "unknown", "solves": None, "total_spent": None}),
         ({"train": RESTORED}, {"queries_per_day": 2.0}, {"saved_a_day": 2.0}),
         ({"train": RESTORED}, {}, {"why": f"training {RESTORED}"}),
+        # In batches of 8, 200 / (2 - 0.25).
+        ({}, {}, {"batch": {"samples": 8, "surrogate_seconds": 0.25, "solves": 115}}),
+        # The cheapest solve that is as exact is the comparator: 200 / (1.5 - 1).
+        ({"exact": {"ms": 1500.0, "how": "at_most"}}, {}, {"solver_source": "equal_error"}),
+        ({"exact": {"ms": 1500.0, "how": "interpolated"}}, {}, {"solves": 400}),
+        ({"exact": {"ms": 1500.0, "how": "at_most"}}, {}, {"solve_seconds": 2.0}),
+        ({"exact": {"ms": 1500.0, "how": "at_least"}}, {}, {"solves": 200}),
+        ({"exact": {"ms": 1500.0, "how": "at_most"}}, {"solver_seconds": 11.0}, {"solves": 21}),
         ({"learning_curve": 300.0}, {}, {"total_spent": 500.0, "solves": 500}),
         ({"learning_curve": RESTORED}, {}, {"why": f"learning_curve {RESTORED}"}),
         ({"solver": NO_SOLVER}, {}, {"state": "unknown", "why": NO_SOLVER, "solver_source": None}),
@@ -171,7 +182,8 @@ def decided(kpis=ASKED, economics=USED, curve=None, **changed):
 
 def test_a_good_and_fast_surrogate_that_is_used_is_worth_it():
     verdict, codes = decided()
-    assert (verdict, codes) == ("worth_it", ["better_than_guess", "kpis_met", "faster", "pays"])
+    expected = ["better_than_guess", "kpis_met", "faster_at_equal_error", "pays"]
+    assert (verdict, codes) == ("worth_it", expected)
 
 
 ANY = KpiConfig(relative_l2=1.0)
@@ -188,7 +200,19 @@ ANY = KpiConfig(relative_l2=1.0)
         (ASKED, {"persistence_relative_l2": 0.9}, "worth_it", "better_than_guess"),
         (ASKED, {"relative_l2": 0.0}, "worth_it", "better_than_guess"),
         (ASKED, {"relative_l2": 0.0, "baseline_relative_l2": 0.0}, "worth_it", "better_than_guess"),
-        (ASKED, {"solver": {"ms": 10.0}}, "not_worth_it", "never_pays"),
+        (
+            ASKED,
+            {"solver": {"ms": 1.0}, "equal_error": Absent("cost.off")},
+            "not_worth_it",
+            "never_pays",
+        ),
+        # A prediction takes 10 ms alone, and 2 in a batch.
+        (
+            ASKED,
+            {"solver": {"ms": 9.0}, "equal_error": Absent("cost.off")},
+            "worth_it_if",
+            "pays_in_batches",
+        ),
         (KpiConfig(relative_l2=0.03, latency_ms=1.0), {}, "not_worth_it", "kpi_missed"),
     ],
 )
@@ -201,11 +225,26 @@ def test_a_coarser_solver_that_is_as_good_and_as_fast_speaks_against_it():
     def compared(how, ms):
         return {"model": {"error": 0.02, "ms": 10.0}, "solver": {"ms": ms, "how": how}}
 
-    assert decided(equal_error=compared("at_most", 9.0))[1][0] == "coarser_solver_as_good"
-    assert decided(equal_error=compared("interpolated", 9.0))[0] == "not_worth_it"
-    assert decided(equal_error=compared("at_least", 9.0))[0] == "worth_it"
+    assert decided(equal_error=compared("at_most", 1.0))[1][0] == "coarser_solver_as_good"
+    assert decided(equal_error=compared("interpolated", 1.0))[0] == "not_worth_it"
+    assert decided(equal_error=compared("at_most", 9.0))[1][0] == "pays_in_batches"
+    assert decided(equal_error=compared("at_least", 1.0))[0] == "worth_it"
     own = EconomicsConfig(queries_per_day=3000.0, solver_seconds=2.0)
     assert decided(ASKED, own, equal_error=compared("at_most", 9.0))[0] == "worth_it"
+
+
+@pytest.mark.parametrize(
+    ("questions", "verdict", "code"),
+    [
+        (20000, "worth_it", "asked_enough"),  # 3000 / (0.3 - 0.01) = 10345
+        (10345, "worth_it", "asked_enough"),
+        (10344, "worth_it_if", "asked_enough_in_batches"),  # 3000 / (0.3 - 1 / 512) = 10066
+        (10065, "not_worth_it", "asked_too_seldom"),
+    ],
+)
+def test_questions_that_are_asked_are_set_against_those_it_takes(questions, verdict, code):
+    found, codes = decided(ASKED, EconomicsConfig(questions=questions))
+    assert found == verdict and code in codes
 
 
 @pytest.mark.parametrize(

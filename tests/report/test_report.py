@@ -289,7 +289,7 @@ def test_every_answer_is_given_in_every_language(learned, language):
 
 
 def test_the_samples_that_a_target_takes_are_counted_in_solves_and_hours(learned):
-    text = said(learned, 0.03, solver_seconds=3600.0)
+    text = said(learned, 0.03, solve_seconds=3600.0)
     points = learned.learning_curve["points"]
     errors = [p["validation"]["relative_l2"] for p in points]
     curve = LearningCurve.fit([p["samples"] for p in points], errors, 1 / 50)
@@ -298,7 +298,7 @@ def test_the_samples_that_a_target_takes_are_counted_in_solves_and_hours(learned
     assert f"about {solves} further solves" in text
     assert f"{solves} h" in text  # an hour each
     assert "further solves" not in said(replace(learned, dataset={}), 0.03)
-    assert " h." not in said(learned, 0.03, solver_seconds=None)
+    assert " h." not in said(learned, 0.03, solve_seconds=None)
 
 
 def test_a_forecast_is_there_whatever_is_asked(learned):

@@ -31,8 +31,35 @@ def section(results: Results, words: Words) -> Section | None:
         reasons=[(r["side"], _sentence(r, pays, words)) for r in decision["reasons"]],
         indicators=[_indicator_row(kpi, words) for kpi in decision["kpis"]],
         tiles=_tiles(results, words),
+        price_title="price.readings" if results.schema.readings else "price.title",
+        source=pays["solver_source"],
+        prices=_price_rows(pays, words),
         tools=_tool_rows(results, words),
     )
+
+
+def _price_rows(pays: Known, words: Words) -> list[tuple[str, str, str, str, str]]:
+    """Return how it is asked, model's and solver's time of an answer, ratio, and when it pays."""
+    solve, batch = pays["solver_seconds"], pays["batch"]
+    if solve is None:
+        return []
+    alone = words("price.alone"), pays["surrogate_seconds"], pays["solves"]
+    many = words("price.batch", batch=words.number(batch["samples"]))
+    rows = []
+    for asked, seconds, solves in (alone, (many, batch["surrogate_seconds"], batch["solves"])):
+        after = words("price.never" if seconds >= solve else "price.unknown")
+        if solves is not None:
+            after = words("price.questions", solves=words.number(solves))
+            after += _plant_hours(solves, pays, words)
+        cheaper = words.number(solve / seconds, 2)
+        rows.append((asked, words.duration(seconds), words.duration(solve), cheaper, after))
+    return rows
+
+
+def _plant_hours(solves: int, pays: Known, words: Words) -> str:
+    """Return how many hours of plant time so many answers cover, in brackets, where known."""
+    covered = pays.get("plant_seconds")
+    return words("price.plant", hours=words.number(solves * covered / 3600, 2)) if covered else ""
 
 
 def _tool_rows(results: Results, words: Words) -> list[tuple[str, str, str, str, str]]:
@@ -109,6 +136,8 @@ def _sentence(reason: Known, pays: Known, words: Words) -> str:
     values: Known = reason["values"]
     if code == "spent_unknown":
         values = {"why": unknown(pays, words)}
+    if values.get("solves") is not None:
+        values = {**values, "plant": _plant_hours(values["solves"], pays, words)}
     if code.startswith("kpi_"):
         row = _indicator_row(values, words)
         said = {name: row[name] for name in ("name", "value", "target")}
@@ -129,13 +158,11 @@ def _said(name: str, value: Any, words: Words) -> str:
             return words("guess.mean_field" if value == "mean_field" else "guess.kept_frame")
         case "tool":
             return words(f"tools.{value}")
-        case "solver_seconds" | "surrogate_seconds":
+        case "solver_seconds" | "surrogate_seconds" | "batch_seconds":
             return words.duration(value)
-        case "solver_ms" | "model_ms":
-            return words.duration(1e-3 * value)
-        case "times" | "wanted" | "speedup" | "days" | "horizon":
+        case "times" | "wanted" | "speedup" | "batch_speedup" | "days" | "horizon":
             return words.number(value, 2)
-        case "solves" | "count":
+        case "solves" | "count" | "batch" | "batch_solves" | "asked":
             return words.number(value)
         case _:
             return str(value)

@@ -65,7 +65,7 @@ def _price(more: float, results: Results, words: Words) -> str:
         return ""
     solves = max(0.0, more) * samples / splits["train"]
     text = words("solves", solves=words.number(solves, 2))
-    seconds = results.decision.get("break_even", {}).get("solver_seconds")
+    seconds = results.decision.get("break_even", {}).get("solve_seconds")
     if not isinstance(seconds, int | float):
         return text
     return text + words("hours", hours=words.number(solves * seconds / 3600, 2))
