@@ -23,7 +23,7 @@ Preset = Annotated[
     str | None,
     typer.Option(
         help="Take the parameters of presets/NAME.yaml (written into params.yaml): quick reaches "
-        "a registered model within a minute, standard is worth looking at.",
+        "a registered model within a minute, furnace-small is what there is at first.",
         metavar="NAME",
     ),
 ]

@@ -26,6 +26,7 @@ from mno.core.config import (
 from mno.core.errors import InputError
 from mno.core.files import write_text
 from mno.core.forecast import TaskConfig, forecast_of
+from mno.core.readings import has_readings
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.decision import check_kpis
@@ -174,7 +175,10 @@ def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     content = read_params(root)
     _put(content, values)
     params = validate(Params, content)
-    roles, changes = {field.role for field in _source(params, root).fields}, dict[str, Any]()
+    fields = _source(params, root).fields
+    roles, changes = {field.role for field in fields}, dict[str, Any]()
+    if not has_readings(fields) and params.task.part == "readings":
+        changes["task.part"] = "fields"
     if "coordinate" in roles:
         changes |= {key: remedy for key, (_, remedy) in _unsuited_to_points(params).items()}
     if params.train.residual_weight:
@@ -182,6 +186,14 @@ def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     if {"state", "output"} <= roles and params.task.scheme == "rollout":
         changes["task.scheme"] = "horizon"
     return changes
+
+
+def _part_that_there_is(root: Path, document: Any) -> dict[str, Any]:
+    """Return that fields are what a model is for, where a scenario has no readings."""
+    if get_param(document, "task.part") != "readings":
+        return {}
+    scenario = _source(validate(Params, document), root)
+    return {} if has_readings(scenario.fields) else {"task.part": "fields"}
 
 
 def replace_params(root: Path, values: Mapping[str, Any]) -> list[str]:
@@ -216,6 +228,9 @@ def edit_params(root: Path, preset: str | None, assignments: Sequence[str]) -> P
             _merge(document, _read_preset(root, preset))
         for assignment in assignments:
             _assign(document, assignment)
+        told = {key.partition("=")[0] for key in assignments}
+        if "scenario" in told and "task.part" not in told:
+            _put(document, _part_that_there_is(root, document))
         # DVC tracks scenarios.<name>, so the key must be there even where all are defaults.
         document.setdefault("scenarios", {}).setdefault(document.get("scenario"), {})
 

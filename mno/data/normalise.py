@@ -122,6 +122,13 @@ class Normaliser:
         others = {self.reference(name) for name in self.scales}
         return {name: self.decode(name, f) for name, f in normalised.items() if name in others}
 
+    def rises(
+        self, fields: Mapping[str, np.ndarray], beside: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        """Return those of some physical fields that are taken less another, less that one."""
+        own = {n: field for n, field in fields.items() if self.reference(n) is not None}
+        return {n: _scaled(n, field, self.scale(n), beside) for n, field in own.items()}
+
     def moved(self, name: str, field: np.ndarray, by: np.ndarray) -> np.ndarray:
         """Return a physical field after it was moved `by` so much on its scale, as by noise."""
         return field * np.exp(by) if self.scale(name) == LOG else field + by

@@ -72,7 +72,7 @@ def evaluate(
     for fields in batches(test, config.batch_size):
         given, true = description.given(fields), description.truth(fields)
         predicted = surrogate.predict(given, config.batch_size, steps)
-        model.add(predicted, true)
+        model.add(predicted, true, description.normaliser.rises(true, given))
         for name, error_map in maps.items():
             error_map.add(predicted[name], true[name])
         expected = {name: np.broadcast_to(means[name], field.shape) for name, field in true.items()}

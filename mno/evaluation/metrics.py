@@ -12,6 +12,8 @@ field whose truth is known:
     Fourier RMSE        the RMSE of the part of e in waves of a band (`mno.evaluation.statistics`):
                         k < 4 low, 4 <= k < 12 middle, k >= 12 high, with k waves on the longest
                         side of the domain; the squares of the three add up to that of the RMSE
+    relative rise       mean over samples of ||e|| / ||t - r|| where a field is taken less another,
+                        r, as a temperature less the ambient one (`mno.core.fields.Field.scale`)
     relative H1         mean over samples of ||e||_H1 / ||t||_H1 (`mno.evaluation.statistics`)
 
 They are those of PDEBench (Takamoto et al. 2022, https://arxiv.org/abs/2210.07182, appendix B), and
@@ -128,10 +130,13 @@ def _ratio(squared_error: np.ndarray, squared_size: np.ndarray) -> np.ndarray:
     return np.where(squared_error == 0, 0.0, found)
 
 
-def relative(statistics: Statistics, norm: str = "") -> Pooled:
-    """Return the mean of ||p - t|| / ||t|| over the samples measured: in L2, or in `_h1`."""
+def relative(statistics: Statistics, norm: str = "", size: str = "squared_truth") -> Pooled:
+    """Return the mean of ||p - t|| / ||t|| over the samples measured: in L2, or in `_h1`.
+
+    In place of t may stand its rise, of which the `size` is `squared_rise`.
+    """
     squared_error = statistics.per_sample(f"squared_error{norm}")
-    squared_size = statistics.per_sample(f"squared_truth{norm}")
+    squared_size = statistics.per_sample(f"{size}{norm}")
     measured = statistics.measured
     typical = math.fsum(squared_size) / max(int(measured.sum()), 1)
     sizes = np.where(squared_size == 0, typical, squared_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ from mno.evaluation.statistics import NO_GRID, Space, Statistics, of_frames
 
 FieldArrays = dict[str, np.ndarray]
 Arrays = Mapping[str, np.ndarray]
+_NOTHING: Arrays = MappingProxyType({})
 
 
 class Errors:
@@ -47,11 +49,14 @@ class Errors:
         self.whole = {name: Statistics(space=spaces[name]) for name in outputs}
         self.frames: dict[str, list[Statistics]] = {name: [] for name in states}
 
-    def add(self, predicted: Arrays, truth: Arrays) -> None:
-        """Measure a batch of fields `(samples, *dims)`, of states `(samples, frames, *grid)`."""
+    def add(self, predicted: Arrays, truth: Arrays, rises: Arrays = _NOTHING) -> None:
+        """Measure a batch of fields `(samples, *dims)`, of states `(samples, frames, *grid)`.
+
+        Of some fields the truth is given less what it is taken less, too.
+        """
         for name, before in self.whole.items():
             self.whole[name] = before + Statistics.of(
-                predicted[name], truth[name], before.space, self.spectra
+                predicted[name], truth[name], before.space, self.spectra, rises.get(name)
             )
         for name, before in self.frames.items():
             new = of_frames(predicted[name], truth[name])
@@ -208,6 +213,9 @@ class Evaluation:
                 value = metric.value(errors.whole[output.name])
                 if not way or not isinstance(value, Absent):
                     values[f"{way}{metric.name}"] = value
+        if self.model[output.name].knows_rise:
+            rise = relative(self.model[output.name], size="squared_rise")
+            values["relative_rise"] = rise.value()
         if output.gaps:
             counted = self.model[output.name]
             values["values"] = int(counted.total("points"))

@@ -206,10 +206,12 @@ class Statistics:
         truths: np.ndarray,
         space: Space | Absent = NO_GRID,
         spectra: bool = False,
+        rise: np.ndarray | None = None,
     ) -> Statistics:
         """Measure a batch of shape `(samples, *dims)`, in the field's unit.
 
-        A truth is NaN where it is missing. On a grid what asks for one is measured, too, and the
+        A truth is NaN where it is missing; `rise` is the truth less what it is taken less, if it
+        is. On a grid what asks for one is measured, too, and the
         spectra of prediction and truth if they are wanted; shapes that differ are a ValueError.
         """
         if predictions.shape != truths.shape:
@@ -235,6 +237,9 @@ class Statistics:
                 found = _measure_pointwise(predicted.reshape(shape), true.reshape(shape))
                 if isinstance(space, Space):
                     found |= measure_on_grid(predicted, true, space, spectra)
+                if rise is not None:
+                    part = np.nan_to_num(rise[start : start + step].astype(np.float64))
+                    found["squared_rise"] = np.square(part).reshape(shape).sum(axis=1)
             parts.append(found)
         return cls({n: np.concatenate([part[n] for part in parts]) for n in parts[0]}, space)
 
@@ -256,6 +261,11 @@ class Statistics:
     def per_sample(self, name: str) -> np.ndarray:
         """Return one statistic of every sample, shape `(samples, *more)`, float64."""
         return self._values[name]
+
+    @property
+    def knows_rise(self) -> bool:
+        """Whether the truth's rise was measured, too."""
+        return "squared_rise" in self._values
 
     def total(self, name: str) -> float:
         """Return the exact sum over samples; NaN where a sample's is."""

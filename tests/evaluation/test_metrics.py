@@ -16,6 +16,7 @@ from scipy import fft, spatial
 
 from mno.core.absent import Absent
 from mno.core.fields import Axis, Field
+from mno.data.normalise import Normaliser
 from mno.data.reading import Schema
 from mno.evaluation.metrics import METRICS, mean, relative, root_mean, spectra_of
 from mno.evaluation.statistics import Space, Statistics, of_frames, space_of
@@ -71,6 +72,24 @@ def test_relative_l2_equals_scipys_distance(case, found):
         for a, b in zip(p, t, strict=True)
     ]
     assert found["relative_l2"] == pytest.approx(np.mean(ratios), rel=1e-6)
+
+
+def test_an_error_of_the_rise_is_over_the_truth_less_what_it_is_taken_less(case):
+    prediction, truth, space = case
+    ambient = np.random.default_rng(5).normal(2, 1, len(truth))
+    fields = {"temperature": truth, "other": truth}
+    normaliser = Normaliser({}, {}, {"temperature": "less ambient"})
+    rises = normaliser.rises(fields, {"ambient": ambient})
+    assert list(rises) == ["temperature"]
+    statistics = Statistics.of(prediction, truth, space, rise=rises["temperature"])
+    rise = truth - ambient.reshape(-1, *(1,) * (truth.ndim - 1))
+    ratios = [np.linalg.norm(p - t) / np.linalg.norm(r) for p, t, r in zip(
+        *(a.reshape(len(a), -1) for a in (prediction, truth, rise)), strict=True)]  # fmt: skip
+    found = relative(statistics, size="squared_rise").value()
+    assert found == pytest.approx(np.mean(ratios), rel=1e-6)
+    doubled = statistics + Statistics.of(prediction, truth, space, rise=rises["temperature"])
+    assert doubled.knows_rise and relative(doubled, size="squared_rise").value() == found
+    assert not Statistics.of(prediction, truth, space).knows_rise
 
 
 def test_the_boundary_is_the_outermost_points(case, found):

@@ -38,6 +38,7 @@ def test_what_is_no_time_is_refused_in_one_line(text):
 
 def test_only_what_is_given_is_set():
     assert own_figures(None) == []
+    assert own_figures(None, questions=3e3) == ["evaluate.economics.questions=3000.0"]
     assert own_figures("2min", 2000.0, 1.2) == [
         "evaluate.economics.solver_seconds=120.0",
         "evaluate.economics.queries_per_day=2000.0",
@@ -114,10 +115,24 @@ def workspace(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("preset", [None, *preset_names(ROOT)])
-def test_what_is_shipped_and_each_preset_is_valid(workspace, preset):
+def test_what_is_shipped_is_the_small_furnace(workspace):
+    shipped = load_params(workspace)
+    assert edit_params(workspace, "furnace-small", []) == shipped
+
+
+@pytest.mark.parametrize("preset", preset_names(ROOT))
+def test_each_preset_is_valid(workspace, preset):
+    edit_params(workspace, "darcy", [])  # several are operators, which need its grid
     edit_params(workspace, preset, [])
-    assert load_params(workspace).scenario == "darcy" or preset
+    assert load_params(workspace).scenario == "batch_furnace" or "furnace" not in preset
+
+
+def test_another_scenario_is_taken_with_the_part_that_it_has(workspace):
+    assert edit_params(workspace, None, ["scenario=darcy"]).task.part == "fields"
+    whole = edit_params(workspace, None, ["scenario=batch_furnace"])
+    assert whole.task.part == "fields"
+    with pytest.raises(InputError, match="darcy has no readings; set task.part=fields"):
+        edit_params(workspace, None, ["scenario=darcy", "task.part=readings"])
 
 
 def test_an_assignment_changes_one_value_and_keeps_comments(workspace):
@@ -164,6 +179,7 @@ def test_an_assignment_overrides_the_preset_and_nothing_given_leaves_the_file_al
     ],
 )
 def test_a_wrong_value_is_one_line_and_changes_nothing(workspace, assignment, expected):
+    edit_params(workspace, "darcy", [])
     before = (workspace / "params.yaml").read_bytes()
     with pytest.raises(InputError) as refusal:
         edit_params(workspace, None, [assignment])
@@ -175,7 +191,7 @@ def test_a_wrong_value_is_one_line_and_changes_nothing(workspace, assignment, ex
 
 
 def test_an_unknown_preset_names_those_there_are(workspace):
-    with pytest.raises(InputError, match="must be one of: .*quick.*standard"):
+    with pytest.raises(InputError, match="must be one of: .*darcy.*quick"):
         edit_params(workspace, "fast", [])
 
 
@@ -191,6 +207,7 @@ def test_a_file_that_is_not_a_mapping_is_one_line(workspace, text):
 
 
 def test_a_package_that_a_backbone_lacks_is_named_before_any_work(workspace, monkeypatch):
+    edit_params(workspace, "darcy", [])
     before = (workspace / "params.yaml").read_text()
     monkeypatch.setattr("flows.params.find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install neuraloperator"):
@@ -211,7 +228,7 @@ def test_a_package_that_a_backbone_lacks_is_named_before_any_work(workspace, mon
     ],
 )
 def test_what_needs_a_grid_is_refused_for_points_before_any_work(workspace, setting, remedy):
-    plain = ["model.backbone=plain", "model.path=hilbert", "model.layers=2"]
+    plain = ["generate.resolution=16", "model.mixer=mamba", "model.path=hilbert"]
     edit_params(workspace, None, ["scenario=darcy_ring", *plain])
     before = (workspace / "params.yaml").read_text()
     with pytest.raises(InputError, match=re.escape(remedy)):
@@ -219,10 +236,10 @@ def test_what_needs_a_grid_is_refused_for_points_before_any_work(workspace, sett
     assert (workspace / "params.yaml").read_text() == before
 
 
-@pytest.mark.parametrize("preset", ["quick", "standard"])
+@pytest.mark.parametrize("preset", ["quick", "darcy"])
 @pytest.mark.parametrize("scenario", scenario_names())
 def test_every_scenario_can_be_run_with_the_usual_presets(workspace, preset, scenario):
-    fitting = {"quick": "model.path=hilbert", "standard": "model.cells=8"}[preset]
+    fitting = {"quick": "model.path=hilbert", "darcy": "model.cells=8"}[preset]
     points = [fitting] if scenario.endswith("_ring") else []
     edit_params(workspace, preset, [f"scenario={scenario}", *points])
     assert load_params(workspace).scenario == scenario

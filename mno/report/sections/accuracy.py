@@ -23,7 +23,9 @@ def section(results: Results, words: Words) -> Section:
     """Return the section."""
     metrics, outputs = results.metrics, results.schema.outputs
     kept = "persistence_relative_l2" in metrics
-    terms = [*(metric.name for metric in METRICS), "mean_field", *(["kept_frame"] if kept else [])]
+    rises = any("relative_rise" in values for values in metrics["fields"].values())
+    names = [*(metric.name for metric in METRICS), *(["relative_rise"] if rises else [])]
+    terms = [*names, "mean_field", *(["kept_frame"] if kept else [])]
     return section_of(
         words,
         [_spectrum(field, results.evaluation.model[field.name], words) for field in outputs],
