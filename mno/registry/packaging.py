@@ -17,6 +17,7 @@ import numpy as np
 
 from mno.core.errors import MnoError, first_line
 from mno.core.imports import imported_files, other_packages
+from mno.core.readings import NUMBER, from_points
 from mno.registry.reading import TRUST_FILE
 from mno.registry.settings import Workspace, import_mlflow
 from mno.surrogate.surrogate import DESCRIPTION_FILE, WEIGHTS_FILE, Surrogate
@@ -43,7 +44,8 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path, trust: bytes | N
     from mlflow import pyfunc
 
     surrogate = Surrogate.load(candidate)
-    given = surrogate.description.given_names
+    names = surrogate.description.given_names
+    example = {name: np.asarray(inputs[name][:2], dtype=np.float32) for name in names}
     code = imported_files(_SOURCES, [_PREDICTION], lazy=True)
     packages = ["mlflow", *other_packages(_SOURCES, code)]
     if surrogate.description.model.backbone == "fno":
@@ -68,7 +70,7 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path, trust: bytes | N
             python_model=str(_MODEL_CODE),
             artifacts=artifacts,
             signature=_signature(surrogate),
-            input_example={n: np.asarray(inputs[n][:2], dtype=np.float32) for n in given},
+            input_example=from_points(surrogate.description.readings, example),
             pip_requirements=requirements(packages),
         )
 
@@ -136,14 +138,20 @@ def _signature(surrogate: Surrogate) -> ModelSignature:
     from mlflow.types import DataType, ParamSchema, ParamSpec, Schema, TensorSpec
 
     description, forecast = surrogate.description, surrogate.description.forecast
-    grid = (-1,) * len(description.space)
-    given = dict.fromkeys(description.given_names, grid)
+    grid: tuple[int, ...] = (-1,) * len(description.space)
+    given: dict[str, tuple[int, ...]] = dict.fromkeys(description.given_names, grid)
     given |= dict.fromkeys(description.scalars, ())
     given |= dict.fromkeys(description.forcings, (-1, *grid))
-    predicted = dict.fromkeys(description.outputs, grid)
+    predicted: dict[str, tuple[int, ...]] = dict.fromkeys(description.outputs, grid)
     if forecast:
         given |= dict.fromkeys(description.states, (forecast.history, *grid))
         predicted |= dict.fromkeys(description.states, (-1, *grid))
+    for shapes in (given, predicted):  # readings as the dataset has them
+        for name in shapes.keys() & description.readings.keys():
+            axis, first, last = description.readings[name]
+            shapes[name] = (*shapes[name][:-1], *([last - first] if axis else []))
+        if description.readings:
+            shapes.pop(NUMBER, None)
     number = np.dtype(np.float32)
     inputs, outputs = (
         Schema([TensorSpec(number, (-1, *shape), name) for name, shape in fields.items()])

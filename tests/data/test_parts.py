@@ -1,5 +1,7 @@
 """Fields and readings of one dataset, as operators are given them."""
 
+import json
+
 import numpy as np
 import pytest
 import zarr
@@ -14,6 +16,7 @@ from mno.data.parts import seen
 from mno.data.reading import Schema, Split
 from mno.evaluation.equal_error import equal_error
 from mno.nn.config import ModelConfig
+from mno.registry.packaging import load_model, save_package
 from mno.scenarios.base import make_scenario
 from mno.scenarios.part import part_of
 from mno.surrogate.predictions import predict_store
@@ -128,6 +131,18 @@ def test_readings_are_compared_with_the_solver_and_predicted_as_the_dataset_has_
     np.testing.assert_array_equal(
         answer["core_temperature"], surrogate.predict(given)["core_temperature"][..., 2:5]
     )
+
+    (tmp_path / "candidate").mkdir()
+    surrogate.save(tmp_path / "candidate")
+    save_package(tmp_path / "candidate", given, tmp_path / "package")
+    packaged = load_model(tmp_path / "package")
+    shapes = {spec.name: spec.shape for spec in packaged.metadata.signature.inputs.inputs}
+    assert shapes["core_temperature"] == (-1, 1, 3) and shapes["hall_loss"] == (-1, 1)
+    assert shapes["setpoint"] == (-1, -1, 2) and "reading" not in shapes
+    example = json.loads((tmp_path / "package/serving_input_example.json").read_text())["inputs"]
+    assert set(example) == set(shapes)
+    again = packaged.predict(example)["core_temperature"]
+    np.testing.assert_allclose(again, answer["core_temperature"][:2], rtol=1e-5)
 
     group = zarr.create_group(tmp_path / "runs")
     for name, values in from_points(schema.readings, fields).items():
