@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mno.core.absent import Absent
 from mno.data.reading import Split, StoredSplit
-from mno.evaluation.config import IntervalConfig, PeerName
+from mno.evaluation.config import IntervalConfig, ToolName
 from mno.evaluation.evaluator import batches
 from mno.evaluation.intervals import intervals
 from mno.evaluation.metrics import mean_over
+from mno.evaluation.reduced_basis import fit_reduced_basis
 from mno.evaluation.simple_peers import fit_peer
 from mno.evaluation.timing import one_thread, times_of
 from mno.evaluation.trial import errors_of
@@ -23,7 +25,7 @@ _SECONDS = 0.2  # for which answers of each are timed
 
 
 def measure_tools(
-    names: Sequence[PeerName],
+    names: Sequence[ToolName],
     training: Split | StoredSplit,
     validation: Split | StoredSplit,
     test: Split | StoredSplit,
@@ -33,15 +35,20 @@ def measure_tools(
     """Fit simple peers to what a model was trained on, and measure them on the test split.
 
     Returns:
-        For each that there is, in the order given: its `name`; the `error`, mean relative L2, and
-        its `interval` or why there is none; `ms`, the median of an answer alone, on one thread; and
-        `seconds`, the processor time of fitting it and choosing its hyperparameters.
+        For each, in the order given: its `name`, and `why` there is none, or: the `error`, mean
+        relative L2, and its `interval` or why there is none; `ms`, the median of an answer alone,
+        on one thread; and `seconds`, the processor time of fitting it and choosing its
+        hyperparameters.
     """
     found = []
     for name in names:
-        with one_thread():
-            peer = fit_peer(name, training, validation, description)
+        with one_thread(), threadpool_limits(limits=1):
+            if name == "reduced_basis":
+                peer = fit_reduced_basis(training, description)
+            else:
+                peer = fit_peer(name, training, validation, description)
             if isinstance(peer, Absent):
+                found.append({"name": name, "why": peer})
                 continue
             errors = np.concatenate([
                 errors_of(peer.predict(description.given(part)), description.truth(part))

@@ -32,13 +32,18 @@ def section(results: Results, words: Words) -> Section | None:
         indicators=[_indicator_row(kpi, words) for kpi in decision["kpis"]],
         tiles=_tiles(results, words),
         tools=_tool_rows(results, words),
+        no_tools=[
+            words("tools.none", tool=words(f"tools.{tool['name']}"), why=words.why(tool["why"]))
+            for tool in results.cost.get("tools", ())
+            if "why" in tool
+        ],
     )
 
 
 def _tool_rows(results: Results, words: Words) -> list[tuple[str, str, str, str, str]]:
     """Return name, error, its interval, time of an answer and of making, the least error first."""
     cost, metrics = results.cost, results.metrics
-    tools = cost.get("tools")
+    tools = [tool for tool in cost.get("tools", ()) if "error" in tool]
     if not tools:
         return []
     spent = cost["spent"]["train"]
