@@ -14,6 +14,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Level = Annotated[float, Field(gt=0.0, le=10.0)]
 PeerName = Literal["mean", "persistence", "ridge", "quadratic", "gaussian_process"]
+ToolName = Literal[PeerName, "reduced_basis"]
 Ratio = Annotated[float, Field(ge=0.125, le=8.0)]
 
 
@@ -138,11 +139,12 @@ class EvaluateConfig(Config):
     trust: TrustConfig = Field(
         default=TrustConfig(), description="bounds on the errors of single predictions"
     )
-    tools: list[PeerName] = Field(
+    tools: list[ToolName] = Field(
         default=[],
         description="what an engineer would try first, fitted to the same samples and compared "
         "with the model: `ridge` and `quadratic` regression and a `gaussian_process`, all on "
-        "principal components",
+        "principal components, and, where the equation is linear, a `reduced_basis` (by pyMOR: "
+        "pip install 'mno[pymor]')",
     )
     kpis: KpiConfig = Field(default=KpiConfig(), description="what the surrogate has to achieve")
     economics: EconomicsConfig = Field(

@@ -337,7 +337,7 @@ def _about_tools(pays: Known, cost: Known, error: float) -> Iterator[Reason]:
     may depend on how often that is.
     """
     asked, spent, ask = pays["asked"], pays["spent"]["training"], pays["surrogate_seconds"]
-    good = [tool for tool in cost.get("tools", ()) if tool["error"] <= error]
+    good = [tool for tool in cost.get("tools", ()) if tool.get("error", math.inf) <= error]
     if not good or isinstance(spent, Absent):
         return
     best = min(good, key=lambda tool: tool["error"])

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mno.core.absent import Absent
 from mno.data.reading import Split, StoredSplit
-from mno.evaluation.config import IntervalConfig, PeerName
+from mno.evaluation.config import IntervalConfig, ToolName
 from mno.evaluation.intervals import intervals
 from mno.evaluation.metrics import mean_over
+from mno.evaluation.reduced_basis import fit_reduced_basis
 from mno.evaluation.simple_peers import errors_of_peer, fit_peer
 from mno.evaluation.timing import one_thread, times_of
 from mno.surrogate.description import Description
@@ -20,7 +22,7 @@ _SECONDS = 0.2  # for which answers of each are timed
 
 
 def measure_tools(
-    names: Sequence[PeerName],
+    names: Sequence[ToolName],
     training: Split | StoredSplit,
     validation: Split | StoredSplit,
     test: Split | StoredSplit,
@@ -30,15 +32,20 @@ def measure_tools(
     """Fit simple peers to what a model was trained on, and measure them on the test split.
 
     Returns:
-        For each that there is, in the order given: its `name`; the `error`, mean relative L2, and
-        its `interval` or why there is none; `ms`, the median of an answer alone, on one thread; and
-        `seconds`, the processor time of fitting it and choosing its hyperparameters.
+        For each, in the order given: its `name`, and `why` there is none, or: the `error`, mean
+        relative L2, and its `interval` or why there is none; `ms`, the median of an answer alone,
+        on one thread; and `seconds`, the processor time of fitting it and choosing its
+        hyperparameters.
     """
     found = []
     for name in names:
-        with one_thread():
-            peer = fit_peer(name, training, validation, description)
+        with one_thread(), threadpool_limits(limits=1):
+            if name == "reduced_basis":
+                peer = fit_reduced_basis(training, description)
+            else:
+                peer = fit_peer(name, training, validation, description)
             if isinstance(peer, Absent):
+                found.append({"name": name, "why": peer})
                 continue
             errors = errors_of_peer(peer, test, description)
             one = description.given({key: field[:1] for key, field in test.fields.items()})

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import ConfigDict, model_validator
@@ -16,6 +16,9 @@ from pydantic import ConfigDict, model_validator
 from mno.core.config import IMPORTED, Config, validate
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
+
+if TYPE_CHECKING:
+    from mno.scenarios.linear import LinearSystem
 
 Fields = Mapping[str, np.ndarray]
 Changes = Mapping[str, Mapping[str, Any]]
@@ -248,6 +251,14 @@ class Scenario(SampleSource):
         """
         return ()
 
+    def linear_system(self, inputs: Fields) -> LinearSystem | None:
+        """Return the equation that a sample solves; none where it is not linear in one field.
+
+        Of what is given over time there may be fewer frames than `sample` draws; states are not
+        looked at.
+        """
+        return None
+
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw the inputs and the initial states of one sample, float32, by name."""
@@ -361,7 +372,9 @@ def space_axes(
     return tuple(Axis(name, units, name, points, extent) for name in names)
 
 
-_NO_SCENARIOS = {"__init__", "base", "check", "heated_furnace", "part", "time_dependent", IMPORTED}
+_NO_SCENARIOS = {
+    "__init__", "base", "check", "heated_furnace", "linear", "part", "time_dependent", IMPORTED
+}  # fmt: skip
 """Modules beside the scenarios."""
 
 

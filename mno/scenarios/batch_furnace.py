@@ -16,7 +16,7 @@ from mno.scenarios.base import Changes, Check, Fields, Parameters, Scenario
 from mno.scenarios.chamber.arrangement import HOUR, Cells, Draw, Piece, draw_run, refuse_impossible
 from mno.scenarios.chamber.conduction import enthalpy_of, stages_for
 from mno.scenarios.chamber.march import Record, run
-from mno.scenarios.chamber.plant import Plant
+from mno.scenarios.chamber.plant import ELASTIC, Plant
 
 CLOSURE = 1e-8
 """What the heat of a run may miss, as a share of what was supplied."""
@@ -72,6 +72,9 @@ _FIELDS = (
     *(Field(name, "J", said, "state", ("time",)) for name, said in _JOULES.items()),
     Field("ready_time", "s", "time at which the whole charge is hot", "output", (), gaps=True),
 )  # fmt: skip
+_STRESS = Field(
+    "thermal_stress", "Pa", "greatest thermal stress of a piece", "state", ("time", "piece"), True
+)
 
 
 class BatchFurnaceParameters(Parameters):
@@ -89,6 +92,9 @@ class BatchFurnaceParameters(Parameters):
     """How far the gas's temperature may move in the last round of a step's balance, K."""
     unseen: Literal["none", "piece", "grade", "schedule"] = "none"
     """What of a run is taken from the plant's section `unseen`, beyond what it draws otherwise."""
+    stress: bool = False
+    """Whether the thermal stress of pieces, as if they were free and elastic, is one more reading;
+    the plant's grades then need `youngs_modulus`, `expansion` and `poissons_ratio`."""
 
 
 @final
@@ -105,6 +111,9 @@ class BatchFurnace(Scenario):
     flue. The zones' power follows set-points by a thermocouple's lagging reading. Every arrangement
     is solved on cells fitted to it (`chamber/`); the fields are averages of these over the plant's
     grid, gas included, and the readings are taken from the cells themselves.
+
+    With `stress` there is one more reading, `thermal_stress`: the greatest over a piece's cells and
+    surface of the estimate E alpha / (1 - nu) |T - T_mean| (`chamber/plant.py`).
 
     Pieces that a run does not have are NaN in all that is said of pieces, and so is the time at
     which the whole charge is above the temperature that is wanted, where it never is.
@@ -140,6 +149,10 @@ class BatchFurnace(Scenario):
                 f"scenarios.batch_furnace.unseen={parameters.unseen!r}: the plant "
                 f"{parameters.plant} says nothing of it in its section unseen; add it there"
             )
+        if parameters.stress:
+            unseen = self.plant.unseen.grade
+            self._refuse_inelastic([*self.plant.pieces.grades, *([unseen] if unseen else [])])
+            self.fields = (*self.fields, _STRESS)
         lengths = [high - low for low, high in self.plant.extents]
         self._width = max(lengths) / resolution
         thinnest = min(self.plant.lining.thicknesses)
@@ -261,6 +274,8 @@ class BatchFurnace(Scenario):
             "temperature_spread": 0.0 * warm, "zone_energy": np.zeros(zones),
             "stored_heat": 0.0, "hall_loss": 0.0, "flue_loss": 0.0,
         }  # fmt: skip
+        if self.parameters.stress:
+            found["thermal_stress"] = 0.0 * warm
         return {name: np.asarray(value, np.float32) for name, value in found.items()}
 
     def _cells(self, given: Fields) -> Cells:
@@ -331,9 +346,12 @@ class BatchFurnace(Scenario):
 
     def _readings(self, cells: Cells, record: Record) -> dict[str, Any]:
         plant, frames = self.plant, len(record.cells)
+        materials = list(plant.materials.values())
         of_piece = cells.piece[cells.material >= 0]
         behind = of_piece[cells.surfaces_cell]
-        pieces = np.full((4, frames, plant.pieces.count[1]), np.nan)
+        names = ["core_temperature", "surface_temperature", "mean_temperature"]
+        names += ["temperature_spread", *(["thermal_stress"] if self.parameters.stress else [])]
+        pieces = np.full((len(names), frames, plant.pieces.count[1]), np.nan)
         coldest = np.full(frames, np.inf)
         for number, piece in enumerate(cells.draw.pieces):
             own, faces = of_piece == number, behind == number
@@ -341,12 +359,17 @@ class BatchFurnace(Scenario):
             inside, skin = record.cells[:, own], record.surfaces[:, faces]
             middle = tuple(np.add(piece.corner, 0.5 * np.array(piece.size)))
             low, high = inside.min(axis=1), inside.max(axis=1)
-            pieces[:, :, number] = (
+            mean = inside @ volume / volume.sum()
+            pieces[:4, :, number] = (
                 cells.at_place(middle, record.cells, record.surfaces),
                 skin @ area / area.sum(),
-                inside @ volume / volume.sum(),
+                mean,
                 np.maximum(high, skin.max(axis=1)) - np.minimum(low, skin.min(axis=1)),
             )
+            if self.parameters.stress:
+                everywhere = np.concatenate([inside, skin], axis=1)
+                stresses = materials[piece.grade].thermal_stress(everywhere, mean[:, None])
+                pieces[4, :, number] = stresses.max(axis=1)
             coldest = np.minimum(coldest, low)
         probes = [
             cells.at_place(tuple(place), record.cells, record.surfaces)
@@ -354,12 +377,6 @@ class BatchFurnace(Scenario):
             else record.probes[:, cells.zone_at(place[2])]
             for place in plant.thermocouples.values()
         ]
-        names = (
-            "core_temperature",
-            "surface_temperature",
-            "mean_temperature",
-            "temperature_spread",
-        )
         return {
             **dict(zip(names, pieces, strict=True)),
             "zone_temperature": record.readings,
@@ -407,7 +424,19 @@ class BatchFurnace(Scenario):
                     f"{name} is {values}; expected numbers for the pieces that there are, at least "
                     "one, and nan for the others in all that is said of pieces"
                 )
-        refuse_impossible(self.plant, self._draw(inputs))
+        draw, names = self._draw(inputs), list(self.plant.materials)
+        refuse_impossible(self.plant, draw)
+        if self.parameters.stress:
+            self._refuse_inelastic([names[piece.grade] for piece in draw.pieces])
+
+    def _refuse_inelastic(self, grades: Sequence[str]) -> None:
+        for name in grades:
+            if not self.plant.materials[name].is_elastic:
+                raise InputError(
+                    f"{self.parameters.plant}.yaml: materials.{name} has no {', '.join(ELASTIC)}; "
+                    "scenarios.batch_furnace.stress=true needs them of every grade, add them there "
+                    "or set it to false"
+                )
 
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
         """Measure the checks, in float64; where values are not what they may be, all is NaN."""

@@ -24,6 +24,7 @@ from mno.scenarios.base import (
 )
 from mno.scenarios.kernels.multigrid import solve_diffusion
 from mno.scenarios.kernels.random_fields import cosine_field, covariance_spectrum, sum_of_bumps
+from mno.scenarios.linear import LinearSystem, five_points
 
 TOLERANCE = 1e-8  # relative residual; the error it leaves is below that of float32 storage
 MAX_ITERATIONS = 500  # about 20 are used at a contrast of 4, about 140 at a contrast of 1e12
@@ -200,6 +201,15 @@ class Darcy(Scenario, StartsFromGuess):
                 f"from {permeability.min():.3g} to {permeability.max():.3g}, lower the contrast"
             )
         return {"pressure": pressure.astype(np.float32)}, iterations
+
+    def linear_system(self, inputs: Fields) -> LinearSystem | None:
+        """Return the equation of the pressure; of a channel, whose inlet adds to it, none."""
+        if self.parameters.inlet_pressure is not None:
+            return None
+        permeability, width = inputs["permeability"].astype(np.float64), 1.0 / self.resolution
+        return LinearSystem(
+            five_points(permeability, width, math.inf), self._source.ravel() * width**2
+        )
 
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
         """Measure residual, flux balance and range of one sample, in float64.

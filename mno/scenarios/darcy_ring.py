@@ -8,6 +8,7 @@ from typing import Self, final
 import numpy as np
 from pydantic import Field as Parameter
 from pydantic import model_validator
+from scipy.sparse import csc_matrix, csr_array
 
 from mno.core.fields import Field
 from mno.scenarios.base import POSITIVE, Changes, Check, Fields, Parameters, Scenario
@@ -23,6 +24,7 @@ from mno.scenarios.kernels.ring_mesh import (
     smallness,
     stiffness,
 )
+from mno.scenarios.linear import LinearSystem
 
 SIDE = 4.0  # of the square on which the random permeability is drawn; the ring lies well inside
 NARROWEST = 0.2  # distance between the two curves
@@ -136,14 +138,25 @@ class DarcyRing(Scenario):
         """Solve for the pressure, shape `(point,)`, by a direct sparse factorisation."""
         anywhere, positive = (-math.inf, math.inf), (POSITIVE, math.inf)
         given = self.within(inputs, x=anywhere, y=anywhere, permeability=positive)
-        x, y, permeability = given.values()
-        triangles = self._mesh.triangles
-        load = lumped(self._mesh.sizes(x, y), triangles, self._mesh.num_points)
-        matrix = stiffness(x, y, triangles, permeability[triangles].mean(axis=1))
+        matrix, load = self._equation(**given)
         free = slice(0, self._mesh.outer.start)
         pressure = np.zeros(self._mesh.num_points)
         pressure[free] = factorise(matrix[free, free]).solve(load[free])
         return {"pressure": pressure.astype(np.float32)}
+
+    def _equation(
+        self, x: np.ndarray, y: np.ndarray, permeability: np.ndarray
+    ) -> tuple[csc_matrix, np.ndarray]:
+        """Return matrix and right side at all points, those of the outer wall included."""
+        triangles = self._mesh.triangles
+        load = lumped(self._mesh.sizes(x, y), triangles, self._mesh.num_points)
+        return stiffness(x, y, triangles, permeability[triangles].mean(axis=1)), load
+
+    def linear_system(self, inputs: Fields) -> LinearSystem:
+        """Return the equation at all points, for what vanishes on the outer wall."""
+        names = ("x", "y", "permeability")
+        matrix, load = self._equation(*(inputs[name].astype(np.float64) for name in names))
+        return LinearSystem(csr_array(matrix), load)
 
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
         """Measure residual, balance, wall and mesh of one sample, in float64.

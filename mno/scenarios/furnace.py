@@ -23,6 +23,7 @@ from mno.scenarios.kernels.thermal_stress import (
     charge_stress,
     imbalance,
 )
+from mno.scenarios.linear import LinearSystem, five_points
 from mno.scenarios.time_dependent import Frames
 
 TOLERANCE = 1e-8  # relative residual of a stage; the error it leaves is below float32 storage
@@ -242,6 +243,19 @@ class Furnace(HeatedFurnace):
             solid = self.parameters.solid
             states["stress"] = charge_stress(inputs, states["temperature"], solid)
         return states
+
+    def linear_system(self, inputs: Fields) -> LinearSystem:
+        """Return the equation of the rise above the ambient temperature, per metre of depth."""
+        given = {name: values.astype(np.float64) for name, values in inputs.items()}
+        area, power = self._width**2, given["power"]
+        return LinearSystem(
+            five_points(
+                given["conductivity"], self._width, self.parameters.heat_transfer_coefficient
+            ),
+            power.reshape(len(power), -1) * area,
+            given["heat_capacity"].ravel() * area,
+            float(given["ambient_temperature"]),
+        )
 
     def _run(self, given: Fields) -> tuple[np.ndarray, np.ndarray]:
         return self._solve(

@@ -10,14 +10,22 @@ from typing import Annotated, Any, Self, final
 import numpy as np
 from pydantic import Field as Parameter
 from pydantic import model_validator
+from scipy.sparse import csr_array, diags_array
 
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Field
 from mno.scenarios.base import Changes, Fields, Parameters
 from mno.scenarios.heated_furnace import HeatedFurnace, Peak, SecondRun, Steps, furnace_checks
 from mno.scenarios.kernels.furnaces import RoundFurnace, draw_round_furnace
-from mno.scenarios.kernels.ring_conduction import advance_again, assemble, restate, solve_conduction
+from mno.scenarios.kernels.ring_conduction import (
+    Network,
+    advance_again,
+    assemble,
+    restate,
+    solve_conduction,
+)
 from mno.scenarios.kernels.ring_mesh import MESH, SWING, Edges, RingMesh, edges_of, smallness
+from mno.scenarios.linear import LinearSystem
 from mno.scenarios.time_dependent import Frames
 
 COARSEST, FINEST = 8, 512  # resolutions; at the finest a check takes more than 1 GB of memory
@@ -215,9 +223,21 @@ class FurnaceRing(HeatedFurnace):
         peak = furnace.peak - furnace.ambient
         return self._full_power(run, furnace.power(frames - 1), furnace.initial_rise, peak)
 
-    def _run(self, given: Fields) -> tuple[np.ndarray, np.ndarray]:
+    def linear_system(self, inputs: Fields) -> LinearSystem:
+        """Return the equation of the rise above the ambient temperature, per metre of depth."""
+        given = {name: values.astype(np.float64) for name, values in inputs.items()}
+        network = self._network(given)
+        return LinearSystem(
+            csr_array(network.conductance + diags_array(network.film)),
+            given["power"] * network.area, network.capacity, float(given["ambient_temperature"]),
+        )  # fmt: skip
+
+    def _network(self, given: Fields) -> Network:
         ring = {name: given[name] for name in ("x", "y", "conductivity", "heat_capacity")}
-        network = assemble(self._mesh, **ring, films=self._films)
+        return assemble(self._mesh, **ring, films=self._films)
+
+    def _run(self, given: Fields) -> tuple[np.ndarray, np.ndarray]:
+        network = self._network(given)
         with np.errstate(over="ignore", invalid="ignore"):
             frames, heat = solve_conduction(
                 network, given["power"][:-1], given["temperature"],

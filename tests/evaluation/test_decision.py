@@ -265,6 +265,7 @@ def test_a_simple_tool_that_does_as_well_for_less_speaks_against_it(
     error, ms, seconds, asked, code
 ):
     tools = [{"name": "ridge", "error": error, "interval": None, "ms": ms, "seconds": seconds}]
+    tools.append({"name": "reduced_basis", "why": NO_SOLVER})  # there is none, which says nothing
     economics = EconomicsConfig(queries_per_day=asked, horizon_days=365)
     found = decision_of(METRICS, ASKED, economics, {**COST, "tools": tools})
     named = {r["code"]: r for r in found["reasons"] if r["code"].startswith("tool_")}

@@ -210,6 +210,20 @@ def test_costs_are_told_whatever_is_known_of_them(results, economics, changed, l
         assert (Words.of(language).why(why) in text) == (repr(why) in str(changed))
 
 
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [("en", "Reduced basis: none, since it is made where"), ("ja", "縮約基底法:なし(予測する場が")],
+)
+def test_tools_stand_beside_the_model_and_those_that_there_are_not_say_why(
+    results, language, words
+):
+    ridge = {"name": "ridge", "error": 0.012, "interval": None, "ms": 0.1, "seconds": 2.0}
+    cost = {**COST, "tools": [ridge, {"name": "reduced_basis", "why": Absent("peers.not_linear")}]}
+    decision = decision_of(results.metrics, cost=cost)
+    text = Page(render_report(replace(results, cost=cost, decision=decision), language)).text
+    assert words in text and Words.of(language, "decision")("tools.ridge") in text
+
+
 def test_reasons_of_costs_are_told_in_the_language(results):
     cost = {
         **COST,

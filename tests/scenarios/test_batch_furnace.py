@@ -395,8 +395,54 @@ def test_a_plate_that_melts_stays_at_its_melting_point_until_all_is_molten(tmp_p
     assert np.argmax(mean > 940.0) >= np.argmax(sooner > 940.0) + 3
 
 
-def test_the_second_plant_keeps_the_contract():
-    check_scenario("batch_furnace", 8, {"plant": PLANTS[1], **QUICK, "steps_per_frame": 1})
+def test_the_second_plant_keeps_the_contract_with_stress():
+    changes = {"plant": PLANTS[1], **QUICK, "steps_per_frame": 1, "stress": True}
+    check_scenario("batch_furnace", 8, changes)
+
+
+def test_the_stress_of_a_plate_with_a_parabolic_temperature_is_exact_at_its_surface():
+    materials = said()["materials"]
+    constant = {"youngs_modulus": 2e11, "expansion": 1.2e-5, "poissons_ratio": 0.3}
+    materials["stainless_steel"] |= {key: [[300.0, value]] for key, value in constant.items()}
+    scenario = furnace(stress=True)
+    scenario.plant = plant = cube(materials=materials)
+    cells = Cells.fitted(plant, still(plant), 0.05)
+    edges = (cells.edges[0] - 0.6) / 0.2  # -1 and 1 at the piece's sides
+    squares = (edges[1:] ** 2 + edges[1:] * edges[:-1] + edges[:-1] ** 2) / 3.0  # means of cells
+    columns = np.broadcast_to(squares[:, None, None], cells.material.shape)
+    solid, faces = cells.material >= 0, cells.faces
+    record = Record.empty(1, solid.sum(), len(faces.area), len(plant.zones))
+    record.cells[0] = 700.0 + 60.0 * np.where(cells.piece == 0, columns, 0.0)[solid]
+    record.surfaces[0] = record.cells[0][cells.surfaces_cell]
+    sides = (faces.axis == 0) & (cells.piece[tuple(faces.solid.T)] == 0)
+    record.surfaces[0][sides] = 760.0
+    found = scenario._readings(cells, record)
+    assert found["mean_temperature"][0, 0] == pytest.approx(720.0, rel=1e-12)
+    exact = 2e11 * 1.2e-5 / 0.7 * 40.0  # E alpha / (1 - nu) (T_surface - T_mean)
+    assert found["thermal_stress"][0, 0] == pytest.approx(exact, rel=1e-12)
+
+
+def test_stress_takes_what_a_material_is_at_the_local_temperature():
+    steel = furnace().plant.materials["carbon_steel"]
+    cold, hot = steel.thermal_stress(np.array([300.0, 1100.0]), np.array([700.0, 700.0]))
+    assert cold == pytest.approx(2.1e11 * 1.2e-5 / 0.71 * 400.0)
+    assert hot == pytest.approx(1.15e11 * 2.1e-5 / 0.67 * 400.0)
+
+
+def test_stress_is_one_more_reading_and_changes_no_other():
+    plain, stressed = furnace(), furnace(stress=True)
+    given, solved = solved_sample(plain)
+    more, again = solved_sample(stressed)
+    stress, spread = again.pop("thermal_stress"), solved["temperature_spread"]
+    assert set(more) - set(given) == {"thermal_stress"} and set(again) == set(solved)
+    for one, other in ((given, more), (solved, again)):
+        assert all(np.array_equal(one[key], other[key], equal_nan=True) for key in one)
+    there = np.isfinite(given["piece_x"])
+    assert np.array_equal(np.isfinite(stress), np.broadcast_to(there, stress.shape))
+    assert not stress[0, there].any()
+    # The farther end of what lies about the mean is apart from it by half of the spread at least.
+    units = stress[1:, there] / spread[1:, there]
+    assert np.all((units > 0.5 * 1.2e6) & (units < 6e6))  # E alpha / (1 - nu), Pa/K
 
 
 def test_checks_catch_heat_and_temperatures_that_cannot_be():
@@ -495,6 +541,14 @@ REFUSED = {
     "a melt backwards": (
         put("materials", "fireclay", "melting", [1400.0, 1300.0]), "fireclay: melting=.* begins"
     ),
+    "half an elasticity": (
+        put("materials", "carbon_steel", "expansion", None),
+        "carbon_steel: without expansion; expected youngs_modulus, .* add what is missing",
+    ),
+    "a ratio of fluids": (
+        put("materials", "carbon_steel", "poissons_ratio", [[300.0, 0.5]]),
+        "carbon_steel.poissons_ratio: 0.5 at 300 K; expected less than 0.5, correct it",
+    ),
     "a schedule that ends early": (
         put("schedule", "corners", SPLIT), "schedule: corners end at 6 h of hours=12; add one"
     ),
@@ -555,6 +609,26 @@ def test_unknown_plants_and_what_a_plant_does_not_say_are_refused(tmp_path, monk
     with pytest.raises(InputError, match="unseen='grade': .* changed says nothing .* add it"):
         furnace("changed", unseen="grade")
     assert furnace("changed").outside() == {}
+
+
+@pytest.mark.parametrize("grade", ["carbon_steel", "cast_iron"])  # drawn, or drawn as unseen
+def test_stress_is_refused_where_a_grade_has_no_elasticity(grade, tmp_path, monkeypatch):
+    content = said()
+    for key in ("youngs_modulus", "expansion", "poissons_ratio"):
+        del content["materials"][grade][key]
+    read(content, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=f"changed.yaml: materials.{grade} has no .* add them"):
+        furnace("changed", stress=True)
+    assert "thermal_stress" not in {field.name for field in furnace("changed").fields}
+
+
+def test_stress_is_refused_of_a_piece_of_brick():
+    scenario = furnace(stress=True)
+    given = scenario.sample(np.random.default_rng(0))
+    given["piece_grade"][0] = 0.0
+    with pytest.raises(InputError, match="car_bottom.yaml: materials.fireclay has no .* add them"):
+        scenario.solve(given)
 
 
 def test_a_grid_too_coarse_for_the_lining_is_refused():

@@ -35,6 +35,11 @@ def section(results: Results, words: Words) -> Section | None:
         source=pays["solver_source"],
         prices=_price_rows(pays, words),
         tools=_tool_rows(results, words),
+        no_tools=[
+            words("tools.none", tool=words(f"tools.{tool['name']}"), why=words.why(tool["why"]))
+            for tool in results.cost.get("tools", ())
+            if "why" in tool
+        ],
     )
 
 
@@ -65,7 +70,7 @@ def _plant_hours(solves: int, pays: Known, words: Words) -> str:
 def _tool_rows(results: Results, words: Words) -> list[tuple[str, str, str, str, str]]:
     """Return name, error, its interval, time of an answer and of making, the least error first."""
     cost, metrics = results.cost, results.metrics
-    tools = cost.get("tools")
+    tools = [tool for tool in cost.get("tools", ()) if "error" in tool]
     if not tools:
         return []
     spent = cost["spent"]["train"]

@@ -23,6 +23,7 @@ from mno.scenarios.chamber.conduction import COLDEST, HOTTEST, Table, make_table
 
 FOLDER = Path("plants")
 SIZES = ("width", "height", "length")
+ELASTIC = ("youngs_modulus", "expansion", "poissons_ratio")
 SMALL = 1e-9
 THINNEST = 0.005
 """Of a layer, m: thinner ones would be conducted through in seconds, by thousands of stages."""
@@ -45,10 +46,21 @@ class Material(Config):
     emissivity: float = Key(gt=0.0, lt=1.0)
     melting: Pair | None = Key(default=None, description="K, where it begins and ends")
     latent_heat: float = Key(default=0.0, ge=0.0, le=1e7, description="Of melting, J/kg")
+    youngs_modulus: list[Pair] | None = Key(default=None, min_length=1, description="K and Pa")
+    expansion: list[Pair] | None = Key(
+        default=None, min_length=1, description="K and 1/K, of a length, at a temperature"
+    )
+    poissons_ratio: list[Pair] | None = Key(
+        default=None, min_length=1, description="K and 1, below 0.5"
+    )
 
-    @field_validator("conductivity", "heat_capacity")
+    @field_validator(
+        "conductivity", "heat_capacity", "youngs_modulus", "expansion", "poissons_ratio"
+    )
     @classmethod
-    def _can_be_used(cls, table: list[list[float]]) -> list[list[float]]:
+    def _can_be_used(cls, table: list[list[float]] | None) -> list[list[float]] | None:
+        if table is None:
+            return None
         for (before, _), (after, _) in zip(table, table[1:], strict=False):
             if not before < after:
                 raise ValueError(
@@ -73,6 +85,29 @@ class Material(Config):
             )
         return self
 
+    @field_validator("poissons_ratio")
+    @classmethod
+    def _is_below_half(cls, table: list[list[float]] | None) -> list[list[float]] | None:
+        for at, value in table or ():
+            if value >= 0.5:
+                raise ValueError(f"{value:g} at {at:g} K; expected less than 0.5, correct it")
+        return table
+
+    @model_validator(mode="after")
+    def _is_elastic_or_not(self) -> Self:
+        missing = [key for key in ELASTIC if getattr(self, key) is None]
+        if 0 < len(missing) < len(ELASTIC):
+            raise ValueError(
+                f"without {' and '.join(missing)}; expected {', '.join(ELASTIC)} or none of them, "
+                "add what is missing"
+            )
+        return self
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether it is said what stress follows from temperatures."""
+        return self.youngs_modulus is not None
+
     @cached_property
     def table(self) -> Table:
         """What its cells are at each enthalpy."""
@@ -86,6 +121,20 @@ class Material(Config):
             for table in (self.conductivity, self.heat_capacity)
         )
         return conducts, stores * self.density
+
+    def thermal_stress(self, temperature: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """Estimate the stress at places of a free body that has a mean temperature, Pa.
+
+            E alpha / (1 - nu) |T - T_mean|,   with E, alpha and nu at T
+
+        Exact at the surface of a plate whose temperature is symmetric about its middle (Timoshenko
+        and Goodier, Theory of Elasticity, 1970, chapter 13), of constant E, alpha and nu. What a
+        body would follow by bending is counted, yielding and creep are not.
+        """
+        modulus, expansion, ratio = (
+            np.interp(temperature, *np.transpose(getattr(self, key))) for key in ELASTIC
+        )
+        return modulus * expansion / (1.0 - ratio) * np.abs(temperature - mean)
 
 
 class Chamber(Config):

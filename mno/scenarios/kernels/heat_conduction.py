@@ -31,6 +31,7 @@ import numpy as np
 
 from mno.core.compiled import compiled, inlined
 from mno.scenarios.kernels import multigrid
+from mno.scenarios.linear import conductances
 
 GAMMA = 1.0 - np.sqrt(0.5)  # share of a step that a stage is long
 _STARTING = 2  # stages of implicit Euler with which an interval begins
@@ -219,12 +220,7 @@ def advance_directly(
     shape `(x, y, states)`; all else is as in `solve_heat_conduction`. Returns the later rise, and
     the heat that each state has lost until then, J per metre of depth.
     """
-    half = 0.5 * width / conductivity  # resistance of half a cell, m2 K/W
-    across_x = width / (half[:-1] + half[1:])
-    across_y = width / (half[:, :-1] + half[:, 1:])
-    outer = np.zeros_like(half)
-    for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
-        outer[edge] += width / (half[edge] + 1.0 / heat_transfer_coefficient)
+    across_x, across_y, outer = conductances(conductivity, width, heat_transfer_coefficient)
 
     def gained(state: np.ndarray) -> np.ndarray:
         flow_x = across_x[..., None] * np.diff(state, axis=0)
