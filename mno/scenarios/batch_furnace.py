@@ -73,7 +73,7 @@ _FIELDS = (
     Field("ready_time", "s", "time at which the whole charge is hot", "output", (), gaps=True),
 )  # fmt: skip
 _STRESS = Field(
-    "thermal_stress", "Pa", "greatest thermal stress of a piece", "state", ("time", "piece"), True
+    "stress", "Pa", "greatest thermal stress of a piece", "state", ("time", "piece"), True
 )
 
 
@@ -92,9 +92,9 @@ class BatchFurnaceParameters(Parameters):
     """How far the gas's temperature may move in the last round of a step's balance, K."""
     unseen: Literal["none", "piece", "grade", "schedule"] = "none"
     """What of a run is taken from the plant's section `unseen`, beyond what it draws otherwise."""
-    stress: bool = False
+    thermal_stress: bool = False
     """Whether the thermal stress of pieces, as if they were free and elastic, is one more reading;
-    the plant's grades then need `youngs_modulus`, `expansion` and `poissons_ratio`."""
+    the plant's grades then need `youngs_modulus`, `thermal_expansion` and `poisson_ratio`."""
 
 
 @final
@@ -112,7 +112,7 @@ class BatchFurnace(Scenario):
     is solved on cells fitted to it (`chamber/`); the fields are averages of these over the plant's
     grid, gas included, and the readings are taken from the cells themselves.
 
-    With `stress` there is one more reading, `thermal_stress`: the greatest over a piece's cells and
+    With `thermal_stress` there is one more reading, `stress`: the greatest over a piece's cells and
     surface of the estimate E alpha / (1 - nu) |T - T_mean| (`chamber/plant.py`).
 
     Pieces that a run does not have are NaN in all that is said of pieces, and so is the time at
@@ -149,7 +149,7 @@ class BatchFurnace(Scenario):
                 f"scenarios.batch_furnace.unseen={parameters.unseen!r}: the plant "
                 f"{parameters.plant} says nothing of it in its section unseen; add it there"
             )
-        if parameters.stress:
+        if parameters.thermal_stress:
             unseen = self.plant.unseen.grade
             self._refuse_inelastic([*self.plant.pieces.grades, *([unseen] if unseen else [])])
             self.fields = (*self.fields, _STRESS)
@@ -274,8 +274,8 @@ class BatchFurnace(Scenario):
             "temperature_spread": 0.0 * warm, "zone_energy": np.zeros(zones),
             "stored_heat": 0.0, "hall_loss": 0.0, "flue_loss": 0.0,
         }  # fmt: skip
-        if self.parameters.stress:
-            found["thermal_stress"] = 0.0 * warm
+        if self.parameters.thermal_stress:
+            found["stress"] = 0.0 * warm
         return {name: np.asarray(value, np.float32) for name, value in found.items()}
 
     def _cells(self, given: Fields) -> Cells:
@@ -350,7 +350,7 @@ class BatchFurnace(Scenario):
         of_piece = cells.piece[cells.material >= 0]
         behind = of_piece[cells.surfaces_cell]
         names = ["core_temperature", "surface_temperature", "mean_temperature"]
-        names += ["temperature_spread", *(["thermal_stress"] if self.parameters.stress else [])]
+        names += ["temperature_spread", *(["stress"] if self.parameters.thermal_stress else [])]
         pieces = np.full((len(names), frames, plant.pieces.count[1]), np.nan)
         coldest = np.full(frames, np.inf)
         for number, piece in enumerate(cells.draw.pieces):
@@ -366,7 +366,7 @@ class BatchFurnace(Scenario):
                 mean,
                 np.maximum(high, skin.max(axis=1)) - np.minimum(low, skin.min(axis=1)),
             )
-            if self.parameters.stress:
+            if self.parameters.thermal_stress:
                 everywhere = np.concatenate([inside, skin], axis=1)
                 stresses = materials[piece.grade].thermal_stress(everywhere, mean[:, None])
                 pieces[4, :, number] = stresses.max(axis=1)
@@ -426,7 +426,7 @@ class BatchFurnace(Scenario):
                 )
         draw, names = self._draw(inputs), list(self.plant.materials)
         refuse_impossible(self.plant, draw)
-        if self.parameters.stress:
+        if self.parameters.thermal_stress:
             self._refuse_inelastic([names[piece.grade] for piece in draw.pieces])
 
     def _refuse_inelastic(self, grades: Sequence[str]) -> None:
@@ -434,8 +434,8 @@ class BatchFurnace(Scenario):
             if not self.plant.materials[name].is_elastic:
                 raise InputError(
                     f"{self.parameters.plant}.yaml: materials.{name} has no {', '.join(ELASTIC)}; "
-                    "scenarios.batch_furnace.stress=true needs them of every grade, add them there "
-                    "or set it to false"
+                    "scenarios.batch_furnace.thermal_stress=true needs them of every grade, add "
+                    "them there or set it to false"
                 )
 
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:

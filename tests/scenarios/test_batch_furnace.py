@@ -396,15 +396,15 @@ def test_a_plate_that_melts_stays_at_its_melting_point_until_all_is_molten(tmp_p
 
 
 def test_the_second_plant_keeps_the_contract_with_stress():
-    changes = {"plant": PLANTS[1], **QUICK, "steps_per_frame": 1, "stress": True}
+    changes = {"plant": PLANTS[1], **QUICK, "steps_per_frame": 1, "thermal_stress": True}
     check_scenario("batch_furnace", 8, changes)
 
 
 def test_the_stress_of_a_plate_with_a_parabolic_temperature_is_exact_at_its_surface():
     materials = said()["materials"]
-    constant = {"youngs_modulus": 2e11, "expansion": 1.2e-5, "poissons_ratio": 0.3}
+    constant = {"youngs_modulus": 2e11, "thermal_expansion": 1.2e-5, "poisson_ratio": 0.3}
     materials["stainless_steel"] |= {key: [[300.0, value]] for key, value in constant.items()}
-    scenario = furnace(stress=True)
+    scenario = furnace(thermal_stress=True)
     scenario.plant = plant = cube(materials=materials)
     cells = Cells.fitted(plant, still(plant), 0.05)
     edges = (cells.edges[0] - 0.6) / 0.2  # -1 and 1 at the piece's sides
@@ -419,7 +419,7 @@ def test_the_stress_of_a_plate_with_a_parabolic_temperature_is_exact_at_its_surf
     found = scenario._readings(cells, record)
     assert found["mean_temperature"][0, 0] == pytest.approx(720.0, rel=1e-12)
     exact = 2e11 * 1.2e-5 / 0.7 * 40.0  # E alpha / (1 - nu) (T_surface - T_mean)
-    assert found["thermal_stress"][0, 0] == pytest.approx(exact, rel=1e-12)
+    assert found["stress"][0, 0] == pytest.approx(exact, rel=1e-12)
 
 
 def test_stress_takes_what_a_material_is_at_the_local_temperature():
@@ -430,11 +430,11 @@ def test_stress_takes_what_a_material_is_at_the_local_temperature():
 
 
 def test_stress_is_one_more_reading_and_changes_no_other():
-    plain, stressed = furnace(), furnace(stress=True)
+    plain, stressed = furnace(), furnace(thermal_stress=True)
     given, solved = solved_sample(plain)
     more, again = solved_sample(stressed)
-    stress, spread = again.pop("thermal_stress"), solved["temperature_spread"]
-    assert set(more) - set(given) == {"thermal_stress"} and set(again) == set(solved)
+    stress, spread = again.pop("stress"), solved["temperature_spread"]
+    assert set(more) - set(given) == {"stress"} and set(again) == set(solved)
     for one, other in ((given, more), (solved, again)):
         assert all(np.array_equal(one[key], other[key], equal_nan=True) for key in one)
     there = np.isfinite(given["piece_x"])
@@ -542,12 +542,12 @@ REFUSED = {
         put("materials", "fireclay", "melting", [1400.0, 1300.0]), "fireclay: melting=.* begins"
     ),
     "half an elasticity": (
-        put("materials", "carbon_steel", "expansion", None),
-        "carbon_steel: without expansion; expected youngs_modulus, .* add what is missing",
+        put("materials", "carbon_steel", "thermal_expansion", None),
+        "carbon_steel: without thermal_expansion; expected youngs_modulus, .* add what is missing",
     ),
     "a ratio of fluids": (
-        put("materials", "carbon_steel", "poissons_ratio", [[300.0, 0.5]]),
-        "carbon_steel.poissons_ratio: 0.5 at 300 K; expected less than 0.5, correct it",
+        put("materials", "carbon_steel", "poisson_ratio", [[300.0, 0.5]]),
+        "carbon_steel.poisson_ratio: 0.5 at 300 K; expected less than 0.5, correct it",
     ),
     "a schedule that ends early": (
         put("schedule", "corners", SPLIT), "schedule: corners end at 6 h of hours=12; add one"
@@ -614,17 +614,17 @@ def test_unknown_plants_and_what_a_plant_does_not_say_are_refused(tmp_path, monk
 @pytest.mark.parametrize("grade", ["carbon_steel", "cast_iron"])  # drawn, or drawn as unseen
 def test_stress_is_refused_where_a_grade_has_no_elasticity(grade, tmp_path, monkeypatch):
     content = said()
-    for key in ("youngs_modulus", "expansion", "poissons_ratio"):
+    for key in ("youngs_modulus", "thermal_expansion", "poisson_ratio"):
         del content["materials"][grade][key]
     read(content, tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=f"changed.yaml: materials.{grade} has no .* add them"):
-        furnace("changed", stress=True)
-    assert "thermal_stress" not in {field.name for field in furnace("changed").fields}
+        furnace("changed", thermal_stress=True)
+    assert "stress" not in {field.name for field in furnace("changed").fields}
 
 
 def test_stress_is_refused_of_a_piece_of_brick():
-    scenario = furnace(stress=True)
+    scenario = furnace(thermal_stress=True)
     given = scenario.sample(np.random.default_rng(0))
     given["piece_grade"][0] = 0.0
     with pytest.raises(InputError, match="car_bottom.yaml: materials.fireclay has no .* add them"):

@@ -23,7 +23,7 @@ from mno.scenarios.chamber.conduction import COLDEST, HOTTEST, Table, make_table
 
 FOLDER = Path("plants")
 SIZES = ("width", "height", "length")
-ELASTIC = ("youngs_modulus", "expansion", "poissons_ratio")
+ELASTIC = ("youngs_modulus", "thermal_expansion", "poisson_ratio")
 SMALL = 1e-9
 THINNEST = 0.005
 """Of a layer, m: thinner ones would be conducted through in seconds, by thousands of stages."""
@@ -47,15 +47,15 @@ class Material(Config):
     melting: Pair | None = Key(default=None, description="K, where it begins and ends")
     latent_heat: float = Key(default=0.0, ge=0.0, le=1e7, description="Of melting, J/kg")
     youngs_modulus: list[Pair] | None = Key(default=None, min_length=1, description="K and Pa")
-    expansion: list[Pair] | None = Key(
+    thermal_expansion: list[Pair] | None = Key(
         default=None, min_length=1, description="K and 1/K, of a length, at a temperature"
     )
-    poissons_ratio: list[Pair] | None = Key(
+    poisson_ratio: list[Pair] | None = Key(
         default=None, min_length=1, description="K and 1, below 0.5"
     )
 
     @field_validator(
-        "conductivity", "heat_capacity", "youngs_modulus", "expansion", "poissons_ratio"
+        "conductivity", "heat_capacity", "youngs_modulus", "thermal_expansion", "poisson_ratio"
     )
     @classmethod
     def _can_be_used(cls, table: list[list[float]] | None) -> list[list[float]] | None:
@@ -85,7 +85,7 @@ class Material(Config):
             )
         return self
 
-    @field_validator("poissons_ratio")
+    @field_validator("poisson_ratio")
     @classmethod
     def _is_below_half(cls, table: list[list[float]] | None) -> list[list[float]] | None:
         for at, value in table or ():
