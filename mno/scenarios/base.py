@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import ConfigDict, model_validator
 
+from mno.core.bodies import Body
 from mno.core.config import IMPORTED, Config, validate
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
@@ -245,6 +246,13 @@ class Scenario(SampleSource):
 
         The cheapest comes first, then others up to none at all, and last those of a reference that
         is finer. There are none where the number of points alone decides.
+        """
+        return ()
+
+    def bodies(self, given: Fields) -> tuple[Body, ...]:
+        """Return what there is in space of a sample, to draw it; nothing where fields show it.
+
+        Of what is given of the sample, by name, there need not be all.
         """
         return ()
 
