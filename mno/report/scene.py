@@ -36,6 +36,7 @@ _UP = np.cross(_RIGHT, -_BACK)
 _SHADES = (0.86, 1.0, 0.74)  # of the faces across x, y and z
 _LININGS = ("#b98f76", "#e6dccb", "#9aa5ad", "#cfc3d6")
 _PLAIN = "#bdbdbd"
+_TOUCHING = 1e-9  # m
 _WIDTH = 1600  # pixels of what is rendered
 _PATIENCE = 120.0  # s, of which starting the process takes most
 _ORDER = ("piece", "zone", "sensor", "lining")
@@ -113,7 +114,7 @@ def _seen(bodies: Sequence[Body]) -> list[Body]:
     near, _ = _hull(bodies)
     left = []
     for body in bodies:
-        nearer = (_corners(body) - near) * np.sign(_BACK) >= -1e-9
+        nearer = (_corners(body) - near) * np.sign(_BACK) >= -_TOUCHING
         hides = body.kind == "lining" and nearer.all(axis=0).any()
         if body.kind in ("lining", "piece") and not hides:
             left.append(body)
@@ -126,12 +127,17 @@ def _seen(bodies: Sequence[Body]) -> list[Body]:
 
 
 def _is_behind(one: Body, other: Body) -> bool:
-    """Whether a box lies farther than another along some axis."""
+    """Whether a box may be hidden by another: it lies farther along some axis, along none nearer.
+
+    Boxes of which each lies farther than the other along some axis do not hide each other.
+    """
+    farther = nearer = False
     for a, sign in enumerate(_BACK):
-        near, far = (other, one) if sign > 0 else (one, other)
-        if far.corner[a] + far.size[a] <= near.corner[a] + 1e-9:
-            return True
-    return False
+        below = one.corner[a] + one.size[a] <= other.corner[a] + _TOUCHING
+        above = other.corner[a] + other.size[a] <= one.corner[a] + _TOUCHING
+        farther |= below if sign > 0 else above
+        nearer |= above if sign > 0 else below
+    return farther and not nearer
 
 
 def _flat(places: np.ndarray) -> np.ndarray:
