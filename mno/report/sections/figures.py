@@ -20,7 +20,6 @@ from mno.report.panels import Panel, in_hours, labelled, mark_alone, pictures, p
 from mno.report.readings import example_figures, plant_figure
 
 _MOST_BINS = 40
-_LARGE_RATIO = 1000.0  # of errors, beyond which the least could not be seen on a plain axis
 
 
 def section(results: Results, words: Words) -> Section:
@@ -175,8 +174,6 @@ def _over_time(errors: OverTime, words: Words) -> Figure:
 def _draw_over_time(ax: Axes, errors: OverTime, words: Words) -> None:
     """Draw the relative L2 of each predicted frame, of the model and of both baselines."""
     times, units = in_hours(errors.times, errors.units)
-    whole = np.concatenate([errors.model, errors.persistence, errors.baseline])
-    known = whole[np.isfinite(whole) & (whole > 0.0)]
     for values, label, colour, dashes in (
         (errors.model, words("over_time.model"), style.PREDICTION_COLOUR, "-"),
         (errors.persistence, words("over_time.kept"), style.TRUTH_COLOUR, "--"),
@@ -184,9 +181,6 @@ def _draw_over_time(ax: Axes, errors: OverTime, words: Words) -> None:
     ):
         ax.plot(times, values, color=colour, ls=dashes, label=label, lw=1.7)
         mark_alone(ax, times, values, colour)
-    if known.size and known.max() > _LARGE_RATIO * known.min():
-        ax.set_yscale("log")
-    else:
-        ax.set_ylim(bottom=0)
+    style.error_scale(ax, errors.model, errors.persistence, errors.baseline)
     time = labelled(words("over_time.time"), units)
     style.finish(ax, time, words("over_time.error"), lines="y", per_cent="y")
