@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mno.core.absent import as_json
+from mno.core.absent import Absent, as_json
 from mno.core.config import section
 from mno.core.files import replacing, write_json
 from mno.core.times import recorded_seconds
@@ -23,9 +23,9 @@ from mno.evaluation.evaluator import evaluate, mean_fields
 from mno.evaluation.influence import influence
 from mno.evaluation.learning import fit_points
 from mno.evaluation.robustness import measure_robustness
-from mno.evaluation.solver import physical_consistency
+from mno.evaluation.solver import physical_consistency, solver_of
 from mno.evaluation.tools import measure_tools
-from mno.evaluation.trust import calibrated_trust
+from mno.evaluation.trust import calibrated_trust, largest_errors
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest
 from mno.report.document import write_report
@@ -83,9 +83,10 @@ def _measure(stage: Stage) -> Results:
     evaluation = evaluate(surrogate, test, baseline, config)
     physics = physical_consistency(surrogate, test, config.robustness.samples, batch_size)
     robustness = measure_robustness(surrogate, test, baseline, config.robustness, batch_size)
-    trust = calibrated_trust(
+    calibrated = calibrated_trust(
         surrogate, train, validation, test, config.trust, digest, batch_size
-    ).to_json()
+    )
+    trust = calibrated.to_json()
     cost = memory() | measure_cost(surrogate, test, config.economics)
     peers = (config.tools, train, validation, test, surrogate.description, config.intervals)
     cost["tools"] = measure_tools(*peers)
@@ -105,6 +106,8 @@ def _measure(stage: Stage) -> Results:
     )
     description = surrogate.description
     scales = dict(description.normaliser.scales)
+    middle, solver = evaluation.example("median"), solver_of(test.schema)
+    examples = evaluation.examples if description.readings else ()
     return Results(
         scenario=description.scenario,
         schema=test.schema,
@@ -127,7 +130,9 @@ def _measure(stage: Stage) -> Results:
             "model (sha256)": digest,
             **{f"{s['file']} (sha256)": s["sha256"] for s in test.schema.sources},
         },
-        influence=influence(surrogate, evaluation.example("median")),
+        influence=influence(surrogate, middle),
+        bounds=largest_errors(calibrated, description, examples),
+        bodies=() if isinstance(solver, Absent) else solver.bodies(middle.inputs),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -81,3 +81,12 @@ class Axis:
     long_name: str
     points: np.ndarray  # coordinates, shape `(num_points,)`
     extent: tuple[float, float]  # where the domain begins and ends along the axis
+    labels: tuple[str, ...] = ()
+    """What each point is called, in one word; empty where its coordinate says it."""
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        """The labels as attributes of the coordinates, by the CF conventions; none without."""
+        if not self.labels:
+            return {}
+        return {"flag_values": self.points.tolist(), "flag_meanings": " ".join(self.labels)}

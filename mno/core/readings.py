@@ -87,8 +87,18 @@ class Layout:
         if self.part == "fields":
             return tuple(axis for axis in self.axes_given if axis.name in _NOT_NUMBERED)
         points = np.arange(float(self.count))
-        point = Axis("point", "1", "number of the point", points, (0.0, float(self.count)))
+        extent = (0.0, float(self.count))
+        point = Axis("point", "1", "number of the point", points, extent, self._labels())
         return (*(axis for axis in self.axes_given if axis.name == "time"), point)
+
+    def _labels(self) -> tuple[str, ...]:
+        """Return what each point's axis calls it; empty texts where it has numbers alone."""
+        said = {axis.name: axis.labels for axis in self.axes_given}
+        return tuple(
+            label
+            for name, place in self.places.items()
+            for label in said.get(name) or [""] * len(place)
+        )
 
     def _numbers_of(self, field: Field) -> list[Field]:
         """Return a number of a sample for each value of a reading that is given, in order."""

@@ -442,4 +442,5 @@ def _read_axis(store: Path, name: str, extent: list[float]) -> Axis:
     array = zarr.open_array(store / name, mode="r", zarr_format=3)
     said, (begin, end) = dict[str, Any](array.attrs), extent
     points = np.asarray(array[:])
-    return Axis(name, said["units"], said["long_name"], points, (float(begin), float(end)))
+    labels = tuple(str(said.get("flag_meanings", "")).split())
+    return Axis(name, said["units"], said["long_name"], points, (float(begin), float(end)), labels)

@@ -76,7 +76,7 @@ def create_store(
     for axis in scenario.axes:
         points = np.asarray(axis.points, dtype=np.float64)
         said = {"units": axis.units, "long_name": axis.long_name, **_CF_AXES.get(axis.name, {})}
-        write(axis.name, axis.name, points, points.dtype, said)
+        write(axis.name, axis.name, points, points.dtype, {**said, **axis.flags})
     write("split", "sample", splits, str, {"long_name": "split of the sample"})
     numbers = {**scenario.coordinates(), **numbers}
     for name, values in numbers.items():

@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode, bmm_flop, mm_flop, sdpa_fl
 import mno.scan.backends  # noqa: F401 - registers the operator
 from mno.core.absent import Absent
 from mno.core.errors import MnoError
+from mno.core.readings import from_points
 from mno.core.times import Seconds
 from mno.data.reading import Schema, Split, StoredSplit
 from mno.evaluation.config import EconomicsConfig
@@ -193,7 +194,9 @@ def memory_use(
     if isinstance(solver, Absent):
         return lambda: {"peak_memory_mib": predicting.peak_mib(), "solver_memory_mib": solver}
     task = [schema.scenario, str(schema.resolution), json.dumps(dict(schema.parameters))]
-    solving = Process(["solve", *task], next(_problems(test)))
+    problem = next(_problems(test))
+    whole = from_points(schema.readings, problem) if schema.readings else problem
+    solving = Process(["solve", *task], whole)
     peaks = {"peak_memory_mib": predicting.peak_mib, "solver_memory_mib": solving.peak_mib}
     return lambda: {name: peak() for name, peak in peaks.items()}
 

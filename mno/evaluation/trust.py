@@ -16,6 +16,7 @@ from mno.core.absent import Absent
 from mno.core.errors import MnoError
 from mno.data.reading import Split, StoredSplit
 from mno.evaluation.evaluator import batches, frames_to_predict
+from mno.evaluation.result import Example
 from mno.evaluation.solver import other_solver, solver_of, stream
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
@@ -58,6 +59,21 @@ def calibrated_trust(
     """Return a model's trust, with what came of it on the test split; see the two steps below."""
     trust = calibrate(surrogate, train, validation, config, model_sha256, batch_size)
     return trust.model_copy(update={"measured": _measure(trust, surrogate, test, batch_size)})
+
+
+def largest_errors(
+    trust: Trust, description: Description, examples: Sequence[Example]
+) -> dict[int, dict[str, np.ndarray]]:
+    """Return the bounds on the largest error of some samples, `(frames,)`, by sample and field."""
+    found = {}
+    for example in examples:
+        given, predicted = (
+            {name: values[None] for name, values in fields.items()}
+            for fields in (example.inputs, example.prediction)
+        )
+        bounds = trust.assess(description, given, predicted).bounds
+        found[example.index] = {name: kinds["max_error"][0] for name, kinds in bounds.items()}
+    return found
 
 
 def calibrate(

@@ -265,6 +265,7 @@ def _create(file: h5netcdf.File, selection: Selection) -> dict[str, h5netcdf.Var
     file.dimensions = {"sample": len(selection.samples), **selection.lengths}
     for axis in selection.axes:
         about: dict[str, Any] = {"units": axis.units, "long_name": axis.long_name}
+        about |= axis.flags
         if axis.name in _CF_AXES:
             about["axis"] = _CF_AXES[axis.name]
         about["extent"] = np.asarray(axis.extent, dtype=np.float64)

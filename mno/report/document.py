@@ -24,6 +24,8 @@ from mno.report.sections import (
     trust,
 )
 
+_MOST_NAMES = 6  # in the subtitle
+
 SECTIONS = {
     "decision": decision.section,
     "accuracy": accuracy.section,
@@ -66,6 +68,14 @@ def _named(schema: Schema, words: Words) -> Schema:
     return replace(schema, fields=fields, axes=axes)
 
 
+def _some(names: list[str], words: Words) -> str:
+    """Return names one after the other, of many the first."""
+    if len(names) <= _MOST_NAMES:
+        return words.list(names)
+    first = words.list(names[: _MOST_NAMES - 1])
+    return words("page.more", first=first, count=len(names) - _MOST_NAMES + 1)
+
+
 def _page(results: Results, language: str, sections: tuple[Section, ...]) -> str:
     words = Words.of(language)
     schema = _named(results.schema, words)
@@ -77,8 +87,8 @@ def _page(results: Results, language: str, sections: tuple[Section, ...]) -> str
         title=words("page.title", scenario=words.name(results.scenario.replace("_", " "))),
         subtitle=words(
             "page.subtitle.one" if samples == 1 else "page.subtitle.many",
-            inputs=words.list(field.long_name for field in schema.inputs),
-            outputs=words.list(field.long_name for field in schema.outputs),
+            inputs=_some([field.long_name for field in schema.inputs], words),
+            outputs=_some([field.long_name for field in schema.outputs], words),
             samples=words.number(samples),
         ),
         sections=sections,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -19,6 +19,9 @@ from mno.report.language import Known, Words, unit_text
 from mno.report.style import DPI
 
 if TYPE_CHECKING:  # who writes another page than the report does without torch
+    import numpy as np
+
+    from mno.core.bodies import Body
     from mno.data.reading import Schema
     from mno.evaluation.influence import Influence
     from mno.evaluation.result import Evaluation
@@ -146,3 +149,7 @@ class Results:
     settings: Known = field(default_factory=dict)  # `train` in `params.yaml`
     lineage: Known = field(default_factory=dict)  # what it was made from, as the dataset's hash
     influence: Influence | None = None  # what one prediction listened to, where somebody asked
+    bounds: Mapping[int, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    """Of examples of readings: bounds on the largest error of each frame, by sample and field."""
+    bodies: Sequence[Body] = ()
+    """What there is in space of the median sample, where its scenario says so."""

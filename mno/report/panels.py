@@ -31,6 +31,7 @@ _LEFT, _RIGHT, _ABOVE, _BELOW = 0.6, 0.8, 0.35, 0.5
 _MAP_INCHES = 1.6
 _LARGEST_DISC = 9.0  # 1/72 inch
 _FRAMES_OF_A_PLANE = 3
+_HOUR = 3600.0
 _NOT_NUMBERS = "contains values that\nare not numbers"
 
 
@@ -161,6 +162,13 @@ def plane(values: np.ndarray, axes: Sequence[Axis]) -> tuple[np.ndarray, tuple[A
             kept.remove(axis)
             notes.append(f"{axis.name} = {axis.points[at]:.3g} {_unit(axis.units)}".rstrip())
     return values, tuple(kept), ", ".join(notes)
+
+
+def in_hours(times: np.ndarray, units: str) -> tuple[np.ndarray, str]:
+    """Return times and their unit, hours in place of thousands of seconds."""
+    if units == "s" and times[-1] >= 2.0 * _HOUR:
+        return times / _HOUR, "h"
+    return times, units
 
 
 def labelled(name: str, units: str) -> str:

@@ -1,73 +1,230 @@
-"""Figures of readings: curves over time, what was solved and what was predicted."""
+"""Figures of readings: curves over time, what was solved and what was predicted, and the plant."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from mno.core.fields import Field
+from mno.core.bodies import Body
+from mno.core.fields import PLAIN, Field
 from mno.data.reading import Schema
 from mno.evaluation.result import Example
 from mno.report import style
 from mno.report.language import Words
-from mno.report.panels import labelled
+from mno.report.page import Figure, figure_of
+from mno.report.panels import in_hours, labelled
+from mno.report.scene import draw_scene
 
-_HOUR = 3600.0
-_WIDTH, _HEIGHT = 3.4, 2.5  # of a panel, inches
+Bounds = Mapping[str, np.ndarray]
+"""Bounds on the largest error of each field, one for each predicted frame."""
+
+_WIDTH, _HEIGHT = 3.3, 2.1  # of a panel, inches
+_LEGEND = 0.25  # height of one of its rows
+_GREATEST = 1e5  # written in full
 
 
-def draw_readings(
-    example: Example, schema: Schema, words: Words, columns: tuple[int, ...] = (3, 1)
-) -> list[bytes]:
-    """Draw all readings of a sample over time, once for each number of panels in a row.
+@dataclass(frozen=True)
+class _Panel:
+    """Readings of one place in one unit; what is a difference on its scale is no plain number."""
 
-    What is given is drawn in steps; of what is predicted, the truth as a line and the prediction in
-    dashes of the same colour, one colour for each zone, piece or thermocouple.
+    title: str
+    named: bool  # whether the place has a name, and is in every sample
+    place: int
+    fields: tuple[Field, ...]
+
+
+def example_figures(
+    example: Example, schema: Schema, bounds: Bounds, rank: str, words: Words
+) -> Iterator[Figure]:
+    """Yield the readings of a sample, once for places with names and once for those with numbers.
+
+    There is a panel for each place and unit. What is given is drawn in steps; of what is
+    predicted, the truth is a line and the prediction dashes of the same colour, one for each
+    field, in a band as wide as the bound on its error.
     """
+    for named, kind in ((True, "named"), (False, "numbered")):
+        panels = [panel for panel in _panels(example, schema, words) if panel.named == named]
+        if panels:
+            yield figure_of(
+                "_".join(["example", *example.ranks, *([] if named else [kind])]),
+                words,
+                f"readings.{kind}",
+                [_drawn(panels, most, example, schema, bounds, words) for most in (3, 1)],
+                full_width=True,
+                index=example.index,
+                error=words.percent(example.relative_l2),
+                places=words.list(panel.title for panel in panels),
+                rank=rank,
+            )
+
+
+def _panels(example: Example, schema: Schema, words: Words) -> Iterator[_Panel]:
+    titles, named = place_names(schema, words), _named(schema)
     given = [field for field in schema.inputs if field.is_forcing]
-    fields = [*given, *(field for field in schema.outputs if field.name in schema.readings)]
-    pictures = []
-    for most in columns:
-        rows = -(-len(fields) // most)
-        with style.house_style():
-            figure = style.new_figure(_WIDTH * most, _HEIGHT * rows)
-            grid = figure.subplots(rows, most, squeeze=False).ravel()
-            for ax, field in zip(grid, fields, strict=False):
-                _draw(ax, field, example, schema, words)
-            for ax in grid[len(fields) :]:
-                ax.set_axis_off()
-            pictures.append(style.png_bytes(figure))
-    return pictures
+    shown = [*given, *(field for field in schema.outputs if field.name in schema.readings)]
+    found: dict[tuple[str, bool], dict[int, list[Field]]] = {}
+    for field in shown:
+        _, first, last = schema.readings[field.name]
+        known = example.inputs if field.is_forcing else example.truth
+        for place in range(first, last):
+            if np.isnan(known[field.name][:, place]).all():
+                continue
+            alike = found.setdefault((field.units, field.scale == PLAIN), {})
+            alike.setdefault(place, []).append(field)
+    for alike in found.values():
+        for place, fields in sorted(alike.items()):
+            yield _Panel(titles[place], place in named, place, tuple(fields))
 
 
-def _draw(ax: Axes, field: Field, example: Example, schema: Schema, words: Words) -> None:
-    (time,) = (axis for axis in schema.axes if axis.name == "time")
-    hours = time.units == "s" and time.points[-1] >= 2.0 * _HOUR
-    times = time.points / (_HOUR if hours else 1.0)
-    for number, (name, place) in enumerate(_places(field, schema)):
-        colour = style.MANY_COLOURS[number % len(style.MANY_COLOURS)]
+def place_names(schema: Schema, words: Words) -> dict[int, str]:
+    """Return what the points of readings are called: by their labels, or their numbers."""
+    labels, names = _labels(schema), {}
+    for axis, first, last in schema.readings.values():
+        for place in range(first, last):
+            said = labels[place].replace("_", " ") or str(place - first + 1)
+            name = words("place", axis=words.name(axis), label=said)
+            names[place] = name if axis else words("whole_plant")
+    return names
+
+
+def _labels(schema: Schema) -> tuple[str, ...]:
+    (point,) = (axis for axis in schema.axes if axis.name == "point")
+    return point.labels or ("",) * len(point.points)
+
+
+def _named(schema: Schema) -> set[int]:
+    """Return the points that have labels, and that of the whole; all where none has."""
+    labels = _labels(schema)
+    return {
+        place
+        for axis, first, last in schema.readings.values()
+        for place in range(first, last)
+        if not axis or labels[place] or not any(labels)
+    }
+
+
+def _drawn(
+    panels: Sequence[_Panel],
+    most: int,
+    example: Example,
+    schema: Schema,
+    bounds: Bounds,
+    words: Words,
+) -> bytes:
+    fields = list(dict.fromkeys(field for panel in panels for field in panel.fields))
+    states = [field for field in fields if not field.is_forcing]
+    colours = dict(zip(states, style.MANY_COLOURS * len(states), strict=False))
+    handles = [_key(field, colours) for field in fields]
+    ways: list[Artist] = [Line2D([], [], color="black", label=words("panel.truth")),
+            Line2D([], [], color="black", ls="--", label=words("panel.prediction"))]  # fmt: skip
+    if any(field.name in bounds for field in states):
+        ways.append(Patch(color="black", alpha=0.15, lw=0, label=words("readings.bound")))
+    most = min(most, len(panels))
+    rows = -(-len(panels) // most)
+    lines = -(-len(handles + ways) // most)
+    with style.house_style():
+        figure = style.new_figure(_WIDTH * most, _HEIGHT * rows + _LEGEND * lines)
+        grid = figure.subplots(rows, most, squeeze=False, sharex=True).ravel()
+        for ax, panel in zip(grid, panels, strict=False):
+            _draw(ax, panel, colours, example, schema, bounds)
+        for ax in grid[len(panels) :]:
+            ax.set_axis_off()
+        for ax in grid[max(len(panels) - most, 0) : len(panels)]:  # the lowest of each column
+            ax.set_xlabel(labelled(words("readings_time"), _times(schema)[1]))
+            ax.tick_params(labelbottom=True)
+        figure.legend(
+            handles=[*handles, *ways], loc="outside upper left", ncols=most, frameon=False
+        )
+        return style.png_bytes(figure)
+
+
+def _key(field: Field, colours: Mapping[Field, str]) -> Line2D:
+    if field.is_forcing:
+        return Line2D([], [], color=style.REFERENCE_COLOUR, lw=1.0, label=field.long_name)
+    return Line2D([], [], color=colours[field], lw=3.0, label=field.long_name)
+
+
+def _draw(
+    ax: Axes,
+    panel: _Panel,
+    colours: Mapping[Field, str],
+    example: Example,
+    schema: Schema,
+    bounds: Bounds,
+) -> None:
+    times, _ = _times(schema)
+    for field in panel.fields:
         if field.is_forcing:
-            values = example.inputs[field.name][:, place]
-            ax.step(times[: len(values)], values, where="post", color=colour, label=name)
+            given = example.inputs[field.name][:, panel.place]
+            ax.step(times[: len(given)], given, where="post", color=style.REFERENCE_COLOUR, lw=1.0)
             continue
         truth, predicted = (
-            values[field.name][:, place] for values in (example.truth, example.prediction)
+            values[field.name][:, panel.place].astype(np.float64)
+            for values in (example.truth, example.prediction)
         )
-        if np.isnan(truth).all():
-            continue
-        ax.plot(times[-len(truth) :], truth, color=colour, label=name)
-        ax.plot(times[-len(truth) :], predicted, "--", color=colour)
-    ax.set_title(field.long_name)
-    ax.set_ylabel(field.units)
-    ax.set_xlabel(labelled(words("readings_time"), "h" if hours else time.units))
-    if any(ax.get_legend_handles_labels()[1]):
-        ax.legend(frameon=False)
+        then, colour = times[-len(truth) :], colours[field]
+        ax.plot(then, truth, color=colour, lw=1.3)
+        ax.plot(then, predicted, "--", color=colour, lw=1.3)
+        if field.name in bounds and np.isfinite(bounds[field.name]).all():
+            low, high = predicted - bounds[field.name], predicted + bounds[field.name]
+            ax.fill_between(then, low, high, color=colour, alpha=0.15, lw=0)
+    ax.set_xlim(times[0], times[-1])
+    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 3, 4, 6, 10]))
+    ax.set_title(panel.title)
+    ax.set_ylabel(panel.fields[0].units)
+    style.grid(ax)
+    if max(map(abs, ax.get_ylim())) > _GREATEST:
+        ax.set_ylabel("")
+        ax.yaxis.set_major_formatter(EngFormatter(panel.fields[0].units))
 
 
-def _places(field: Field, schema: Schema) -> Iterator[tuple[str, int]]:
-    """Yield what each reading of a field is of, and its point."""
-    axis, first, last = schema.readings[field.name]
-    for place in range(first, last):
-        yield (f"{axis} {place - first + 1}" if axis else ""), place
+def _times(schema: Schema) -> tuple[np.ndarray, str]:
+    """Return the times of all frames and their unit."""
+    (time,) = (axis for axis in schema.axes if axis.name == "time")
+    return in_hours(time.points, time.units)
+
+
+def plant_figure(
+    example: Example, schema: Schema, bodies: Sequence[Body], words: Words
+) -> Figure | None:
+    """Return the picture of what there is in space, when its readings lie farthest apart."""
+    coloured = {b: b.reading[0] for b in bodies if b.reading and b.kind != "zone"}
+    if not coloured:
+        return None
+    solved, predicted = (
+        {body: _of(body, values, schema) for body in coloured}
+        for values in (example.truth, example.prediction)
+    )
+    together = np.stack(list(solved.values()))
+    frame = int(np.argmax(np.nanmax(together, axis=0) - np.nanmin(together, axis=0)))
+    units = next(f.units for f in schema.outputs if f.name in coloured.values())
+    values = {body: float(curve[frame]) for body, curve in solved.items()}
+    notes = {
+        body: f"{body.name}\n{values[body]:.0f} {units}"
+        for body in coloured
+        if body.kind == "piece"
+    }
+    times, unit = _times(schema)
+    when = f"{words.number(float(times[-together.shape[1] :][frame]), 3)} {unit}"
+    told = words.list(
+        words(
+            "plant.piece", number=body.name, solved=f"{values[body]:.0f}",
+            predicted=f"{predicted[body][frame]:.0f}", unit=units,
+        )
+        for body in notes
+    )  # fmt: skip
+    pictures = draw_scene(bodies, values, labelled(words("plant.scale"), units), notes)
+    return figure_of("plant", words, "plant", pictures, index=example.index, time=when, pieces=told)
+
+
+def _of(body: Body, values: Mapping[str, np.ndarray], schema: Schema) -> np.ndarray:
+    """Return what a body reads in each frame."""
+    name, number = body.reading or ("", 0)
+    return values[name][:, schema.readings[name][1] + number].astype(np.float64)

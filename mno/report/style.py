@@ -88,6 +88,7 @@ def encoded(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+_LARGE_RATIO = 1000.0  # of errors
 WIDE, NARROW = 7.2, 4.2  # inches, for a page and for a telephone
 HEIGHT = 3.4
 LEGEND: dict[str, Any] = {  # above the axes, where it hides nothing
@@ -123,6 +124,16 @@ def curves(draw: Callable[[Axes], None], height: float = HEIGHT) -> tuple[bytes,
 def grid(ax: Axes, axis: Any = "y", which: Any = "major") -> None:
     """Draw thin lines to read values by."""
     ax.grid(axis=axis, which=which, color=REFERENCE_COLOUR, alpha=0.2, lw=0.5)
+
+
+def error_scale(ax: Axes, *curves: Any) -> None:
+    """Draw errors from 0 on, or by their logarithms where the least could not be seen."""
+    values = np.concatenate([np.asarray(curve, dtype=np.float64) for curve in curves])
+    known = values[np.isfinite(values) & (values > 0.0)]
+    if known.size and known.max() > _LARGE_RATIO * known.min():
+        ax.set_yscale("log")
+    else:
+        ax.set_ylim(bottom=0)
 
 
 def log_ticks(axis: Any, labels: str | FuncFormatter = "{x:g}") -> None:

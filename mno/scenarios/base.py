@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import ConfigDict, model_validator
 
+from mno.core.bodies import Body
 from mno.core.config import IMPORTED, Config, validate
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
@@ -258,6 +259,13 @@ class Scenario(SampleSource):
         looked at.
         """
         return None
+
+    def bodies(self, given: Fields) -> tuple[Body, ...]:
+        """Return what there is in space of a sample, to draw it; nothing where fields show it.
+
+        Of what is given of the sample, by name, there need not be all.
+        """
+        return ()
 
     @abstractmethod
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from typing import Any, Literal, final
 import numpy as np
 from pydantic import Field as Parameter
 
+from mno.core.bodies import Body
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
 from mno.scenarios.base import Changes, Check, Fields, Parameters, Scenario
@@ -180,20 +181,20 @@ class BatchFurnace(Scenario):
 
     @property
     def axes(self) -> tuple[Axis, ...]:
-        """Time, space, and the zones, pieces and thermocouples, numbered from 1."""
+        """Time, space, and zones, pieces and thermocouples; all but pieces have names."""
         schedule = self.plant.schedule
         times = HOUR * schedule.interval * np.arange(schedule.intervals + 1)
         numbered = {
             "zone": [zone.name for zone in self.plant.zones],
-            "piece": [str(n + 1) for n in range(self.plant.pieces.count[1])],
+            "piece": [""] * self.plant.pieces.count[1],
             "thermocouple": list(self.plant.thermocouples),
         }
         return (
             Axis("time", "s", "time", times, (0.0, times[-1])),
             *self._space,
             *(
-                Axis(name, "1", f"{name}: {', '.join(labels)}", 1.0 + np.arange(len(labels)),
-                     (1.0, float(len(labels))))
+                Axis(name, "1", name, 1.0 + np.arange(len(labels)), (1.0, float(len(labels))),
+                     tuple(filter(None, labels)))
                 for name, labels in numbered.items()
             ),
         )  # fmt: skip
@@ -202,6 +203,18 @@ class BatchFurnace(Scenario):
     def provenance(self) -> dict[str, Any]:
         """What the plant's file says."""
         return {"plant": self.plant.model_dump(mode="json")}
+
+    def bodies(self, given: Fields) -> tuple[Body, ...]:
+        """Return the plant as it was built and the pieces of a run, coloured by temperature."""
+        found = list(self.plant.bodies())
+        corners = np.transpose([given[name] for name in _PIECE if name in given])
+        for number, numbers in enumerate(corners):
+            if np.isfinite(numbers).all():
+                x, y, z, width, height, length = numbers.tolist()
+                reading = ("mean_temperature", number)
+                size = (width, height, length)
+                found.append(Body(str(number + 1), "piece", (x, y, z), size, reading))
+        return tuple(found)
 
     def outside(self) -> Changes:
         """Return what the plant's section `unseen` has: pieces, a grade, hotter schedules."""

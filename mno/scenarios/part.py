@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mno.core.bodies import Body
 from mno.core.errors import InputError
 from mno.core.fields import Axis
 from mno.core.readings import Layout, Part, check_part, from_points, has_readings
@@ -58,6 +59,11 @@ class PartOfScenario(Scenario):
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
         """Return nothing."""
         return {}
+
+    def bodies(self, given: Fields) -> tuple[Body, ...]:
+        """Return those of the whole."""
+        readings = self.layout.readings
+        return self.whole.bodies(from_points(readings, given) if readings else given)
 
     def compile(self) -> None:
         """Compile the solver."""

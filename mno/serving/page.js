@@ -63,7 +63,11 @@ async function begin() {
     return;
   }
   $("token-form").hidden = true;
-  const list = (names) => names.map((name) => called(setup.labels?.[name] ?? name)).join(words.lang === "ja" ? "、" : ", ");
+  const list = (names) => {
+    const said = names.map((name) => called(setup.labels?.[name] ?? name)), most = 6;
+    const first = (said.length > most ? said.slice(0, most - 1) : said).join(words.lang === "ja" ? "、" : ", ");
+    return said.length > most ? fill(words.more, { first, count: said.length - most + 1 }) : first;
+  };
   $("about").textContent = fill(words.about, { model: setup.model, inputs: list(setup.inputs), outputs: list(setup.outputs) });
   const draws = !setup.no_solver;
   $("from-sample").hidden = !setup.samples;
@@ -150,11 +154,11 @@ function decoded(field) {
 }
 const frames = (field) => (field.shape.length > field.space.length ? field.shape[0] : 0);
 /** Return the values of a frame of a field and its shape, of three axes one cut along the last. */
-function part(field) {
+function part(field, chosen = Number($("frame").value)) {
   let shape = field.shape, values = decoded(field);
   if (frames(field)) {
     const size = shape.slice(1).reduce((a, b) => a * b, 1);
-    const frame = Math.min(Number($("frame").value), shape[0] - 1);
+    const frame = Math.min(chosen, shape[0] - 1);
     values = values.subarray(frame * size, (frame + 1) * size);
     shape = shape.slice(1);
   }
@@ -286,6 +290,102 @@ function axisEnds([bottom, top], units) {
   return row;
 }
 
+/* Readings: points that stand for zones, pieces and the like, each a line over time */
+const MANY = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
+const isReading = (field) => field.name in setup.readings;
+/** Return what the places are called that a field says something of, and their numbers. */
+function placesOf(field) {
+  const [axis, first, last] = setup.readings[field.name], found = [], labels = setup.axes.find((a) => a.name === "point")?.labels;
+  for (let place = first; place < last; place++) {
+    const label = labels?.[place]?.replaceAll("_", " ") || String(place - first + 1);
+    if (curve(field, place).some(Number.isFinite)) found.push({ place, name: axis ? `${called(axis)} ${label}` : words.whole });
+  }
+  return found;
+}
+function curve(field, place) {
+  const values = decoded(field), points = field.shape[field.shape.length - 1];
+  return Array.from({ length: values.length / points }, (_, k) => values[k * points + place]);
+}
+/** Return the times of a field's frames, of which the first belongs to frame `begin`, and their unit. */
+function timesOf(field, begin) {
+  const units = setup.axes.find((axis) => axis.name === "time")?.units ?? "1";
+  const times = Array.from({ length: frames(field) }, (_, k) => setup.interval * (begin + k * field.every));
+  const hours = units === "s" && times[times.length - 1] >= 7200;
+  return [hours ? times.map((t) => t / 3600) : times, hours ? "h" : units];
+}
+/** Return a figure of a field's lines over time; dashed beside them what is compared, and a band. */
+function curves(field, other, beside) {
+  const frame = make("figure"), caption = make("figcaption"), places = placesOf(field);
+  const [times, units] = timesOf(field, setup.outputs.includes(field.name) ? setup.history : 0);
+  const bounds = now.answer.trust?.bounds?.[field.name]?.max_error?.[0];
+  const reach = other !== null && Array.isArray(bounds) ? times.map((_, k) => bounds[k * field.every] ?? 0) : times.map(() => 0);
+  const lines = places.map(({ place }) => [curve(field, place), other ? curve(other, place) : []]);
+  const all = lines.flatMap(([p, t]) => [...p.map((v, k) => v - reach[k]), ...p.map((v, k) => v + reach[k]), ...t]).filter(Number.isFinite);
+  const low = all.reduce((a, b) => Math.min(a, b), Infinity), high = all.reduce((a, b) => Math.max(a, b), -Infinity);
+  const label = `${called(field.label)}: ${number(low)} – ${number(high)}${unit(field.units)}`;
+  const canvas = make("canvas", "", { role: "img", "aria-label": label }), context = canvas.getContext("2d");
+  const width = (canvas.width = 720), height = (canvas.height = 300), pad = 8;
+  const x = (k) => pad + (k / Math.max(times.length - 1, 1)) * (width - 2 * pad);
+  const y = (v) => height - pad - ((v - low) / (high - low || 1)) * (height - 2 * pad);
+  const trace = (values, dashes) => {
+    context.setLineDash(dashes);
+    context.beginPath();
+    values.forEach((v, k) => {
+      if (other === null && k) context.lineTo(x(k), y(values[k - 1])); // what is given is held
+      k ? context.lineTo(x(k), y(v)) : context.moveTo(x(k), y(v));
+    });
+    context.stroke();
+  };
+  lines.forEach(([predicted, truth], n) => {
+    context.strokeStyle = context.fillStyle = MANY[n % MANY.length];
+    context.lineWidth = 3;
+    if (reach.some((r) => r > 0)) {
+      context.globalAlpha = 0.15;
+      context.beginPath();
+      predicted.forEach((v, k) => context.lineTo(x(k), y(v + reach[k])));
+      for (let k = predicted.length - 1; k >= 0; k--) context.lineTo(x(k), y(predicted[k] - reach[k]));
+      context.fill();
+      context.globalAlpha = 1;
+    }
+    trace(predicted, []);
+    trace(truth, [9, 7]);
+    const key = make("span", "", { class: "key" });
+    key.style.borderColor = MANY[n % MANY.length];
+    const named = make("span", "", { class: "named" });
+    named.append(key, places[n].name);
+    caption.append(named, " ");
+  });
+  if (other) caption.append(make("span", fill(words.dashed, { beside }), { class: "quiet" }));
+  const row = make("div", "", { class: "ends" });
+  const ends = [times[0], times[times.length - 1]].map((t) => `${number(t)}${unit(units)}`);
+  row.append(make("span", ends[0]), make("span", fill(words.vertical, { low: number(low), high: number(high), units: unit(field.units) })), make("span", ends[1]));
+  frame.append(caption, canvas, row);
+  return frame;
+}
+/** Return tables of the numbers at the start: a row for each field, a column for each place. */
+function numbers(fields) {
+  const byAxis = new Map();
+  for (const field of fields) {
+    const axis = setup.readings[field.name][0];
+    byAxis.set(axis, [...(byAxis.get(axis) ?? []), field]);
+  }
+  return [...byAxis].map(([axis, some]) => {
+    const said = axis ? called(axis) : words.whole, places = placesOf(some[0]);
+    const holder = make("div", "", { class: "scroll", tabindex: "0", role: "region", "aria-label": said });
+    const table = make("table"), top = make("thead"), body = make("tbody"), head = make("tr");
+    for (const title of [words.quantity, ...places.map((place) => place.name)]) head.append(make("th", title, { scope: "col" }));
+    top.append(head);
+    for (const field of some) {
+      const row = make("tr"), values = places.map(({ place }) => curve(field, place).pop());
+      row.append(make("th", called(field.label), { scope: "row" }), ...values.map((v) => make("td", `${number(v)}${unit(field.units)}`)));
+      body.append(row);
+    }
+    table.append(top, body);
+    holder.append(table);
+    return holder;
+  });
+}
+
 /* Errors */
 function compared(predicted, truth) {
   const p = decoded(predicted), t = decoded(truth), values = new Float32Array(p.length);
@@ -313,7 +413,7 @@ function show() {
   const scalars = answer.inputs.filter((field) => !field.space.length);
   answer.inputs.forEach((field) => { field.coordinate = scattered && field.space.length && !setup.inputs.includes(field.name); });
   const most = Math.max(...answer.outputs.map(frames));
-  $("frame-part").hidden = most < 2;
+  $("frame-part").hidden = most < 2 || answer.outputs.every(isReading);
   $("frame").max = Math.max(most - 1, 0);
   const cut = answer.outputs.find((field) => field.space.length === 3);
   $("slice-part").hidden = !cut;
@@ -351,7 +451,8 @@ function verdict(trust, why) {
 }
 
 function draw() {
-  const { answer, truth, from } = now, frame = Number($("frame").value);
+  const { answer, truth, from } = now;
+  const frame = answer.outputs.every(isReading) ? Number($("frame").max) : Number($("frame").value);
   const moving = answer.outputs.find((field) => frames(field));
   if (moving) {
     const k = frame * moving.every;
@@ -360,10 +461,24 @@ function draw() {
   }
   $("slice-said").textContent = fill(words.slice_said, { k: Number($("slice").value) + 1, n: Number($("slice").max) + 1 });
   document.querySelector("label[for=slice]").textContent = fill(words.slice, { axis: setup.space[2] ?? "" });
+  $("outputs").className = answer.outputs.every(isReading) ? "fields wide" : "";
   $("outputs").replaceChildren(...answer.outputs.flatMap((field) => output(field, truth?.find((t) => t.name === field.name), words[from], frame)));
   const given = answer.inputs.filter((field) => field.space.length && !field.coordinate);
+  if (answer.outputs.every(isReading)) {
+    const moving = given.filter((field) => frames(field) > 1), still = given.filter((field) => frames(field) < 2);
+    const panels = make("div", "", { class: "fields wide" });
+    panels.append(...moving.flatMap((field) => [titled(field, curves(field, null, ""))]));
+    $("inputs").className = "";
+    $("inputs").replaceChildren(panels, ...numbers(still));
+    return;
+  }
   $("inputs").className = setup.space.length === 1 && setup.space[0] !== "point" ? "fields wide" : "fields";
   $("inputs").replaceChildren(...given.map((field) => figure(called(field.label), field, ...range([field]))));
+}
+
+function titled(field, frame) {
+  frame.prepend(make("p", called(field.label)));
+  return frame;
 }
 
 /** Return what is shown of one predicted field: itself, the truth, the difference, the errors. */
@@ -372,6 +487,13 @@ function output(field, truth, beside, frame) {
   const line = field.space.length === 1 && field.space[0] !== "point";
   const fields = make("div", "", { class: line ? "fields wide" : "fields" });
   const difference = truth ? compared(field, truth) : null;
+  if (isReading(field)) {
+    fields.className = "fields wide";
+    fields.append(curves(field, truth ?? undefined, beside));
+    const section = make("section");
+    section.append(make("h2", name), fields, errors(field, difference, frame));
+    return [section];
+  }
   if (line) {
     const frameOf = make("figure"), caption = make("figcaption");
     const canvas = make("canvas", "", { role: "img", "aria-label": `${name}: ${number(low)} – ${number(high)}${unit(field.units)}` });
@@ -390,15 +512,16 @@ function output(field, truth, beside, frame) {
 }
 
 function errors(field, difference, frame) {
-  const holder = make("div", "", { class: "scroll", tabindex: "0", role: "region", "aria-label": words.actual }), table = make("table");
+  const holder = make("div", "", { class: "scroll", tabindex: "0", role: "region", "aria-label": `${called(field.label)}: ${words.actual}` }), table = make("table");
   const head = make("tr"), timed = frames(field) > 0;
   for (const title of [words.quantity, words.bound, words.actual]) head.append(make("th", title, { scope: "col" }));
   const top = make("thead"), body = make("tbody");
   top.append(head);
-  const largest = !difference ? null : timed ? peak(part(difference.field).values) : difference.largest;
+  const largest = !difference ? null : timed ? peak(part(difference.field, frame).values) : difference.largest;
+  const what = isReading(field) ? words.largest_at_end : words.largest;
   const rows = [
     [words.relative, bound(field, "relative_l2", frame), difference?.relative ?? null, percent],
-    [fill(words.largest, { units: unit(field.units) }).replace(/,? *$/, ""), bound(field, "max_error", frame), largest, number],
+    [fill(what, { units: unit(field.units) }).replace(/,? *$/, ""), bound(field, "max_error", frame), largest, number],
   ];
   for (const [title, limit, actual, text] of rows) {
     const row = make("tr"), known = actual !== null && limit !== null;

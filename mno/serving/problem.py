@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -18,8 +18,11 @@ from pydantic.fields import FieldInfo
 
 from mno.core.config import PARAMS_FILE
 from mno.core.errors import InputError, MnoError, first_line
+from mno.core.fields import Axis
+from mno.core.readings import Part
 from mno.core.workers import LostError, Worker
 from mno.scenarios.base import Scenario, make_scenario, scenario_class
+from mno.scenarios.part import part_of
 from mno.serving.protocol import RefusedError
 
 _REACH = 3.0  # a parameter is moved to a third and to three times of what the data have
@@ -36,6 +39,7 @@ class Problem:
     resolution: int
     parameters: Mapping[str, Any]
     history: int  # first frames of states that the model is given; none without states
+    part: Part = "fields"  # of a dataset with fields and readings
 
     def moved(self, changes: Mapping[str, Any]) -> Problem:
         """Return the same with other parameters."""
@@ -44,7 +48,7 @@ class Problem:
     @property
     def scenario(self) -> Scenario:
         """The scenario; an `InputError` where it does not take the parameters."""
-        return make_scenario(self.name, self.resolution, self.parameters)
+        return part_of(make_scenario(self.name, self.resolution, self.parameters), self.part)
 
 
 def describe(problem: Problem) -> dict[str, Any]:
@@ -53,12 +57,17 @@ def describe(problem: Problem) -> dict[str, Any]:
     return {
         "title": scenario.title,
         "labels": {field.name: field.long_name for field in scenario.fields},
-        "axes": [
-            {"name": axis.name, "units": axis.units, "extent": list(axis.extent)}
-            for axis in scenario.axes
-        ],
+        "axes": about(scenario.axes),
         "parameters": movable(problem),
     }
+
+
+def about(axes: Sequence[Axis]) -> list[dict[str, Any]]:
+    """Return `name`, `units`, `extent` and `labels` of axes."""
+    return [
+        {"name": a.name, "units": a.units, "extent": list(a.extent), "labels": list(a.labels)}
+        for a in axes
+    ]
 
 
 def draw(problem: Problem, seed: int) -> dict[str, np.ndarray]:

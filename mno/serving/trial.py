@@ -23,10 +23,11 @@ from starlette.routing import Route
 from mno.core.absent import Absent
 from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
-from mno.data.reading import StoredSplit, open_split
+from mno.data.parts import seen
+from mno.data.reading import Schema, StoredSplit, open_split
 from mno.serving.app import Service
 from mno.serving.model import Follower, Served, as_json
-from mno.serving.problem import Problem, Solver, describe, draw, solve
+from mno.serving.problem import Problem, Solver, about, describe, draw, solve
 from mno.serving.protocol import JSON, PredictionRequest, RefusedError
 from mno.serving.trial_page import language_of, page, shown
 from mno.surrogate.description import Description
@@ -98,6 +99,8 @@ class TrialPage:
             "history": forecast.history if forecast else 0,
             "inputs": list(description.inputs),
             "outputs": list(description.outputs),
+            "readings": dict(description.readings),
+            "axes": [],
             "samples": 0,
             "no_samples": None,
             "no_solver": None,
@@ -105,7 +108,8 @@ class TrialPage:
             "title": None,
         }
         try:
-            content["samples"] = len(await _aside(_stored_samples, self._root, description))
+            split = await _aside(_stored_samples, self._root, description)
+            content |= {"samples": len(split), "axes": about(_as_seen(split, description).axes)}
         except MnoError as error:
             content["no_samples"] = str(error)
         try:
@@ -179,11 +183,13 @@ class TrialPage:
         """
         number = asked.sample
         if number is not None:
-            split = await _aside(_stored_samples, self._root, served.surrogate.description)
+            description = served.surrogate.description
+            split = await _aside(_stored_samples, self._root, description)
             if number >= len(split):
                 raise InputError(f"sample={number}; expected 0 to {len(split) - 1}")
+            one = split.take(np.array([number]))
             return await _aside(
-                lambda: {name: array[number : number + 1] for name, array in split.fields.items()}
+                lambda: {name: a[:] for name, a in seen(one, description.part).fields.items()}
             )
         problem = _problem_of(served)
         known = {parameter["name"] for parameter in (await self._describe(problem))["parameters"]}
@@ -207,8 +213,8 @@ def _problem_of(served: Served) -> Problem:
         raise InputError(str(trust))
     if trust.no_solver is not None or trust.resolution is None:
         raise InputError(trust.no_solver or f"no solver is known for {trust.scenario}")
-    history = forecast.history if forecast else 0
-    return Problem(trust.scenario, trust.resolution, dict(trust.parameters), history)
+    history, part = forecast.history if forecast else 0, served.surrogate.description.part
+    return Problem(trust.scenario, trust.resolution, dict(trust.parameters), history, part)
 
 
 def _stored_samples(root: Path, description: Description) -> StoredSplit:
@@ -221,10 +227,16 @@ def _stored_samples(root: Path, description: Description) -> StoredSplit:
         split = open_split(root / DATA, "test", checked=False)
     except MnoError as error:
         raise InputError(str(error)) from None
-    missing = {*description.given_names, *description.outputs} - set(split.fields)
-    if missing or len(split.schema.space) != len(description.space):
-        raise InputError(f"{DATA}/ is of {split.schema.scenario}, not of this model")
+    schema = _as_seen(split, description)
+    missing = {*description.given_names, *description.outputs} - {f.name for f in schema.fields}
+    if missing or len(schema.space) != len(description.space):
+        raise InputError(f"{DATA}/ is of {schema.scenario}, not of this model")
     return split
+
+
+def _as_seen(split: StoredSplit, description: Description) -> Schema:
+    """Return the schema of the part of a split that a model is for."""
+    return seen(split.take(np.arange(0)), description.part).schema
 
 
 def _truth(description: Description, fields: Fields, frames: Mapping[str, int]) -> Fields:

@@ -19,6 +19,7 @@ from mno.nn.mixers.mamba import MambaMixer
 from mno.scan import selective_scan
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
+from tests.support import furnace_runs
 from tests.support.untrained import broken, untrained
 
 QUICK = EconomicsConfig(comparison_seconds=5.0)
@@ -120,6 +121,15 @@ def test_memory_is_that_of_processes_of_their_own(tmp_path):
     model, solver = memory["peak_memory_mib"], memory["solver_memory_mib"]
     assert isinstance(model, float) and isinstance(solver, float)
     assert 20 < solver < model < 4000  # the solver does without torch
+
+
+def test_runs_of_a_plant_are_solved_there_too(tmp_path):
+    surrogate, _ = furnace_runs.trusted()
+    surrogate.save(tmp_path)
+    split = furnace_runs.runs("validation", 1)
+    assert isinstance(
+        memory_use(tmp_path, surrogate.description, split)()["solver_memory_mib"], float
+    )
 
 
 def test_a_process_that_fails_says_why(tmp_path):

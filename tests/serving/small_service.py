@@ -72,11 +72,12 @@ def inputs(samples, factor=1.0):
     return factor * solved("test", 2).fields["permeability"][:samples]
 
 
-def with_page(root, limit=60.0, config=None):
+def with_page(root, limit=60.0, config=None, version=None):
     trials: list[TrialPage] = []
 
     def more(service, follower):
         trials.append(TrialPage(service, follower, root, limit))
         return trials[0].routes()
 
-    return running(OneVersion(*trusted()), config, more=more, at_end=lambda: trials[0].close())
+    version = version or OneVersion(*trusted())
+    return running(version, config, more=more, at_end=lambda: trials[0].close())

@@ -23,6 +23,7 @@ from mno.core.absent import Absent
 from mno.core.errors import InputError
 from mno.data.normalise import Normaliser
 from mno.scenarios.base import make_scenario
+from mno.scenarios.part import part_of
 from mno.serving import counts as seen
 from mno.serving.app import ServingConfig
 from mno.serving.batcher import Batcher
@@ -38,6 +39,7 @@ from mno.serving.protocol import (
     encode,
     media_type,
 )
+from tests.support import furnace_runs
 from tests.support.running_service import running
 
 if TYPE_CHECKING:
@@ -194,6 +196,52 @@ def test_a_drawn_sample_is_predicted_and_solved(trial):
     assert np.allclose(values(solution["outputs"][0]), solver.solve(drawn)["pressure"], atol=1e-6)
     assert solution["seconds"] > 0.0
     assert "mno_samples_total{" not in httpx.get(f"{trial.url}/metrics").text  # tried, not served
+
+
+@pytest.fixture(scope="module")
+def furnace_trial(tmp_path_factory):
+    surrogate, trust = furnace_runs.trusted()
+    given = surrogate.description.given(furnace_runs.runs("train", 0).fields)
+    example = {name: values[:1] for name, values in given.items()}
+    root, version = tmp_path_factory.mktemp("furnace"), OneVersion(surrogate, trust, example)
+    with with_page(root, version=version) as service:
+        yield service
+
+
+def test_runs_of_a_plant_are_drawn_predicted_and_solved_by_the_places_that_they_are_of(
+    furnace_trial,
+):
+    setup = httpx.get(f"{furnace_trial.url}/try/setup", timeout=SLOW).json()
+    assert setup["no_solver"] is None
+    (labels,) = (axis["labels"] for axis in setup["axes"] if axis["name"] == "point")
+    _, first, last = setup["readings"]["thermocouple_temperature"]
+    assert labels[first:last] == ["roof_front", "roof_rear", "wall", "hearth"]
+    found = asked_trial(furnace_trial, "/try/ask", {"seed": 3})
+    solution = asked_trial(furnace_trial, "/try/solve", {"seed": 3})
+    scenario = part_of(furnace_runs.furnace(), "readings")
+    solved = scenario.solve(scenario.sample(np.random.default_rng(3)))
+    for field, answer in zip(found["outputs"], solution["outputs"], strict=True):
+        assert field["name"] == answer["name"] and field["shape"] == answer["shape"] == [24, 10]
+        np.testing.assert_allclose(values(answer), solved[field["name"]][1:], rtol=1e-6)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [360, 1280])
+def test_readings_are_curves_with_the_names_of_places(browser, furnace_trial, width):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page, heard = opened(
+        browser, f"{furnace_trial.url}/?lang=en", bypass_csp=True,
+        viewport={"width": width, "height": 800},
+    )  # fmt: skip
+    page.wait_for_selector(DONE)
+    said = " ".join(page.locator("#outputs figcaption").all_inner_texts())
+    assert "thermocouple roof front" in said and "zone rear" in said and "piece 1" in said
+    assert "set-point" in page.locator("#inputs").inner_text()
+    found = axe.Axe().run(page).response["violations"]
+    assert [(v["id"], [node["html"][:120] for node in v["nodes"]]) for v in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert heard == []
+    page.context.close()
 
 
 @pytest.mark.parametrize(

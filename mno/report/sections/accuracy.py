@@ -23,8 +23,15 @@ def section(results: Results, words: Words) -> Section:
     """Return the section."""
     metrics, outputs = results.metrics, results.schema.outputs
     kept = "persistence_relative_l2" in metrics
+    absent = {field.name: _absent(metrics["fields"][field.name], words) for field in outputs}
+    alike = all(said == absent[outputs[0].name] for said in absent.values())
+    known = [
+        metric.name
+        for metric in METRICS
+        if not all(isinstance(metrics["fields"][f.name][metric.name], Absent) for f in outputs)
+    ]
     rises = any("relative_rise" in values for values in metrics["fields"].values())
-    names = [*(metric.name for metric in METRICS), *(["relative_rise"] if rises else [])]
+    names = [*known, *(["relative_rise"] if rises else [])]
     terms = [*names, "mean_field", *(["kept_frame"] if kept else [])]
     return section_of(
         words,
@@ -34,8 +41,23 @@ def section(results: Results, words: Words) -> Section:
         kinds=METRICS,
         metrics=metrics,
         outputs=outputs,
+        absent=absent,
+        alike=alike,
+        may_miss=not results.schema.readings,  # of which a place has none of most kinds
         glossary=[(words(f"term.{name}"), words(f"meaning.{name}")) for name in terms],
     )
+
+
+def _absent(values: Known, words: Words) -> list[str]:
+    """Return which metrics of a field were not measured, a sentence for each reason."""
+    found: dict[Absent, list[str]] = {}
+    for metric in METRICS:
+        if isinstance(values[metric.name], Absent):
+            found.setdefault(values[metric.name], []).append(words(f"term.{metric.name}"))
+    return [
+        words("absent", names=words.list(names), reason=words.why(reason))
+        for reason, names in found.items()
+    ]
 
 
 def _spectrum(field: Field, statistics: Statistics, words: Words) -> Figure | None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import islice
+from textwrap import fill
+
 import numpy as np
+from matplotlib.figure import Figure as Drawing
 
 from mno.core.fields import Field
 from mno.data.reading import Schema
@@ -11,10 +16,13 @@ from mno.report.examples import axes_of, is_line
 from mno.report.language import Rows, Words
 from mno.report.page import Figure, Results, Section, figure_of, section_of
 from mno.report.panels import Panel, labelled, pictures, placed, scale
-from mno.report.style import TRUTH_COLOUR
+from mno.report.readings import place_names
+from mno.report.style import TRUTH_COLOUR, finish, on_page_and_telephone
 
 _DECADES = 3
 _MOST_INPUTS = 4
+_MOST_BARS = 12
+_LINE = 30  # letters of a bar's name
 
 
 def section(results: Results, words: Words) -> Section | None:
@@ -22,10 +30,73 @@ def section(results: Results, words: Words) -> Section | None:
     found = results.influence
     if found is None:
         return None
-    schema = results.schema  # points that stand for readings are no places that could be drawn
-    figure = None if schema.readings else _influence_figure(found, schema, words)
-    shares = _shares(found, results, words)
-    return section_of(words, [figure], finding=_finding(found, words), shares=shares)
+    schema = results.schema
+    if schema.readings:
+        return _section_of_readings(found, schema, words)
+    return section_of(
+        words,
+        [_influence_figure(found, schema, words)],
+        method=words("method"),
+        finding=_finding(found, words),
+        shares=_shares(found, results, words),
+        caution=words("caution"),
+    )
+
+
+def _section_of_readings(found: Influence, schema: Schema, words: Words) -> Section:
+    """Return the section where points stand for readings, which are no places to draw a map of."""
+    names, places = {f.name: f.long_name for f in schema.fields}, place_names(schema, words)
+    sizes = {names[name]: size for name, size in found.scalars.items()}
+    for name, size in found.maps.items():
+        _, first, last = schema.readings[name]
+        for place in range(first, last):
+            bar = words("readings.bar", name=names[name], place=places[place])
+            sizes[bar] = float(size[place])
+    given = {name: size for name, size in sizes.items() if size > 0.0}
+    total = sum(given.values())
+    shares = {n: s / total for n, s in sorted(given.items(), key=lambda one: -one[1])}
+    where = {"output": names[found.output], "place": places[found.point[0]]}
+    half = int(np.searchsorted(np.cumsum(list(shares.values())), 0.5)) + 1
+    said = words("finding.readings", count=half, of=len(sizes)) if shares else None
+    return section_of(
+        words,
+        [_bars(found, dict(islice(shares.items(), _MOST_BARS)), len(sizes), where, words)],
+        method=words("method_readings", **where),
+        finding=said or words("finding.none"),
+        shares=(),
+        caution=words("caution_readings"),
+    )
+
+
+def _bars(
+    found: Influence, shares: Mapping[str, float], of: int, where: Mapping[str, str], words: Words
+) -> Figure | None:
+    """Return the figure of what weighs most; none where nothing does."""
+    if not shares:
+        return None
+
+    def draw(figure: Drawing) -> None:
+        ax = figure.add_subplot()
+        names = [fill(name, _LINE) for name in shares]
+        ax.barh(names, list(shares.values()), color=TRUTH_COLOUR)
+        ax.invert_yaxis()
+        ax.margins(y=0.02)
+        ax.tick_params(axis="y", length=0, labelsize=8.5)
+        finish(ax, words("readings.axis"), "", lines="x", per_cent="x")
+
+    largest = (words("nested", outer=n, inner=words.percent(s)) for n, s in shares.items())
+    return figure_of(
+        "influence",
+        words,
+        "readings",
+        on_page_and_telephone(draw, 0.8 + 0.36 * len(shares)),
+        index=found.example.index,
+        count=len(shares),
+        of=of,
+        largest=words.list(largest),
+        output=where["output"],
+        place=where["place"],
+    )
 
 
 def _influence_figure(found: Influence, schema: Schema, words: Words) -> Figure:

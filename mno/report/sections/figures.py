@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -14,8 +16,8 @@ from mno.report import style
 from mno.report.examples import animation, axes_of, draw_example, titled
 from mno.report.language import Words
 from mno.report.page import Figure, Results, Section, figure_of, section_of
-from mno.report.panels import Panel, labelled, mark_alone, pictures, plane, scale
-from mno.report.readings import draw_readings
+from mno.report.panels import Panel, in_hours, labelled, mark_alone, pictures, plane, scale
+from mno.report.readings import example_figures, plant_figure
 
 _MOST_BINS = 40
 
@@ -24,7 +26,7 @@ def section(results: Results, words: Words) -> Section:
     """Return the section."""
     found, schema = results.evaluation, results.schema
     figures = [
-        *(_example_figure(example, schema, words) for example in found.examples),
+        *_examples(results, words),
         _error_map(found, schema, words),
         None if schema.readings else animation(found.example("median"), schema, words),
         _over_time(found.over_time, words) if found.over_time else None,
@@ -33,14 +35,28 @@ def section(results: Results, words: Words) -> Section:
     return section_of(words, figures)
 
 
-def _example_figure(example: Example, schema: Schema, words: Words) -> Figure:
+def _examples(results: Results, words: Words) -> Iterator[Figure | None]:
+    found, schema = results.evaluation, results.schema
+    if schema.readings:
+        middle = found.example("median")
+        yield plant_figure(middle, schema, results.bodies, words)
+    for example in found.examples:
+        rank = words("and").join(words(f"rank.{rank}") for rank in example.ranks)
+        if schema.readings:
+            bounds = results.bounds.get(example.index, {})
+            yield from example_figures(example, schema, bounds, rank, words)
+        else:
+            yield _example_figure(example, schema, rank, words)
+
+
+def _example_figure(example: Example, schema: Schema, rank: str, words: Words) -> Figure:
     return figure_of(
         "example_" + "_".join(example.ranks),
         words,
         "example",
-        (draw_readings if schema.readings else draw_example)(example, schema, words),
+        draw_example(example, schema, words),
         full_width=True,
-        rank=words("and").join(words(f"rank.{rank}") for rank in example.ranks),
+        rank=rank,
         index=example.index,
         inputs=words.list(_given(field, example, words) for field in schema.inputs),
         outputs=words.list(field.long_name for field in schema.outputs),
@@ -157,13 +173,14 @@ def _over_time(errors: OverTime, words: Words) -> Figure:
 
 def _draw_over_time(ax: Axes, errors: OverTime, words: Words) -> None:
     """Draw the relative L2 of each predicted frame, of the model and of both baselines."""
+    times, units = in_hours(errors.times, errors.units)
     for values, label, colour, dashes in (
         (errors.model, words("over_time.model"), style.PREDICTION_COLOUR, "-"),
         (errors.persistence, words("over_time.kept"), style.TRUTH_COLOUR, "--"),
         (errors.baseline, words("over_time.mean"), style.REFERENCE_COLOUR, ":"),
     ):
-        ax.plot(errors.times, values, color=colour, ls=dashes, label=label, lw=1.7)
-        mark_alone(ax, errors.times, values, colour)
-    ax.set_ylim(bottom=0)
-    time = labelled(words("over_time.time"), errors.units)
+        ax.plot(times, values, color=colour, ls=dashes, label=label, lw=1.7)
+        mark_alone(ax, times, values, colour)
+    style.error_scale(ax, errors.model, errors.persistence, errors.baseline)
+    time = labelled(words("over_time.time"), units)
     style.finish(ax, time, words("over_time.error"), lines="y", per_cent="y")

@@ -14,7 +14,7 @@ from mno.core.absent import Absent
 from mno.report import style
 from mno.report.language import Known, Words
 from mno.report.page import Figure, Results, Section, section_of
-from mno.report.panels import labelled
+from mno.report.panels import in_hours, labelled
 
 _LOOKS = {
     "model": (style.PREDICTION_COLOUR, "-", "o"),
@@ -141,7 +141,7 @@ def _frame_rate(found: Any, words: Words) -> Part:
 def _outside(found: Any, words: Words) -> Part:
     """Say what other parameters of the scenario do."""
     changed, errors, as_trained = found["changed"], _errors(found), words("outside.as_trained")
-    told = {label: _changes(of, words) or as_trained for label, of in changed.items()}
+    told = {label: _changes(label, of, words) or as_trained for label, of in changed.items()}
     sentences = [words("outside.what", samples=words.number(found["samples"]))]
     for at, label in enumerate(found["level"][1:], start=1):
         condition = words("outside.condition", change=told[label])
@@ -155,14 +155,13 @@ def _outside(found: Any, words: Words) -> Part:
     return Part(sentences, words("outside.caption"), draw)
 
 
-def _changes(changed: Mapping[str, Any], words: Words) -> str:
-    """Return what was changed, `contrast 1 → 1.5`."""
-
-    def told(value: Any) -> str:
-        return words.setting(value) if isinstance(value, int | float) else str(value)
-
+def _changes(label: str, changed: Mapping[str, Any], words: Words) -> str:
+    """Return what was changed, `contrast 1 → 1.5`; its label where that are no numbers."""
+    if not all(isinstance(value, int | float) for both in changed.values() for value in both):
+        return words.name(label)
     return ", ".join(
-        f"{words.name(name)} {told(was)} → {told(value)}" for name, (was, value) in changed.items()
+        f"{words.name(name)} {words.setting(was)} → {words.setting(value)}"
+        for name, (was, value) in changed.items()
     )
 
 
@@ -171,7 +170,9 @@ def _over_time(found: Any, words: Words) -> Part:
     within, beyond = found["within"], found["beyond"]
     inside = isinstance(beyond, Absent)
     shown = within if inside else beyond
-    unit = "" if found["unit"] == "1" else f"\u202f{found['unit']}"
+    times, unit_of_axis = in_hours(np.array(shown["time"]), found["unit"])
+    lasts = float(shown["time"][-1] / times[-1])  # one unit of the axis
+    unit = "" if unit_of_axis == "1" else f"\u202f{unit_of_axis}"
     limit = words.percent(found["threshold"])
     sentences = [words("over_time.what", threshold=limit)]
     for who, usable in shown["usable"].items():
@@ -182,23 +183,23 @@ def _over_time(found: Any, words: Words) -> Part:
             sentences.append(words("over_time.not_reached", reached=reached, **said))
             continue
         low, high = (
-            words("over_time.later") if usable[end] is None else words.setting(usable[end])
+            words("over_time.later") if usable[end] is None else words.setting(usable[end] / lasts)
             for end in ("low", "high")
         )
-        time = f"{words.setting(usable['median'])}{unit}"
+        time = f"{words.setting(usable['median'] / lasts)}{unit}"
         sentences.append(words("over_time.reached", time=time, low=low, high=high, **said))
     if inside:
         sentences.append(words("over_time.no_beyond", reason=words.why(beyond)))
 
     def draw(ax: Axes) -> None:
-        axis = labelled(words("over_time.axis"), found["unit"])
-        _draw_curves(ax, shown["time"], shown["relative_l2"], axis, words)
+        axis = labelled(words("over_time.axis"), unit_of_axis)
+        _draw_curves(ax, times.tolist(), shown["relative_l2"], axis, words)
         ax.axhline(found["threshold"], **_MARK)
         if not inside:
-            ax.axvline(found["trained_until"], **_MARK)
+            ax.axvline(found["trained_until"] / lasts, **_MARK)
 
     caption = "over_time.caption_within" if inside else "over_time.caption_beyond"
-    until = f"{words.setting(found['trained_until'])}{unit}"
+    until = f"{words.setting(found['trained_until'] / lasts)}{unit}"
     return Part(sentences, words(caption, threshold=limit, until=until), draw)
 
 
@@ -280,7 +281,7 @@ def _draw_curves(
             marker=marker if len(levels) < _FEW else None, ms=4,
         )  # fmt: skip
         ax.fill_between(levels, low, high, color=colour, alpha=0.15, lw=0)
-    ax.set_ylim(bottom=0)
+    style.error_scale(ax, *(_with_ends(curve)[0] for curve in shown.values()))
     per_cent = "xy" if share else "y"
     style.finish(ax, axis, words("error"), lines="y", per_cent=per_cent, columns=2, narrow=1)
 

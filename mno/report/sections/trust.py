@@ -17,6 +17,7 @@ from mno.surrogate.trust.trust import Measured, Pairs, Rate, Trust
 
 _NAMED = 3  # outputs that a legend has room for in a figure of the usual height
 _LINE = 0.25  # height of a further one, inches
+_MARKS = ((".", 4.0), ("^", 3.0), ("s", 2.5))  # and their sizes, where colours come again
 _KINDS = ("noise", "scaled", "constant", "shuffled", "dead")
 
 Points = Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -77,7 +78,8 @@ def _draw_bounds(ax: Axes, points: Points, words: Words) -> None:
     """Draw each sample's error above its bound, with the diagonal below which the bound held."""
     for index, (name, (bounds, errors)) in enumerate(points.items()):
         colour = MANY_COLOURS[index % len(MANY_COLOURS)]
-        ax.plot(bounds, errors, ".", ms=4, alpha=0.6, color=colour, label=name)
+        mark, size = _MARKS[index // len(MANY_COLOURS) % len(_MARKS)]
+        ax.plot(bounds, errors, mark, ms=size, alpha=0.6, color=colour, label=name)
     ends = np.concatenate([values for both in points.values() for values in both])
     most = 1.05 * float(ends.max()) or 1.0
     label = words("figure.diagonal")

@@ -8,7 +8,7 @@ or greater than the chamber is wide, high or long.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import Field as Key
 from pydantic import field_validator, model_validator
 
+from mno.core.bodies import Body
 from mno.core.config import Config, read_file
 from mno.core.errors import InputError
 from mno.scenarios.chamber.conduction import COLDEST, HOTTEST, Table, make_table
@@ -453,6 +454,38 @@ class Plant(Config):
         walls, roof, hearth = self.lining.thicknesses
         width, height, length = self.chamber.size
         return (-walls, width + walls), (-hearth, height + roof), (-walls, length + walls)
+
+    def bodies(self) -> Iterator[Body]:
+        """Yield what is built: layers of the lining, zones and thermocouples."""
+        width, height, length = self.chamber.size
+        depth = 0.0
+        for layer in self.lining.walls:
+            thick, over = layer.thickness, depth + layer.thickness
+            for x in (-over, width + depth):
+                size = (thick, height, length + 2.0 * over)
+                yield Body(layer.material, "lining", (x, 0.0, -over), size)
+            for z in (-over, length + depth):
+                size = (width + 2.0 * depth, height, thick)
+                yield Body(layer.material, "lining", (-depth, 0.0, z), size)
+            depth = over
+        below, above = 0.0, height
+        across, along = width + 2.0 * depth, length + 2.0 * depth
+        for layer in self.lining.hearth:
+            below -= layer.thickness
+            size = (across, layer.thickness, along)
+            yield Body(layer.material, "lining", (-depth, below, -depth), size)
+        for layer in self.lining.roof:
+            size = (across, layer.thickness, along)
+            yield Body(layer.material, "lining", (-depth, above, -depth), size)
+            above += layer.thickness
+        begin = 0.0
+        for number, zone in enumerate(self.zones):
+            size = (width, height, zone.end - begin)
+            yield Body(zone.name, "zone", (0.0, 0.0, begin), size, ("zone_temperature", number))
+            begin = zone.end
+        for number, (name, (x, y, z)) in enumerate(self.thermocouples.items()):
+            reading = ("thermocouple_temperature", number)
+            yield Body(name, "sensor", (x, y, z), (0.0, 0.0, 0.0), reading)
 
     def with_unseen(self, part: str) -> Plant:
         """Return the plant with what its section `unseen` has of a part, `none` for itself."""
