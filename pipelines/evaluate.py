@@ -84,7 +84,7 @@ def _measure(stage: Stage) -> Results:
     physics = physical_consistency(surrogate, test, config.robustness.samples, batch_size)
     robustness = measure_robustness(surrogate, test, baseline, config.robustness, batch_size)
     trust = calibrated_trust(
-        surrogate, train, validation, test, config.trust, digest, batch_size
+        surrogate, train, validation, test, config.trust, digest, batch_size, config.trust_draws
     ).to_json()
     cost = memory() | measure_cost(surrogate, test, config.economics)
     peers = (config.tools, train, validation, test, surrogate.description, config.intervals)

@@ -133,6 +133,13 @@ class EvaluateConfig(Config):
     trust: TrustConfig = Field(
         default=TrustConfig(), description="bounds on the errors of single predictions"
     )
+    trust_draws: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="samples that the solver solves anew to measure the bounds and false alarms "
+        "on, where the test split is small; 0 to measure them on that",
+    )
     tools: list[PeerName] = Field(
         default=[],
         description="what an engineer would try first, fitted to the same samples and compared "

@@ -1,6 +1,7 @@
 """Calibrating trust on the validation split, and measuring what came of it on the test split.
 
-They are two functions, so that the one that chooses never sees the split that is reported. Inputs
+They are two functions, so that the one that chooses never sees the split that is reported. Where
+that is small, samples drawn and solved anew can take its place. Inputs
 from outside the training data, to measure how many are not noticed, are of two kinds: test samples
 that are spoilt, as by sensors, and problems that the scenario draws with other parameters.
 """
@@ -55,14 +56,16 @@ def calibrated_trust(
     config: TrustConfig,
     model_sha256: str,
     batch_size: int,
+    draws: int = 0,
 ) -> Trust:
     """Return a model's trust, with what came of it on the test split; see the two steps below.
 
-    It is measured on fresh `draws` instead, where these are asked for and there is a solver.
+    It is measured on so many `draws` instead, solved anew, where these are asked for and there is a
+    solver.
     """
     trust = calibrate(surrogate, train, validation, config, model_sha256, batch_size)
-    fresh = solved_anew(test.schema, config.draws, _SEED) if config.draws else Absent("trust.test")
-    on = test if isinstance(fresh, Absent) else fresh
+    drawn = solved_anew(test.schema, draws, _SEED) if draws else test
+    on = test if isinstance(drawn, Absent) else drawn
     return trust.model_copy(update={"measured": _measure(trust, surrogate, on, batch_size)})
 
 

@@ -23,10 +23,3 @@ class TrustConfig(Config):
         description="share of inputs like the training data that may be flagged as unlike it; with "
         "fewer than 1 / rate - 1 samples to tell it is 1 / (samples + 1)",
     )
-    draws: int = Field(
-        default=0,
-        ge=0,
-        le=10_000,
-        description="samples that the scenario draws and solves anew to measure all this on, where "
-        "the test split is small; 0 measures on that",
-    )
