@@ -89,7 +89,7 @@ def calibrate(
     inputs = [description.given(fields) for fields in batches(train, batch_size, every)]
     usual, smoothed = (
         Features.joined([describe(description, given, shape) for given in several])
-        for several in (inputs, [smoother(description, given) for given in inputs])
+        for several in (inputs, [smoother(description, given, shape) for given in inputs])
     )
     seen = _observe(surrogate, validation, equation, shape, batch_size, steps)
     likeness = OutOfDistribution.fit(usual, smoothed, seen.features, config.false_alarm_rate)

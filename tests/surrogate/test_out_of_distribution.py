@@ -67,8 +67,8 @@ class Drawn:
     """A scenario whose inputs are drawn, and the model that sees them; it needs no solving."""
 
     def __init__(self, name, resolution, part: Part = "fields", **parameters):
-        self.name, self.resolution, self.part = name, resolution, part
-        self.parameters = parameters
+        self.name, self.resolution, self.parameters = name, resolution, parameters
+        self.part: Part = part
         self.scenario = self._make()
         axes = [axis for axis in self.scenario.axes if axis.name != "time"]
         self.shape = tuple(len(axis.points) for axis in axes)
@@ -99,7 +99,7 @@ class Drawn:
 
     def likeness(self, train, validation):
         given = self.given(train, 0)
-        smooth = self.features(smoother(self.description, given))
+        smooth = self.features(smoother(self.description, given, self.shape))
         held = self.features(self.given(validation, 1))
         return OutOfDistribution.fit(self.features(given), smooth, held, RATE)
 
@@ -147,6 +147,14 @@ def test_the_same_functions_on_a_finer_grid_are_not_flagged(darcy):
     assert drawn.flagged(likeness, finer).mean() <= 0.05
 
 
+def test_finer_fields_at_unordered_points_are_flagged_and_a_finer_mesh_is_not():
+    drawn = Drawn("darcy_ring", 16)
+    likeness = drawn.likeness(300, 100)
+    changed = drawn.scenario.outside()["finer permeability"]
+    assert drawn.flagged(likeness, drawn.given(40, 3, **changed)).mean() >= 0.9
+    assert drawn.flagged(likeness, Drawn("darcy_ring", 24).given(100, 2)).mean() <= 0.05
+
+
 def test_a_grade_never_seen_is_flagged_at_once_and_a_missing_piece_is_not(furnace):
     drawn, likeness = furnace
     given = drawn.given(40, 2)
@@ -178,7 +186,7 @@ def test_holes_and_any_number_of_axes_have_finite_features(dims):
     load[0] = np.nan
     description = untrained(schema, {"load": load, "heat": np.nan_to_num(load)}).description
     given = {"load": load}
-    copies = smoother(description, given)
+    copies = smoother(description, given, (9,) * dims)
     assert np.array_equal(np.isnan(copies["load"]), np.isnan(load))
     features, smooth = (describe(description, g, (9,) * dims) for g in (given, copies))
     likeness = OutOfDistribution.fit(features, smooth, features, RATE)

@@ -3,8 +3,9 @@
     plain       a few numbers per field that do not depend on the grid: mean, deviation, extremes,
                 and how the variance is shared among waves
     bounded     those of them that belong to numbers and readings, which training drew in a range
-    texture     of fields on a grid: how much they change from point to point, and how much of them
-                a little smoothing changes, on the grid of the training data
+    texture     of fields in space: how much they change from point to point, and how much of them a
+                little smoothing changes, on the grid of the training data or, of unordered points,
+                among as many neighbours as reach as far as in training
     categories  whole numbers without a unit, such as a steel's grade
 
 Fields on a finer grid than that of the training data are looked at on the points that are nearest
@@ -31,6 +32,9 @@ _FAINTEST = 1e-6  # share of the variance below which a band counts as empty
 _STEPS = 1, 2, 4  # points from one to the other, whose difference is looked at
 _SMOOTHED = 1.0, 2.0  # deviations of the smoothing whose change is looked at, in points
 _SMOOTHER = 4.0  # deviation of the smoothing that makes copies of training inputs smoother
+_NEIGHBOURS = 1, 4, 16  # of an unordered point, whose difference from it is looked at
+_AVERAGED = 4, 16  # neighbours that it is smoothed by
+_MOST_AVERAGED = 64  # and by which copies are made smoother
 _MOST_FRAMES = 4  # whose texture is looked at
 _PARTS = 4  # of the time of a reading
 
@@ -81,9 +85,9 @@ def describe(description: Description, given: Arrays, shape: tuple[int, ...]) ->
     bounded: list[str] = []
     texture: dict[str, Arrays] = {}
     categories: dict[str, np.ndarray] = {}
-    places = None
-    if description.coordinates:
-        places = np.stack([given[name] for name in description.coordinates], axis=-1)
+    near, places = None, _places(description, given)
+    if places is not None and not description.readings:
+        near = _neighbours(places, shape[0], max(_NEIGHBOURS))
     for name in description.given_names:
         values = np.asarray(given[name], dtype=np.float64)
         reading = description.readings.get(name)
@@ -108,6 +112,8 @@ def describe(description: Description, given: Arrays, shape: tuple[int, ...]) ->
                 texture[name] = _texture(name, centred)
             elif name not in description.coordinates:
                 numbers["slope"] = _slope(centred, places)
+                if near is not None:
+                    texture[name] = _texture_of_points(name, centred, near, shape[0])
         named = {f"{name} {feature}": number for feature, number in numbers.items()}
         plain |= named
         if reading or name in description.scalars:
@@ -117,18 +123,33 @@ def describe(description: Description, given: Arrays, shape: tuple[int, ...]) ->
     return Features(plain, {name: plain[name] for name in bounded}, texture, categories)
 
 
-def smoother(description: Description, given: Arrays) -> dict[str, np.ndarray]:
-    """Return copies of inputs whose fields on a grid are smoother, and have the same values."""
-    copies = dict(given)
-    for name in () if description.coordinates else description.fields:
+def smoother(
+    description: Description, given: Arrays, shape: tuple[int, ...]
+) -> dict[str, np.ndarray]:
+    """Return copies of inputs whose fields in space are smoother, and have the same values.
+
+    The shape is that of the training grid.
+    """
+    copies, places = dict(given), _places(description, given)
+    if description.readings:
+        return copies
+    near = None if places is None else _neighbours(places, shape[0], _MOST_AVERAGED)
+    for name in description.fields:
         values = np.asarray(given[name], dtype=np.float64)
         dims = len(description.space)
         frames = values.reshape(len(values), -1, *values.shape[values.ndim - dims :])
         mean = np.nanmean(frames) if not np.isnan(frames).all() else 0.0
         filled = np.where(np.isnan(frames), mean, frames)
-        smooth = _smoothed(filled, _SMOOTHER).reshape(values.shape)
-        copies[name] = np.where(np.isnan(values), np.nan, smooth)
+        smooth = _smoothed(filled, _SMOOTHER) if near is None else _averaged(filled, near)
+        copies[name] = np.where(np.isnan(values), np.nan, smooth.reshape(values.shape))
     return copies
+
+
+def _places(description: Description, given: Arrays) -> np.ndarray | None:
+    """Return where unordered points are, `(samples, points, axes)`; none on a grid."""
+    if not description.coordinates:
+        return None
+    return np.stack([given[name] for name in description.coordinates], axis=-1)
 
 
 def _statistics(frames: np.ndarray, known: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -196,12 +217,8 @@ def _waves(centred: np.ndarray, finest: int) -> dict[str, np.ndarray]:
 
 def _texture(name: str, centred: np.ndarray) -> dict[str, np.ndarray]:
     """Return mean changes of a field, in its deviations: by steps, at corners, by smoothing."""
-    count = centred.shape[1]
-    if count > _MOST_FRAMES:
-        centred = centred[:, np.linspace(0, count - 1, _MOST_FRAMES).round().astype(int)]
-    deviation = np.sqrt(_mean(centred**2))
-    deviation = np.where(deviation > 0.0, deviation, 1.0)
-    found = {}
+    centred = _some_frames(centred)
+    deviation, found = _deviation(centred), {}
     for step in _STEPS:
         changes = list(_steps(centred, step))
         total = np.mean(changes, axis=0) if changes else np.zeros(len(centred))
@@ -227,12 +244,75 @@ def _steps(frames: np.ndarray, step: int) -> Iterator[np.ndarray]:
 def _smoothed(frames: np.ndarray, width: float) -> np.ndarray:
     """Smooth a field by a Gaussian, and give its values back to the points in the same order."""
     sigma = 0.0, 0.0, *(width for _ in frames.shape[2:])
-    smooth = np.asarray(gaussian_filter(frames, sigma, mode="nearest", truncate=3.0))
+    return _with_values_of(frames, gaussian_filter(frames, sigma, mode="nearest", truncate=3.0))
+
+
+def _with_values_of(frames: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the values of a field in the order in which others are, in each frame."""
     flat = frames.reshape(*frames.shape[:2], -1)
-    order = np.argsort(smooth.reshape(flat.shape), axis=2, kind="stable")
+    order = np.argsort(others.reshape(flat.shape), axis=2, kind="stable")
     found = np.empty_like(flat)
     np.put_along_axis(found, order, np.sort(flat, axis=2), axis=2)
     return found.reshape(frames.shape)
+
+
+def _neighbours(places: np.ndarray, points: int, most: int) -> np.ndarray:
+    """Return each point and its neighbours, the nearest first, `(samples, points, neighbours)`.
+
+    They reach as far as so many of them do among the `points` of training.
+    """
+    count = places.shape[1]
+    wanted = min(_among(most, count, points), count - 1) + 1
+    found = np.zeros((len(places), count, wanted), dtype=np.int64)
+    found[:] = np.arange(count)[:, None]
+    for sample, here in enumerate(places):
+        if np.isfinite(here).all():
+            nearest = np.asarray(KDTree(here).query(here, k=wanted)[1])
+            found[sample] = nearest.reshape(count, wanted)
+    return found
+
+
+def _among(number: int, count: int, points: int) -> int:
+    """Return how many of `count` points are as far apart as that number among `points`."""
+    return max(1, round(number * count / points))
+
+
+def _averaged(frames: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Smooth a field by the mean of neighbours, and give its values back in the same order."""
+    means = np.stack([one[:, here].mean(axis=2) for one, here in zip(frames, near, strict=True)])
+    return _with_values_of(frames, means)
+
+
+def _texture_of_points(
+    name: str, centred: np.ndarray, near: np.ndarray, points: int
+) -> dict[str, np.ndarray]:
+    """Return what `_texture` does, of unordered points: by neighbours in place of steps."""
+    centred = _some_frames(centred)
+    deviation = _deviation(centred)
+    found, count = {}, centred.shape[2]
+    for number in _NEIGHBOURS:
+        there = near[:, :, min(_among(number, count, points), near.shape[2] - 1)]
+        change = np.take_along_axis(centred, there[:, None], axis=2) - centred
+        found[f"{name} steps to neighbour {number}"] = _mean(np.abs(change)) / deviation
+    for number in _AVERAGED:
+        some = near[:, :, : _among(number, count, points) + 1]
+        change = _mean(np.abs(centred - _averaged(centred, some))) / deviation
+        found[f"{name} smoothing by {number} neighbours"] = change
+    return found
+
+
+def _some_frames(frames: np.ndarray) -> np.ndarray:
+    """Return a few frames, evenly spread."""
+    count = frames.shape[1]
+    if count <= _MOST_FRAMES:
+        return frames
+    return frames[:, np.linspace(0, count - 1, _MOST_FRAMES).round().astype(int)]
+
+
+def _deviation(centred: np.ndarray) -> np.ndarray:
+    """Return the root mean square of each sample, 1 where that is 0."""
+    deviation = np.sqrt(_mean(centred**2))
+    return np.where(deviation > 0.0, deviation, 1.0)
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
