@@ -37,7 +37,7 @@ Row = tuple[float, ...]
 _CLIPPED = 5.0  # spreads beyond which a training sample counts no more for correlations
 _SHRUNK = 0.05  # weight of no correlation at all, which keeps the matrix well conditioned
 _FLATTEST = 1e-3  # spread of a feature that is constant in training, relative to its size
-_LEAST = 0.1  # spread of a feature, in its standard deviations, where most are all but equal
+_LEAST = 0.1  # share of a feature's deviation below which its quartiles are all but equal
 _QUARTILES = 1.349  # distance between the quartiles of a normal distribution, in deviations
 _RIDGE = 1e-4  # weight of the sum of squares of the discriminant's weights
 _FARTHEST = 8.0  # deviations beyond which a feature counts no more for the discriminant
@@ -62,7 +62,8 @@ class Ellipse(Config):
         centre = np.median(table, axis=0)
         low, high = np.quantile(table, (0.25, 0.75), axis=0)
         spread = (high - low) / _QUARTILES
-        spread = np.maximum(spread, _LEAST * table.std(axis=0))
+        deviation = table.std(axis=0)
+        spread = np.where(spread > _LEAST * deviation, spread, deviation)
         spread = np.maximum(spread, _FLATTEST * np.abs(centre))
         spread = np.where(spread > 0.0, spread, _FLATTEST)
         z = np.clip((table - centre) / spread, -_CLIPPED, _CLIPPED)
