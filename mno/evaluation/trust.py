@@ -1,6 +1,7 @@
 """Calibrating trust on the validation split, and measuring what came of it on the test split.
 
-They are two functions, so that the one that chooses never sees the split that is reported. Inputs
+They are two functions, so that the one that chooses never sees the split that is reported. Where
+that is small, samples drawn and solved anew can take its place. Inputs
 from outside the training data, to measure how many are not noticed, are of two kinds: test samples
 that are spoilt, as by sensors, and problems that the scenario draws with other parameters.
 """
@@ -17,12 +18,13 @@ from mno.core.errors import MnoError
 from mno.data.reading import Split, StoredSplit
 from mno.evaluation.evaluator import batches, frames_to_predict
 from mno.evaluation.result import Example
-from mno.evaluation.solver import other_solver, solver_of, stream
+from mno.evaluation.solver import other_solver, solved_anew, solver_of, stream
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust import TrustConfig
 from mno.surrogate.trust.bounds import Scale, quantile, sample_errors, size
-from mno.surrogate.trust.out_of_distribution import OutOfDistribution, describe
+from mno.surrogate.trust.features import Features, describe, smoother
+from mno.surrogate.trust.out_of_distribution import OutOfDistribution
 from mno.surrogate.trust.trust import (
     Bound,
     Equation,
@@ -56,9 +58,14 @@ def calibrated_trust(
     model_sha256: str,
     batch_size: int,
 ) -> Trust:
-    """Return a model's trust, with what came of it on the test split; see the two steps below."""
+    """Return a model's trust, with what came of it on the test split; see the two steps below.
+
+    It is measured on as many draws instead, solved anew, as are asked for, where there is a solver.
+    """
     trust = calibrate(surrogate, train, validation, config, model_sha256, batch_size)
-    return trust.model_copy(update={"measured": _measure(trust, surrogate, test, batch_size)})
+    drawn = solved_anew(test.schema, config.draws, _SEED) if config.draws else test
+    on = test if isinstance(drawn, Absent) else drawn
+    return trust.model_copy(update={"measured": _measure(trust, surrogate, on, batch_size)})
 
 
 def largest_errors(
@@ -93,12 +100,14 @@ def calibrate(
     shape = tuple(len(axis.points) for axis in schema.space)
     equation = equation_of(description, schema.parameters, imported=bool(schema.sources))
     every = -(-len(train) // _MOST_TRAINING)
-    rows = batches(train, batch_size, every)
-    typical = _joined([describe(description, description.given(x), min(shape)) for x in rows])
-    seen = _observe(surrogate, validation, equation, min(shape), batch_size, steps)
-    names = tuple(typical)
-    likeness = OutOfDistribution.fit(names, _stacked(typical, names))
-    distance = likeness.distances(_stacked(seen.features, names))
+    inputs = [description.given(fields) for fields in batches(train, batch_size, every)]
+    usual, smoothed = (
+        Features.joined([describe(description, given, shape) for given in several])
+        for several in (inputs, [smoother(description, given, shape) for given in inputs])
+    )
+    seen = _observe(surrogate, validation, equation, shape, batch_size, steps)
+    likeness = OutOfDistribution.fit(usual, smoothed, seen.features, config.false_alarm_rate)
+    distance = likeness.distances(seen.features)
     solver, residual = solver_of(schema), seen.residual
     return Trust(
         model_sha256=model_sha256,
@@ -119,7 +128,7 @@ def calibrate(
             }
             for name in description.outputs
         },
-        likeness=likeness.calibrated(distance, config.false_alarm_rate),
+        likeness=likeness,
     )
 
 
@@ -129,8 +138,8 @@ def _measure(
     """Count, on the test split, errors within their bounds and alarms, and alarms on others."""
     description, likeness = surrogate.description, trust.likeness
     equation = trust.equation(description)
-    seen = _observe(surrogate, test, equation, min(trust.shape), batch_size, trust.steps)
-    distance = likeness.distances(_stacked(seen.features, likeness.names))
+    seen = _observe(surrogate, test, equation, trust.shape, batch_size, trust.steps)
+    distance = likeness.distances(seen.features)
     rates: dict[str, dict[str, tuple[Rate | None, ...]]] = {}
     pairs = {}
     together = sum(e.shape[1] for by_measure in seen.errors.values() for e in by_measure.values())
@@ -145,6 +154,7 @@ def _measure(
                 shown = slice(0, _MOST_PAIRS)
                 pairs[name] = Pairs(error=finite(errors[shown, 0]), bound=finite(bounds[shown, 0]))
     return Measured(
+        split=test.name,
         coverage=rates,
         false_alarms=Rate.of(likeness.unlike(distance)),
         outside={
@@ -158,7 +168,7 @@ def _measure(
 class _Observed(NamedTuple):
     """What was seen of the predictions of a split, of each sample."""
 
-    features: Arrays  # of the inputs
+    features: Features  # of the inputs
     residual: np.ndarray | Absent  # that predictions leave in the equation
     sizes: Arrays  # root mean squares of the predictions, by field
     errors: dict[str, Arrays]  # by field and measure, shape (samples, frames)
@@ -168,14 +178,13 @@ def _observe(
     surrogate: Surrogate,
     split: Split | StoredSplit,
     equation: Equation | Absent,
-    finest: int,
+    shape: tuple[int, ...],
     batch_size: int,
     steps: int | None,
 ) -> _Observed:
     """Predict a split batch by batch, and keep a few numbers of each sample.
 
-    They are put into the equation, if there is one; `finest` is the number of points along the
-    shortest axis of the training grid.
+    They are put into the equation, if there is one; `shape` is that of the training grid.
     """
     description = surrogate.description
     parts: list[_Observed] = []
@@ -184,7 +193,7 @@ def _observe(
         predicted = surrogate.predict(given, batch_size, steps)
         parts.append(
             _Observed(
-                describe(description, given, finest),
+                describe(description, given, shape),
                 equation if isinstance(equation, Absent) else equation(given, predicted),
                 {name: size(predicted[name]) for name in description.outputs},
                 {
@@ -196,7 +205,7 @@ def _observe(
     absent = [part.residual for part in parts if isinstance(part.residual, Absent)]
     known = [part.residual for part in parts if not isinstance(part.residual, Absent)]
     return _Observed(
-        _joined([part.features for part in parts]),
+        Features.joined([part.features for part in parts]),
         absent[0] if absent else np.concatenate(known),
         _joined([part.sizes for part in parts]),
         {name: _joined([part.errors[name] for part in parts]) for name in description.outputs},
@@ -205,10 +214,6 @@ def _observe(
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _stacked(features: Arrays, names: tuple[str, ...]) -> np.ndarray:
-    return np.stack([features[name] for name in names], axis=1)
 
 
 def _bound(signals: Arrays, errors: np.ndarray, level: float) -> Bound:

@@ -119,7 +119,7 @@ class DarcyRing(Scenario):
         p = self.parameters
         return {
             "stronger contrast": {"contrast": 1.5 * p.contrast},
-            "finer permeability": {"inverse_length": 2.0 * p.inverse_length},
+            "finer permeability": {"inverse_length": 4.0 * p.inverse_length},
             "wavier walls": {"waviness": 1.5 * p.waviness},
         }
 

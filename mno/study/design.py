@@ -244,7 +244,7 @@ _ADDED = {
     "task": ("predict", "part"),
     "model": ("patch", "cells", "local_width"),
     "train": ("scales", "beta2", "optimizer"),
-    "evaluate": ("tools", "economics.questions"),
+    "evaluate": ("tools", "economics.questions", "trust.draws"),
 }
 """Options that are younger than cells which are kept: they count where they are not at defaults."""
 

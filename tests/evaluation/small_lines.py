@@ -111,8 +111,8 @@ def darcy_model(work):
     return surrogate
 
 
-def trust_of(surrogate, splits, **config):
-    return calibrated_trust(surrogate, *splits, TrustConfig(**config), "0" * 64, 64)
+def trust_of(surrogate, splits, draws=0):
+    return calibrated_trust(surrogate, *splits, TrustConfig(), "0" * 64, 64, draws)
 
 
 def reactions():

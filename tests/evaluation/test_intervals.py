@@ -21,7 +21,6 @@ from mno.surrogate.trust.bounds import (
     rank,
     samples_needed,
 )
-from mno.surrogate.trust.out_of_distribution import OutOfDistribution
 from mno.surrogate.trust.trust import coverage
 
 CONFIG = IntervalConfig()
@@ -227,34 +226,6 @@ def test_a_scale_is_infinite_where_a_number_is_unknown_and_bounded_below():
 @pytest.mark.parametrize("errors", [np.zeros((50, 1)), np.full((50, 1), np.nan)])
 def test_a_scale_of_errors_that_say_nothing_is_constant(errors):
     assert not Scale.fit({"signal": np.linspace(1.0, 2.0, 50)}, errors).factors
-
-
-def test_false_alarms_are_as_rare_as_stated():
-    rng = np.random.default_rng(1)
-    names = ("a", "b", "c")
-    mix = rng.standard_normal((3, 3))
-    train, validation, new = (rng.standard_normal((n, 3)) @ mix for n in (500, 399, 20000))
-    likeness = OutOfDistribution.fit(names, train)
-    likeness = likeness.calibrated(likeness.distances(validation), 0.05)
-    rate = likeness.unlike(likeness.distances(new)).mean()
-    assert likeness.false_alarm_rate == 0.05
-    assert rate == pytest.approx(0.05, abs=4 * math.sqrt(0.05 * 0.95 / 399))
-
-
-def test_a_feature_that_never_varied_gives_a_far_input_away():
-    train = np.stack([np.random.default_rng(0).random(50), np.full(50, 3.0)], axis=1)
-    likeness = OutOfDistribution.fit(("varied", "constant"), train)
-    likeness = likeness.calibrated(likeness.distances(train), 0.1)
-    odd = np.array([[0.5, 3.3], [np.nan, 3.0]])
-    assert likeness.unlike(likeness.distances(odd)).all()
-    assert likeness.names[likeness.most_unusual(odd)[0]] == "constant"
-
-
-def test_with_a_single_validation_sample_the_rate_is_what_one_sample_can_give():
-    likeness = OutOfDistribution.fit(("a",), np.random.default_rng(0).random((20, 1)))
-    one = likeness.calibrated(np.array([1.0]), 0.01)
-    assert (one.threshold, one.false_alarm_rate) == (1.0, 0.5)
-    assert not likeness.calibrated(np.empty(0), 0.01).unlike(np.array([9.0])).any()
 
 
 SIZES = (400, 800, 1600, 3200)

@@ -64,6 +64,17 @@ def test_the_test_split_changes_no_bound_and_no_threshold(darcy):
     assert again.measured != trust.measured
 
 
+def test_it_is_measured_on_samples_solved_anew_where_these_are_asked_for(darcy):
+    surrogate, trust = darcy
+    again = trust_of(surrogate, darcy_splits(), draws=40)
+    assert (again.bounds, again.likeness) == (trust.bounds, trust.likeness)
+    (rate,) = again.measured.coverage["pressure"]["rmse"]
+    assert (trust.measured.split, again.measured.split) == ("test", "solved")
+    assert rate.samples == again.measured.false_alarms.samples == 40
+    surrogate, splits = imported()
+    assert trust_of(surrogate, splits, draws=40).measured.split == "test"  # nothing solves them
+
+
 def test_bounds_are_wider_where_the_equation_is_violated_more(darcy):
     surrogate, trust = darcy
     given = {"permeability": darcy_splits()[2].fields["permeability"][:1]}
@@ -95,7 +106,7 @@ def test_a_single_validation_sample_gives_no_bound_but_says_so(darcy):
     train, validation, test = darcy_splits()
     trust = trust_of(surrogate, [train, validation.take(np.array([0])), test])
     assert trust.bounds["pressure"]["relative_l2"].values == (None,)
-    assert trust.likeness.false_alarm_rate == 0.5
+    assert trust.likeness.false_alarm_rate == 0.01  # training samples tell it, too
     answers = Answers(trust, surrogate.description)
     given = {"permeability": test.fields["permeability"][:4]}
     answers.complete(given, surrogate.predict(given))

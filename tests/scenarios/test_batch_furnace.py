@@ -141,7 +141,8 @@ def test_what_is_unseen_is_beyond_what_is_drawn(plant):
     strange = {names[p.grade] for draw in draws(scenario, 20, "grade") for p in draw.pieces}
     assert strange == {scenario.plant.unseen.grade}
     for draw, hotter in zip(seen, draws(scenario, 20, "schedule"), strict=True):
-        np.testing.assert_allclose(hotter.setpoints - draw.setpoints, 150.0)
+        more = scenario.plant.unseen.schedule
+        np.testing.assert_allclose(hotter.setpoints - draw.setpoints, more)
 
 
 @pytest.mark.parametrize("plant", PLANTS)

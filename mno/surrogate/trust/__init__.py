@@ -21,5 +21,12 @@ class TrustConfig(Config):
         gt=0.0,
         le=0.5,
         description="share of inputs like the training data that may be flagged as unlike it; with "
-        "fewer than 1 / rate - 1 validation samples it is 1 / (samples + 1)",
+        "fewer than 1 / rate - 1 samples to tell it is 1 / (samples + 1)",
+    )
+    draws: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="samples that the solver solves anew to measure bounds and false alarms on, "
+        "where the test split is small; 0 to measure them on that",
     )

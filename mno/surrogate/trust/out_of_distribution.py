@@ -1,191 +1,276 @@
 """Whether an input is like those a model was trained on.
 
-What is looked at is a few numbers per field that do not depend on the grid: mean, deviation,
-extremes, and how the variance is shared among waves. Bands of waves end where those of the training
-grid do, so a finer grid has the same ones.
+Several tests look at the features of inputs, and the one that is farthest beyond what is usual
+decides:
 
-The distance is Mahalanobis': features, standardised by median and spread over the training split,
-are measured against their correlations there. Its threshold is conformal on the validation split,
-so the rate of false alarms is known before it is measured.
+    Ellipse     Mahalanobis' distance: features, standardised by median and spread over the training
+                split, are measured against their correlations there; one is of all plain features,
+                one of the changes from point to point, which tell finer fields
+    Box         how far numbers lie beyond the range of the training split
+    Smoothness  how much more a field resembles smoothed copies of training inputs than these
+                themselves, by a logistic regression on features of its texture and their squares
+    Categories  whether a number is none of the few whole ones that there were
+
+A test's score counts in units of its `reach`, which few training inputs exceed that it was not
+fitted to. The threshold is conformal, on these and on the validation split, so the rate of false
+alarms is known before it is measured.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from scipy.fft import dctn
-from scipy.spatial import KDTree
+from pydantic import Field
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from mno.core.config import Config
-from mno.surrogate.description import Description
 from mno.surrogate.trust.bounds import quantile
+from mno.surrogate.trust.features import Features
 
 Arrays = Mapping[str, np.ndarray]
-
-_FAINTEST = 1e-6  # share of the variance below which a band counts as empty
-
-
-def describe(description: Description, given: Arrays, finest: int) -> dict[str, np.ndarray]:
-    """Return the features of what a model is given, in physical units: `(samples,)` by name.
-
-    Bands of waves end with `finest`, the points along the shortest axis of the training grid.
-    """
-    places = None
-    if description.coordinates:
-        places = np.stack([given[name] for name in description.coordinates], axis=-1)
-    found = {}
-    for name in description.given_names:
-        values = np.asarray(given[name], dtype=np.float64)
-        if name in description.scalars:
-            found[f"{name} value"] = values
-            continue
-        dims = len(description.space)
-        frames = values.reshape(len(values), -1, *values.shape[values.ndim - dims :])
-        known = ~np.isnan(frames)
-        numbers, centred = _statistics(frames, known)
-        if name in description.gaps:
-            numbers["missing share"] = 1.0 - known.reshape(len(known), -1).mean(axis=1)
-        if places is None:
-            numbers |= _waves(centred, finest)
-        elif name not in description.coordinates:
-            numbers["slope"] = _slope(centred, places)
-        if frames.shape[1] > 1:
-            change = np.diff(centred, axis=1).reshape(len(centred), -1)
-            numbers["change between frames"] = np.sqrt(np.mean(change**2, axis=1))
-        found |= {f"{name} {feature}": number for feature, number in numbers.items()}
-    return found
-
-
-def _statistics(frames: np.ndarray, known: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return mean, deviation and extremes of what is known, and the field less its mean."""
-    flat, there = frames.reshape(len(frames), -1), known.reshape(len(known), -1)
-    counts = np.maximum(there.sum(axis=1), 1)
-    any_known = there.any(axis=1)
-    mean = np.where(there, flat, 0.0).sum(axis=1) / counts
-    centred = np.where(there, flat - mean[:, None], 0.0)
-    least = np.where(there, flat, math.inf).min(axis=1)
-    most = np.where(there, flat, -math.inf).max(axis=1)
-    numbers = {
-        "mean": mean,
-        "deviation": np.sqrt((centred**2).sum(axis=1) / counts),
-        "minimum": np.where(any_known, least, 0.0),
-        "maximum": np.where(any_known, most, 0.0),
-    }
-    return numbers, centred.reshape(frames.shape)
-
-
-def _waves(centred: np.ndarray, finest: int) -> dict[str, np.ndarray]:
-    """Return the decimal logarithm of the share of the variance that each band of waves holds.
-
-    Waves are cosines, which suit walls as well as periodic sides; number k has k half-waves along
-    the domain. Bands double: 1, 2 to 3, 4 to 7, and so on.
-    """
-    axes = tuple(range(2, centred.ndim))
-    energy = np.square(np.asarray(dctn(centred, axes=axes, norm="ortho"))).mean(axis=1)
-    numbers = np.meshgrid(*(np.arange(n) for n in energy.shape[1:]), indexing="ij")
-    wave = np.floor(np.sqrt(sum(number.astype(float) ** 2 for number in numbers)))
-    total = energy[:, (wave >= 1) & (wave < finest)].sum(axis=1)
-    found = {}
-    for power in range(int(math.ceil(math.log2(max(finest, 2))))):
-        first, behind = 2**power, min(2 ** (power + 1), max(finest, 2))
-        band = energy[:, (wave >= first) & (wave < behind)].sum(axis=1)
-        share = band / np.where(total > 0.0, total, 1.0)
-        label = f"waves {first}" if behind - first == 1 else f"waves {first} to {behind - 1}"
-        found[label] = np.log10(share + _FAINTEST)
-    return found
-
-
-def _slope(centred: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Return the root mean square slope from each point to its nearest neighbour, as a logarithm.
-
-    The field is `(samples, frames, points)`, places are `(samples, points, axes)`.
-    """
-    slopes = np.zeros(len(centred))
-    if centred.shape[2] < 2:
-        return slopes
-    for sample, (values, here) in enumerate(zip(centred, places, strict=True)):
-        if not np.isfinite(here).all():
-            continue
-        distance, nearest = (np.asarray(found)[:, 1] for found in KDTree(here).query(here, k=2))
-        step, far = values[:, nearest] - values, distance > 0.0
-        if far.any():
-            slopes[sample] = math.sqrt(np.mean((step[:, far] / distance[far]) ** 2))
-    return np.log10(slopes + _FAINTEST)
-
+Row = tuple[float, ...]
 
 _CLIPPED = 5.0  # spreads beyond which a training sample counts no more for correlations
 _SHRUNK = 0.05  # weight of no correlation at all, which keeps the matrix well conditioned
 _FLATTEST = 1e-3  # spread of a feature that is constant in training, relative to its size
+_LEAST = 0.1  # share of a feature's deviation below which its quartiles are all but equal
 _QUARTILES = 1.349  # distance between the quartiles of a normal distribution, in deviations
+_RIDGE = 1e-4  # weight of the sum of squares of the discriminant's weights
+_FARTHEST = 8.0  # deviations beyond which a feature counts no more for the discriminant
+_MOST_KINDS = 20  # whole numbers from 0 on, below this one, are categories
+_FOLDS = 5
+_NARROWEST = 1e-9  # reach of a test that no training sample moves
 
 
-class OutOfDistribution(Config):
-    """What inputs were like in training.
+class Ellipse(Config):
+    """Mahalanobis' distance from the training split."""
 
-    The threshold is the largest distance that is like the training data, `None` where no validation
-    sample could tell; the rate is the share of inputs like the training data that may lie beyond.
-    """
-
+    kind: Literal["ellipse"] = "ellipse"
     names: tuple[str, ...]  # of the features
-    centre: tuple[float, ...]  # their medians over the training split
-    spread: tuple[float, ...]  # the distance between their quartiles in normal deviations
-    correlation: tuple[tuple[float, ...], ...]  # of the standardised features
-    threshold: float | None = None
-    false_alarm_rate: float = 1.0
-    calibrated_on: int = 0
+    centre: Row  # their medians over the training split
+    spread: Row  # the distance between their quartiles in normal deviations
+    correlation: tuple[Row, ...]  # of the standardised features
 
     @classmethod
-    def fit(cls, names: Sequence[str], features: np.ndarray) -> OutOfDistribution:
-        """Describe the training split by its features, `(samples, features)`; no threshold yet."""
-        centre = np.median(features, axis=0)
-        low, high = np.quantile(features, (0.25, 0.75), axis=0)
+    def fit(cls, features: Arrays) -> Ellipse:
+        """Describe the training split by its features."""
+        table = _table(features, features)
+        centre = np.median(table, axis=0)
+        low, high = np.quantile(table, (0.25, 0.75), axis=0)
         spread = (high - low) / _QUARTILES
-        spread = np.where(spread > 0.0, spread, features.std(axis=0))
+        deviation = table.std(axis=0)
+        spread = np.where(spread > _LEAST * deviation, spread, deviation)
         spread = np.maximum(spread, _FLATTEST * np.abs(centre))
         spread = np.where(spread > 0.0, spread, _FLATTEST)
-        z = np.clip((features - centre) / spread, -_CLIPPED, _CLIPPED)
+        z = np.clip((table - centre) / spread, -_CLIPPED, _CLIPPED)
         moments = np.einsum("si,sj->ij", z, z) / len(z)
         size = np.sqrt(np.diag(moments))
         size = np.where(size > 0.0, size, 1.0)
         correlation = (1.0 - _SHRUNK) * moments / np.outer(size, size)
         np.fill_diagonal(correlation, 1.0)
+        rows = tuple(tuple(row) for row in correlation.tolist())
         return cls(
-            names=tuple(names),
-            centre=tuple(centre.tolist()),
-            spread=tuple(spread.tolist()),
-            correlation=tuple(tuple(row) for row in correlation.tolist()),
+            names=tuple(features), centre=_row(centre), spread=_row(spread), correlation=rows
         )
 
-    def calibrated(self, distances: np.ndarray, false_alarm_rate: float) -> OutOfDistribution:
-        """Return the same with a threshold by the distances of validation samples.
-
-        Its false alarm rate is as wanted, or 1 / (samples + 1) where that is more.
-        """
-        if not len(distances):
-            return self
-        rate = max(false_alarm_rate, 1.0 / (len(distances) + 1))
-        threshold = quantile(distances, 1.0 - rate)
-        return self.model_copy(
-            update={
-                "threshold": threshold if math.isfinite(threshold) else None,
-                "false_alarm_rate": rate,
-                "calibrated_on": len(distances),
-            }
-        )
-
-    def distances(self, features: np.ndarray) -> np.ndarray:
-        """Return how far inputs are from the training data, in spreads, shape `(samples,)`.
-
-        One with a feature that is not finite is infinitely far.
-        """
-        z = (features - np.array(self.centre)) / np.array(self.spread)
+    def scores(self, features: Features) -> np.ndarray:
+        """Return the distances in spreads, `(samples,)`; infinite where a feature is not finite."""
+        z = self._standardised(features)
         fine: np.ndarray = np.all(np.isfinite(z), axis=1)
         factor = np.linalg.cholesky(np.array(self.correlation))
         solved = np.linalg.solve(factor, np.where(fine[:, None], z, 0.0).T)
-        found = np.sqrt(np.mean(solved**2, axis=0))
-        return np.where(fine, found, math.inf)
+        return np.where(fine, np.sqrt(np.mean(solved**2, axis=0)), math.inf)
+
+    def strangest(self, features: Features) -> np.ndarray:
+        """Return the number of the feature farthest from its median, in spreads; `(samples,)`."""
+        z = np.abs(self._standardised(features))
+        return np.argmax(np.where(np.isfinite(z), z, math.inf), axis=1)
+
+    def _standardised(self, features: Features) -> np.ndarray:
+        steps = {name: found for one in features.texture.values() for name, found in one.items()}
+        table = _table({**features.plain, **steps}, self.names)
+        return (table - np.array(self.centre)) / np.array(self.spread)
+
+
+class Box(Config):
+    """How far features lie beyond the range of the training split, in widths of that range."""
+
+    kind: Literal["box"] = "box"
+    names: tuple[str, ...]
+    lowest: Row
+    highest: Row
+
+    @classmethod
+    def fit(cls, features: Arrays) -> Box:
+        """Take the ranges."""
+        table = _table(features, features)
+        low, high = table.min(axis=0), table.max(axis=0)
+        return cls(names=tuple(features), lowest=_row(low), highest=_row(high))
+
+    def scores(self, features: Features) -> np.ndarray:
+        """Return the root of the sum of squares of all features, `(samples,)`."""
+        return np.sqrt(np.sum(self._beyond(features) ** 2, axis=1))
+
+    def strangest(self, features: Features) -> np.ndarray:
+        """Return the number of the feature farthest beyond its range, `(samples,)`."""
+        return np.argmax(self._beyond(features), axis=1)
+
+    def _beyond(self, features: Features) -> np.ndarray:
+        table = _table(features.bounded, self.names)
+        low, high = np.array(self.lowest), np.array(self.highest)
+        flat = np.maximum(_FLATTEST * np.abs(high), _FLATTEST)
+        width = np.where(high > low, high - low, flat)
+        beyond = np.maximum(np.maximum(table - high, low - table), 0.0) / width
+        return np.where(np.isfinite(beyond), beyond, math.inf)
+
+
+class Smoothness(Config):
+    """How much more a field resembles smoothed copies of training inputs than these."""
+
+    kind: Literal["smoothness"] = "smoothness"
+    field: str
+    centre: Row  # means of the roots of the features of its texture
+    spread: Row  # their deviations
+    weights: Row  # of these, standardised, and of their squares
+    usual: float  # the score of a training input in the middle of them
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What may be strange."""
+        return (f"{self.field} smoothness",)
+
+    @classmethod
+    def fit(cls, field: str, features: Arrays, smoothed: Arrays) -> Smoothness:
+        """Tell the features of training inputs from those of their smoothed copies."""
+        roots = np.sqrt(_table(features, features))
+        centre, deviation = roots.mean(axis=0), roots.std(axis=0)
+        spread = np.where(deviation > 0.0, deviation, _FLATTEST)
+        as_given = _quadratic(roots, centre, spread)
+        copies = _quadratic(np.sqrt(_table(smoothed, features)), centre, spread)
+        weights = _discriminant(as_given, copies)
+        usual = float(np.median(as_given @ weights))
+        return cls(
+            field=field,
+            centre=_row(centre),
+            spread=_row(spread),
+            weights=_row(weights),
+            usual=usual,
+        )
+
+    def scores(self, features: Features) -> np.ndarray:
+        """Return the discriminant, `(samples,)`; more is smoother."""
+        found = features.texture[self.field]
+        roots = np.sqrt(_table(found, found))
+        score = _quadratic(roots, np.array(self.centre), np.array(self.spread))
+        score = score @ np.array(self.weights) - self.usual
+        return np.where(np.isfinite(score), score, math.inf)
+
+    def strangest(self, features: Features) -> np.ndarray:
+        """Return zeros, `(samples,)`: the field itself."""
+        return np.zeros(len(features), dtype=int)
+
+
+class Categories(Config):
+    """Whether a whole number is none of those that there were, by field."""
+
+    kind: Literal["categories"] = "categories"
+    seen: Mapping[str, Row]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What may be strange."""
+        return tuple(f"{name} unknown" for name in self.seen)
+
+    @classmethod
+    def fit(cls, features: Arrays) -> Categories:
+        """Take the values of fields that have but a few, all of them whole."""
+        seen = {}
+        for name, values in features.items():
+            kinds = np.unique(values[~np.isnan(values)])
+            if len(kinds) and np.all(np.isin(kinds, range(_MOST_KINDS))):
+                seen[name] = _row(kinds)
+        return cls(seen=seen)
+
+    def scores(self, features: Features) -> np.ndarray:
+        """Return infinity for what was never seen, and else zero, `(samples,)`."""
+        return np.where(self._new(features).any(axis=1), math.inf, 0.0)
+
+    def strangest(self, features: Features) -> np.ndarray:
+        """Return the number of the first field with a value never seen, `(samples,)`."""
+        return np.argmax(self._new(features), axis=1)
+
+    def _new(self, features: Features) -> np.ndarray:
+        new = np.zeros((len(features), len(self.seen)), dtype=bool)
+        for number, (name, kinds) in enumerate(self.seen.items()):
+            values = features.categories[name]
+            known = np.isnan(values) | np.isin(values, kinds)
+            new[:, number] = ~np.all(known, axis=1)
+        return new
+
+
+Test = Annotated[Ellipse | Box | Smoothness | Categories, Field(discriminator="kind")]
+
+
+class OutOfDistribution(Config):
+    """What inputs were like in training.
+
+    The threshold is the largest distance that is like the training data, `None` where no sample
+    could tell; the rate is the share of inputs like the training data that may lie beyond.
+    """
+
+    tests: tuple[Test, ...]
+    reach: Row  # score of each test that is at the edge of what is usual
+    threshold: float | None = None
+    false_alarm_rate: float = 1.0
+    calibrated_on: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all that may be strange about an input."""
+        return tuple(dict.fromkeys(name for test in self.tests for name in test.names))
+
+    @classmethod
+    def fit(
+        cls, train: Features, smoothed: Features, validation: Features, false_alarm_rate: float
+    ) -> OutOfDistribution:
+        """Describe the training split by its features and those of its smoothed copies.
+
+        Its false alarm rate is as wanted, or 1 / (samples + 1) where that is more. What is usual is
+        told by validation samples and by training samples, each scored by tests that were fitted to
+        other samples; where there are too few of the latter, by the former alone.
+        """
+        tests, part = _fit(train, smoothed), np.arange(len(train)) % _FOLDS
+        scores = [_scores(tests, validation)]
+        for fold in range(_FOLDS) if len(train) >= 2 * _FOLDS else ():
+            others = np.flatnonzero(part != fold)
+            apart = _fit(train.take(others), smoothed.take(others))
+            scores.append(_scores(apart, train.take(np.flatnonzero(part == fold))))
+        usual = np.concatenate(scores)
+        if not len(usual):
+            return cls(tests=tests, reach=(1.0,) * len(tests))
+        rate = max(false_alarm_rate, 1.0 / (len(usual) + 1))
+        telling = max(1, int(np.sum(usual.max(axis=0) > usual.min(axis=0))))
+        edge = np.quantile(usual, 1.0 - rate / telling, axis=0, method="lower")
+        reach = np.where(np.isfinite(edge), np.maximum(edge, _NARROWEST), 1.0)
+        threshold = quantile(_farthest(usual, reach), 1.0 - rate)
+        return cls(
+            tests=tests,
+            reach=_row(reach),
+            threshold=threshold if math.isfinite(threshold) else None,
+            false_alarm_rate=rate,
+            calibrated_on=len(usual),
+        )
+
+    def distances(self, features: Features) -> np.ndarray:
+        """Return how far inputs are from the training data, in reaches, shape `(samples,)`.
+
+        One with a feature that is not finite is infinitely far.
+        """
+        return _farthest(_scores(self.tests, features), np.array(self.reach))
 
     def unlike(self, distances: np.ndarray) -> np.ndarray:
         """Return which inputs are unlike the training data, shape `(samples,)`, boolean."""
@@ -193,7 +278,78 @@ class OutOfDistribution(Config):
             return np.zeros(len(distances), dtype=bool)
         return ~(distances <= self.threshold)
 
-    def most_unusual(self, features: np.ndarray) -> np.ndarray:
-        """Return the number of the feature farthest from its median, in spreads; `(samples,)`."""
-        z = np.abs(features - np.array(self.centre)) / np.array(self.spread)
-        return np.argmax(np.where(np.isfinite(z), z, math.inf), axis=1)
+    def most_unusual(self, features: Features) -> np.ndarray:
+        """Return the number, among `names`, of what is strangest; `(samples,)`."""
+        farthest = np.argmax(_scores(self.tests, features) / np.array(self.reach), axis=1)
+        numbers = {name: number for number, name in enumerate(self.names)}
+        found = np.zeros(len(features), dtype=int)
+        for which, test in enumerate(self.tests):
+            here = np.flatnonzero(farthest == which)
+            if len(here):
+                strange = test.strangest(features.take(here))
+                found[here] = [numbers[test.names[k]] for k in strange]
+        return found
+
+
+def of_several_tests(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a file says of `OutOfDistribution`; once there was one test, an ellipse."""
+    if "correlation" not in content:
+        return content
+    test = {k: content[k] for k in ("names", "centre", "spread", "correlation")}
+    others = {k: v for k, v in content.items() if k not in test}
+    return {**others, "tests": [{"kind": "ellipse", **test}], "reach": [1.0]}
+
+
+def _fit(train: Features, smoothed: Features) -> tuple[Test, ...]:
+    """Fit all tests that there are features for."""
+    tests: list[Test] = [Ellipse.fit(train.plain)]
+    steps = {n: v for one in train.texture.values() for n, v in one.items() if " steps " in n}
+    if steps:
+        tests.append(Ellipse.fit(steps))
+    if train.bounded:
+        tests.append(Box.fit(train.bounded))
+    for field, features in train.texture.items():
+        tests.append(Smoothness.fit(field, features, smoothed.texture[field]))
+    if train.categories:
+        tests.append(Categories.fit(train.categories))
+    return tuple(tests)
+
+
+def _scores(tests: Sequence[Test], features: Features) -> np.ndarray:
+    """Return the score of each test, `(samples, tests)`."""
+    return np.stack([test.scores(features) for test in tests], axis=1)
+
+
+def _farthest(scores: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    return np.max(scores / reach, axis=1)
+
+
+def _quadratic(roots: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Return standardised features and their squares, `(samples, 2 * features)`."""
+    z = np.clip((roots - centre) / spread, -_FARTHEST, _FARTHEST)
+    return np.concatenate([z, z**2], axis=1)
+
+
+def _discriminant(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the weights of a logistic regression that tells the second from the first."""
+    table = np.concatenate([first, second])
+    scale = table.std(axis=0) + _FLATTEST
+    table = np.concatenate([table / scale, np.ones((len(table), 1))], axis=1)
+    sign = np.repeat([-1.0, 1.0], [len(first), len(second)])
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        margin = sign * (table @ weights)
+        slope = -sign * expit(-margin) / len(table)
+        value = np.mean(np.logaddexp(0.0, -margin)) + _RIDGE * np.sum(weights**2)
+        return value, slope @ table + 2.0 * _RIDGE * weights
+
+    start = np.zeros(table.shape[1])
+    return minimize(loss, start, jac=True, method="L-BFGS-B").x[:-1] / scale
+
+
+def _table(features: Arrays, names: Sequence[str] | Mapping[str, Any]) -> np.ndarray:
+    return np.stack([features[name] for name in names], axis=1)
+
+
+def _row(values: np.ndarray) -> Row:
+    return tuple(np.asarray(values, dtype=float).tolist())

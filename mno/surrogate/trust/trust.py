@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 
 from mno.core.absent import Absent
 from mno.core.config import Config
@@ -24,7 +24,8 @@ from mno.surrogate.trust.bounds import (
     samples_needed,
     size,
 )
-from mno.surrogate.trust.out_of_distribution import OutOfDistribution, describe
+from mno.surrogate.trust.features import Features, describe
+from mno.surrogate.trust.out_of_distribution import OutOfDistribution, of_several_tests
 
 Arrays = Mapping[str, np.ndarray]
 Equation = Callable[[Arrays, Arrays], np.ndarray | Absent]
@@ -120,6 +121,7 @@ class Measured(Config):
     samples without a known truth do not count, and none is measured where there is no bound.
     """
 
+    split: str = "test"  # or `solved`, samples that were drawn and solved anew
     coverage: Mapping[str, Mapping[str, tuple[Rate | None, ...]]]
     false_alarms: Rate  # test samples that were flagged as unlike the training data
     outside: Mapping[str, Rate]  # flagged inputs from outside it, by kind; others are missed alarms
@@ -226,8 +228,10 @@ class Trust(Config):
             InputError: The file cannot be read, or is of another version.
         """
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
+            content = json.loads(path.read_bytes())
+            content["likeness"] = of_several_tests(content["likeness"])
+            return cls.model_validate_json(json.dumps(content))
+        except (OSError, LookupError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path} is no error estimate of this version ({first_line(error)[:200]}); make a "
                 "new one with: mno evaluate"
@@ -269,10 +273,9 @@ class Trust(Config):
             most_unusual=self.likeness.most_unusual(features),
         )
 
-    def features(self, description: Description, given: Arrays) -> np.ndarray:
-        """Return the features of some inputs, shape `(samples, features)`, as `likeness` names."""
-        found = describe(description, given, min(self.shape))
-        return np.stack([found[name] for name in self.likeness.names], axis=1)
+    def features(self, description: Description, given: Arrays) -> Features:
+        """Return the features of some inputs, that `likeness` looks at."""
+        return describe(description, given, self.shape)
 
 
 def known_signals(
