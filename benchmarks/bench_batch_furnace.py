@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
-from benchmarks.chamber_peers import Enclosure, March, Solids, march
+from benchmarks.chamber_peers import MOST_ITERATIONS, Enclosure, March, Solids, march
 from benchmarks.page import Section, Table, figure
 from benchmarks.timing import Times, in_turn, median_ms, median_ratio
 from mno.scenarios.base import make_scenario
@@ -26,11 +27,12 @@ FINE_IN_TIME = {"cells_per_point": WIDE, "steps_per_frame": 96, "tolerance": 0.0
 FINE_RESOLUTION = 12
 FINE = {"cells_per_point": 0.25, "steps_per_frame": 12, "rays": 128, "tolerance": 0.1}
 ROUNDS, SLOW_ROUNDS = 3, 1
+BUSY: dict[str, Any] = {"warm_up": 0, "clock": time.process_time}
 ONE_KELVIN = 1.0
 READINGS = ("core", "mean", "surface", "thermocouple")
 ABOUT = """A car-bottom furnace over twelve hours, 24 intervals of half an hour. Errors are those of
 readings, of all pieces, thermocouples and frames together, over the rise above ambient temperature
-in the same sense."""
+in the same sense. Times are those of the processor."""
 PEERS = """**Against peers**, one run on {cells} fitted cells, {solid} of them solid, with {faces}
 faces. All sides have the same cells and tables; ours makes its view factors in the time that is
 measured, and the peers are given them. Errors here are those in time: against {fine} steps of ours
@@ -107,8 +109,8 @@ def _peers() -> list[str | Table]:
     def keeping(name: str, side: Callable[[], Any]) -> Callable[[], None]:
         return lambda: found.update({name: side()})
 
-    times = in_turn({n: keeping(n, s) for n, s in sides.items()}, ROUNDS, warm_up=0)
-    rare = in_turn({n: keeping(n, s) for n, s in slow.items()}, SLOW_ROUNDS, warm_up=0)
+    times = in_turn({n: keeping(n, s) for n, s in sides.items()}, ROUNDS, **BUSY)
+    rare = in_turn({n: keeping(n, s) for n, s in slow.items()}, SLOW_ROUNDS, **BUSY)
     intervals = len(cells.draw.setpoints)
 
     def row(side: str, name: str, steps: int, of: Times) -> tuple[str, ...]:
@@ -147,7 +149,7 @@ def _coarse() -> list[str | Table]:
     def all_runs(number: int) -> Callable[[], object]:
         return lambda: [scenarios[number].solve(given) for given in draws[number]]
 
-    times = in_turn({str(n): all_runs(n) for n in range(len(cases))}, ROUNDS, warm_up=0)
+    times = in_turn({str(n): all_runs(n) for n in range(len(cases))}, ROUNDS, **BUSY)
     rows = []
     for number, scenario in enumerate(scenarios):
         counts, errors = [], []

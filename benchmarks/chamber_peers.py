@@ -20,7 +20,7 @@ from mno.scenarios.chamber.march import Surfaces
 
 SIGMA = 5.670374419e-8
 PROBE_EMISSIVITY, PROBE_FILM = 0.8, 60.0
-MOST_ROUNDS = 12
+FULL_ROUNDS, MOST_ROUNDS = 6, 40
 MOST_ITERATIONS = 12
 """Of conjugate gradients with kept factors, before they are made anew."""
 
@@ -276,7 +276,7 @@ def march(
             lead, base = (1.5, (4.0 * enthalpy - before) / 3.0) if second else (1.0, enthalpy)
             share = 0.5 if second else 1.0  # of what a thermocouple sees at the end of the step
             old = reading + response * ((1.0 - share) * seen - reading)
-            for _ in range(MOST_ROUNDS):
+            for number in range(MOST_ROUNDS):
                 rounds += 1
                 resists = solids.resistivity(new)
                 ties = solids.ties(resists)
@@ -293,9 +293,13 @@ def march(
                 half = enclosure.half * resists[cell]
                 inside = enclosure.area / (half + slow)
                 inner = new[cell] + short[cell] / stiff[cell]
-                surface, hot, solution = enclosure.round(
+                surface, hot, solved = enclosure.round(
                     inside, inner, surface, flame, solution, setpoint, old, share * response
                 )
+                # Where power comes to an end of its band, whole rounds may go back and forth.
+                way = 1.0 if number < FULL_ROUNDS else 0.5
+                hot = flame + way * (hot - flame)
+                solution = solution + way * (solved - solution)
                 heat = inside * (surface - inner)
                 # How it falls as the cell warms, where what comes to the surface stays the same.
                 gives = 4.0 * SIGMA * enclosure.emissivity * surface**3 + gas.film

@@ -22,7 +22,12 @@ SWEEPS = 2
 
 
 def conduct_by_fipy(
-    cells: Cells, solids: Solids, heats: np.ndarray, steps: int, tolerance: float = 1e-6
+    cells: Cells,
+    solids: Solids,
+    heats: np.ndarray,
+    steps: int,
+    sweeps: int = SWEEPS,
+    tolerance: float = 1e-6,
 ) -> np.ndarray:
     """Return temperatures of the solid cells at every frame, K, from what each step gives them, W.
 
@@ -61,7 +66,7 @@ def conduct_by_fipy(
         before, enthalpy = at, solids.enthalpy(at)
         kelvin.updateOld()
         source.setValue(on_mesh(heat / solids.volume, 0.0))
-        for _ in range(SWEEPS):
+        for _ in range(sweeps):
             resists = solids.resistivity(at)
             between = np.zeros(mesh.numberOfFaces)
             between[faces] = apart / (near * resists[first] + far * resists[second])
