@@ -22,6 +22,7 @@ PACKAGES = (
     "llama-cpp-python",
     "neuraloperator",
     "clawpack",
+    "fipy",
 )
 HEADER = """# Benchmarks
 

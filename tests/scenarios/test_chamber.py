@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 from scipy.optimize import root_scalar
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, triu
 from scipy.special import erf, erfc
 
 from mno.core.errors import MnoError
@@ -160,8 +160,8 @@ def test_view_factors_that_cannot_close_are_an_error():
 
 def solids_of(tables, material, volume, first, second, near, far):
     return Solids(
-        np.asarray(material, np.int64), np.asarray(volume, float),
-        np.asarray(first, np.int64), np.asarray(second, np.int64),
+        np.asarray(material, np.uint32), np.asarray(volume, float),
+        np.asarray(first, np.uint32), np.asarray(second, np.uint32),
         np.asarray(near, float), np.asarray(far, float),
         np.array([t.lowest for t in tables]), np.array([t.step for t in tables]),
         np.stack([t.temperature for t in tables]), np.stack([t.conductivity for t in tables]),
@@ -179,14 +179,14 @@ def column(tables, material, widths, area=1.0):
 def advance(solids, enthalpy, length, steps, stages):
     """Conduct for so many steps of that length; return the temperatures."""
     cells = len(enthalpy)
-    at, conducts, capacity, work = *(np.empty(cells) for _ in range(3)), np.empty((5, cells))
+    at, resists, capacity, work = *(np.empty(cells) for _ in range(3)), np.empty((5, cells))
     given = np.zeros(cells)
     tables = (solids.lowest, solids.step, solids.temperatures, solids.conductivities)
-    look_up(enthalpy, solids.material, *tables, at, conducts, capacity)
+    look_up(enthalpy, solids.material, *tables, at, resists, capacity)
     for _ in range(steps):
         conduct(
             enthalpy, solids.material, solids.volume, solids.first, solids.second, solids.near,
-            solids.far, *tables, given, length, stages, at, conducts, capacity, work,
+            solids.far, *tables, given, length, stages, at, resists, capacity, work,
         )  # fmt: skip
     return at
 
@@ -305,11 +305,11 @@ def enclosure(areas, emissivity, kelvin, direct, absorbed=0.0, film=0.0, power=0
     none = np.zeros(0, np.int64)
     volume = np.full(count, 1e4)
     solids = solids_of([table], np.zeros(count), volume, none, none, none, none)
-    matrix = csr_matrix(np.asarray(direct, float))
+    pairs = triu(np.asarray(direct, float), 1, "csr")
     surfaces = Surfaces(
         np.arange(count), np.full(count, 1e-9), np.asarray(areas, float),
-        np.asarray(emissivity, float), np.zeros(count, np.int64), matrix.indptr.astype(np.int64),
-        matrix.indices.astype(np.int64), matrix.data,
+        np.asarray(emissivity, float), np.zeros(count, np.int64), pairs.indptr.astype(np.uint32),
+        pairs.indices.astype(np.uint32), pairs.data,
         np.full((count, 1), absorbed) * np.asarray(areas)[:, None],
     )  # fmt: skip
     gas = Gas(
@@ -376,7 +376,8 @@ def slab_before_a_hot_wall(cells, steps):
     solids.volume[-1] = 1e6
     surfaces = Surfaces(
         np.array([0, cells]), np.array([0.5 * width, 1e-9]), np.ones(2), np.array([0.8, 0.6]),
-        np.zeros(2, np.int64), np.array([0, 1, 2]), np.array([1, 0]), np.ones(2), np.zeros((2, 1)),
+        np.zeros(2, np.int64), np.array([0, 1, 1], np.uint32), np.array([1], np.uint32),
+        np.ones(1), np.zeros((2, 1)),
     )  # fmt: skip
     gas = Gas(np.ones(1), 60.0, 0.0, 1e-9, 0.0, 0, 0.0, np.array([60.0]), 8.0, 0.8)
     none = np.zeros(0, np.int64)

@@ -90,7 +90,7 @@ def by_cells(plant, name):
     )
     pocket = Surfaces(
         np.full(2, count), np.full(2, 0.1), np.ones(2), np.full(2, 0.5), np.zeros(2, np.int64),
-        np.array([0, 1, 2]), np.array([1, 0]), np.ones(2), np.zeros((2, 1)),
+        np.array([0, 1, 1], np.uint32), np.array([1], np.uint32), np.ones(1), np.zeros((2, 1)),
     )  # fmt: skip
     gas = Gas(
         np.ones(1), 60.0, 0.0, 1.0, 0.0, 0, 10.0, np.array([60.0]), FILM, EMISSIVITY

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import scipy.sparse as sp
 
 from mno.core.errors import InputError
 from mno.scenarios.chamber.march import Gas, Outside, Solids, Surfaces
@@ -212,9 +213,9 @@ class Cells:
             near.append(over_area[low][both])
             far.append(over_area[high][both])
         return Solids(
-            self.material[solid], self.volume[solid],
-            np.concatenate(first), np.concatenate(second), np.concatenate(near),
-            np.concatenate(far),
+            self.material[solid].astype(np.uint32), self.volume[solid],
+            np.concatenate(first).astype(np.uint32), np.concatenate(second).astype(np.uint32),
+            np.concatenate(near), np.concatenate(far),
             np.array([t.lowest for t in tables]), np.array([t.step for t in tables]),
             np.stack([t.temperature for t in tables]), np.stack([t.conductivity for t in tables]),
         )  # fmt: skip
@@ -224,14 +225,14 @@ class Cells:
         faces, zones = self.faces, len(self.plant.zones)
         absorption = self.plant.gas.absorption
         views = find_views(faces, self.zone, self.widths, zones, absorption, rays)
-        behind = tuple(faces.solid.T)
+        pairs, behind = sp.csr_matrix(sp.triu(views.direct, 1)), tuple(faces.solid.T)
         lengths = np.stack([self.widths[a][faces.solid[:, a]] for a in range(3)], axis=1)
         half = 0.5 * lengths[np.arange(len(faces.axis)), faces.axis]
         emissivity = np.array([m.emissivity for m in self.plant.materials.values()])
         return Surfaces(
             self.surfaces_cell, half, faces.area, emissivity[self.material[behind]],
-            self.zone[tuple(faces.gas.T)], views.direct.indptr.astype(np.int64),
-            views.direct.indices.astype(np.int64), views.direct.data, views.absorbed,
+            self.zone[tuple(faces.gas.T)], pairs.indptr.astype(np.uint32),
+            pairs.indices.astype(np.uint32), pairs.data, views.absorbed,
         )  # fmt: skip
 
     @cached_property

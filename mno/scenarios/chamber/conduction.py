@@ -79,8 +79,8 @@ def stages_for(length: float, explicit: float) -> int:
 
 
 @inlined
-def look_up(enthalpy, material, lowest, step, temperatures, conductivities, at, conducts, capacity):
-    """Fill temperature, conductivity and heat capacity, J m-3 K-1, of every cell."""
+def look_up(enthalpy, material, lowest, step, temperatures, conductivities, at, resists, capacity):
+    """Fill temperature, thermal resistivity, m K/W, and heat capacity, J m-3 K-1, of cells."""
     last = temperatures.shape[1] - 2
     for c in range(enthalpy.size):
         m = material[c]
@@ -90,18 +90,18 @@ def look_up(enthalpy, material, lowest, step, temperatures, conductivities, at, 
         below, rise = temperatures[m, entry], temperatures[m, entry + 1] - temperatures[m, entry]
         at[c] = below + share * rise
         under = conductivities[m, entry]
-        conducts[c] = under + share * (conductivities[m, entry + 1] - under)
+        resists[c] = 1.0 / (under + share * (conductivities[m, entry + 1] - under))
         capacity[c] = step[m] / max(rise, 1e-9)
 
 
 @inlined
-def _gain(first, second, near, far, at, conducts, source, out):
+def _gain(first, second, near, far, at, resists, source, out):
     """Fill what every cell gains, W: heat from surfaces, and by conduction from its neighbours."""
     for c in range(source.size):
         out[c] = source[c]
     for n in range(first.size):
         a, b = first[n], second[n]
-        heat = (at[b] - at[a]) / (near[n] / conducts[a] + far[n] / conducts[b])
+        heat = (at[b] - at[a]) / (near[n] * resists[a] + far[n] * resists[b])
         out[a] += heat
         out[b] -= heat
 
@@ -109,16 +109,16 @@ def _gain(first, second, near, far, at, conducts, source, out):
 @inlined
 def conduct(
     enthalpy, material, volume, first, second, near, far, lowest, step, temperatures,
-    conductivities, source, length, stages, at, conducts, capacity, work,
+    conductivities, source, length, stages, at, resists, capacity, work,
 ):  # fmt: skip
     """Advance the enthalpy of all cells by one step; `source` is what surfaces give each, W.
 
     `first` and `second` are the cells of each link, `near` and `far` their half widths over the
-    link's area, 1/m. In `at`, `conducts` and `capacity` are the cells' properties at its start;
+    link's area, 1/m. In `at`, `resists` and `capacity` are the cells' properties at its start;
     at its end those at the end.
     """
     begin, gain, now, before, again = work[0], work[1], work[2], work[3], work[4]
-    _gain(first, second, near, far, at, conducts, source, gain)
+    _gain(first, second, near, far, at, resists, source, gain)
     share = 4.0 / (stages * stages + stages - 2.0)
     for c in range(enthalpy.size):
         begin[c] = before[c] = enthalpy[c]
@@ -129,8 +129,8 @@ def conduct(
         mu = (2.0 * j - 1.0) / j * b / b_last
         nu = -(j - 1.0) / j * b / b_before
         first_share, start_share = mu * share, -(1.0 - b_last) * mu * share
-        look_up(now, material, lowest, step, temperatures, conductivities, at, conducts, capacity)
-        _gain(first, second, near, far, at, conducts, source, again)
+        look_up(now, material, lowest, step, temperatures, conductivities, at, resists, capacity)
+        _gain(first, second, near, far, at, resists, source, again)
         for c in range(enthalpy.size):
             new = mu * now[c] + nu * before[c] + (1.0 - mu - nu) * begin[c]
             new += length * (first_share * again[c] + start_share * gain[c]) / volume[c]
@@ -138,4 +138,4 @@ def conduct(
         b_before, b_last = b_last, b
     for c in range(enthalpy.size):
         enthalpy[c] = now[c]
-    look_up(enthalpy, material, lowest, step, temperatures, conductivities, at, conducts, capacity)
+    look_up(enthalpy, material, lowest, step, temperatures, conductivities, at, resists, capacity)

@@ -82,17 +82,22 @@ def probe(gas, radiosity):
 
 @inlined
 def _product(starts, columns, direct, diagonal, ties, x, out):
-    """Multiply by the matrix: faces first, the gas of each zone behind them."""
+    """Multiply by the matrix: faces first, the gas of each zone behind them.
+
+    It is symmetric, and `direct` has its upper half.
+    """
     faces, zones = ties.shape
-    for z in range(zones):
-        out[faces + z] = diagonal[faces + z] * x[faces + z]
+    for i in range(faces + zones):
+        out[i] = diagonal[i] * x[i]
     for i in range(faces):
-        total = diagonal[i] * x[i]
+        own, total = x[i], out[i]
         for p in range(starts[i], starts[i + 1]):
-            total -= direct[p] * x[columns[p]]
+            other = columns[p]
+            total -= direct[p] * x[other]
+            out[other] -= direct[p] * own
         for z in range(zones):
             total -= ties[i, z] * x[faces + z]
-            out[faces + z] -= ties[i, z] * x[i]
+            out[faces + z] -= ties[i, z] * own
         out[i] = total
 
 
@@ -260,10 +265,13 @@ def _take(
     for z in range(zones):
         flows[1 + z] = power[z] + handed[z]
     for i in range(faces):
-        z = zone_of[i]
-        total = 0.0
+        heat[i] = 0.0
+    for i in range(faces):
+        z, total = zone_of[i], heat[i]
         for p in range(starts[i], starts[i + 1]):
-            total += direct[p] * (solution[columns[p]] - solution[i])
+            given = direct[p] * (solution[columns[p]] - solution[i])
+            heat[columns[p]] -= given
+            total += given
         for other in range(zones):
             given = absorbed[i, other] * (solution[faces + other] - solution[i])
             flows[1 + other] -= given

@@ -22,11 +22,15 @@ from mno.scenarios.chamber.exchange import SIGMA, exchange, probe, secant
 
 
 class Solids(NamedTuple):
-    """The solid cells, one after the other, and how they touch."""
+    """The solid cells, one after the other, and how they touch.
 
-    material: np.ndarray  # number of the table, int64
+    Here and below numbers of cells are unsigned where there are many: compiled code need not ask
+    whether one counts from the end.
+    """
+
+    material: np.ndarray  # number of the table, uint32
     volume: np.ndarray  # m3
-    first: np.ndarray  # cells of each link, int64
+    first: np.ndarray  # cells of each link, uint32
     second: np.ndarray
     near: np.ndarray  # half width over area on the side of `first`, 1/m
     far: np.ndarray
@@ -44,8 +48,8 @@ class Surfaces(NamedTuple):
     area: np.ndarray
     emissivity: np.ndarray
     zone: np.ndarray  # of the gas in front, int64
-    starts: np.ndarray  # of `direct`, compressed by rows
-    columns: np.ndarray
+    starts: np.ndarray  # of the upper half of `direct`, compressed by rows, uint32
+    columns: np.ndarray  # uint32
     direct: np.ndarray
     absorbed: np.ndarray  # shape `(face, zone)`
 
@@ -94,7 +98,7 @@ class Record(NamedTuple):
 
 @inlined
 def _outer(
-    outside, at, conducts, capacity, volume, gains, ties, of_cell, gas, ambient, length, source,
+    outside, at, resists, capacity, volume, gains, ties, of_cell, gas, ambient, length, source,
 ):  # fmt: skip
     """Take from the outer cells what they lose to the hall, W; return all of it."""
     lost = 0.0
@@ -103,7 +107,7 @@ def _outer(
         stores = capacity[c] * volume[c] + 0.5 * length * ties[c]
         inner = at[c] + 0.5 * length * gains[c] / stores
         slow = 0.5 * length * of_cell[c] / stores
-        inside = 1.0 / (outside.half[n] / conducts[c] + slow)
+        inside = 1.0 / (outside.half[n] * resists[c] + slow)
         skin = inner
         for _ in range(4):
             film = gas.outer_film + gas.outer_emissivity / secant(skin, ambient)
@@ -126,7 +130,7 @@ def run(
     more than `tolerance`, K. `enthalpy` is the state, which is advanced.
     """
     cells, faces, zones = enthalpy.size, surfaces.cell.size, gas.most_power.size
-    at, conducts, capacity = np.empty(cells), np.empty(cells), np.empty(cells)
+    at, resists, capacity = np.empty(cells), np.empty(cells), np.empty(cells)
     gains, source, of_cell = np.empty(cells), np.zeros(cells), np.zeros(cells)
     ties = np.empty(cells)
     stage_work = np.empty((5, cells))
@@ -137,7 +141,7 @@ def run(
     reading, response, flows = np.empty(zones), np.empty(zones), np.empty(1 + zones)
     look_up(
         enthalpy, solids.material, solids.lowest, solids.step, solids.temperatures,
-        solids.conductivities, at, conducts, capacity,
+        solids.conductivities, at, resists, capacity,
     )  # fmt: skip
     for f in range(faces):
         of_cell[surfaces.cell[f]] += surfaces.area[f]
@@ -173,7 +177,7 @@ def run(
             if part:
                 for n in range(solids.first.size):
                     a, b = solids.first[n], solids.second[n]
-                    tie = 1.0 / (solids.near[n] / conducts[a] + solids.far[n] / conducts[b])
+                    tie = 1.0 / (solids.near[n] * resists[a] + solids.far[n] * resists[b])
                     gains[a] += tie * (at[b] - at[a])
                     gains[b] -= tie * (at[b] - at[a])
                     ties[a] += tie
@@ -184,7 +188,7 @@ def run(
                 stores = capacity[c] * solids.volume[c] + 0.5 * dt * ties[c]
                 inner[f] = at[c] + 0.5 * dt * gains[c] / stores
                 slow = 0.5 * dt * of_cell[c] / stores
-                inside[f] = 1.0 / (surfaces.half[f] / conducts[c] + slow)
+                inside[f] = 1.0 / (surfaces.half[f] * resists[c] + slow)
             for z in range(zones):
                 response[z] = 1.0 - np.exp(-0.5 * dt / gas.lag[z])
             exchange(
@@ -215,7 +219,7 @@ def run(
             for f in range(faces):
                 source[surfaces.cell[f]] += heat[f]
             lost = _outer(
-                outside, at, conducts, capacity, solids.volume, gains, ties, of_cell, gas, ambient,
+                outside, at, resists, capacity, solids.volume, gains, ties, of_cell, gas, ambient,
                 dt, source,
             )  # fmt: skip
             account[1] += lost * dt
@@ -231,5 +235,5 @@ def run(
             conduct(
                 enthalpy, solids.material, solids.volume, solids.first, solids.second,
                 solids.near, solids.far, solids.lowest, solids.step, solids.temperatures,
-                solids.conductivities, source, dt, stages, at, conducts, capacity, stage_work,
+                solids.conductivities, source, dt, stages, at, resists, capacity, stage_work,
             )  # fmt: skip
