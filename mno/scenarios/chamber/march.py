@@ -83,6 +83,7 @@ class Record(NamedTuple):
     cells: np.ndarray  # temperatures of solid cells, K, shape `(frame, cell)`
     surfaces: np.ndarray  # of surfaces
     gas: np.ndarray  # of the gas of each zone
+    power: np.ndarray  # of each zone, W
     readings: np.ndarray  # of the thermocouples that zones are controlled by, K
     probes: np.ndarray  # of thermocouples in the zones, without lag
     accounts: np.ndarray
@@ -91,7 +92,7 @@ class Record(NamedTuple):
     @classmethod
     def empty(cls, frames: int, cells: int, faces: int, zones: int) -> Record:
         """Return one to be filled."""
-        sizes = (cells, faces, zones, zones, zones, 4 + zones)
+        sizes = (cells, faces, zones, zones, zones, zones, 4 + zones)
         return cls(*(np.zeros((frames, size)) for size in sizes))
 
 
@@ -209,6 +210,7 @@ def run(
                 record.cells[frame] = at
                 record.surfaces[frame] = surface
                 record.gas[frame] = temperature
+                record.power[frame] = power
                 record.readings[frame] = reading
                 record.accounts[frame] = account
                 for z in range(zones):
