@@ -27,6 +27,7 @@ WIDEST = 2.5
 GAS_CONDUCTIVITY = 80.0  # W m-1 K-1
 GAS_HEAT_CAPACITY = 500.0  # J m-3 K-1
 """What stands for gas where materials are given to an operator."""
+_WIDE, _NARROW = 8.0, 0.19  # cells per point of the coarsest setting, and of the finest reference
 _PIECE = ("piece_x", "piece_y", "piece_z", "piece_width", "piece_height", "piece_length")
 _GRID = ("x", "y", "z")
 
@@ -85,7 +86,7 @@ class BatchFurnaceParameters(Parameters):
     """Name of a file in `plants/`, which says what is built and what varies."""
     steps_per_frame: int = Parameter(6, ge=1, le=1000)
     """Steps of the method in time between two set-points."""
-    cells_per_point: float = Parameter(2.0, ge=0.25, le=16.0)
+    cells_per_point: float = Parameter(2.0, ge=0.05, le=16.0)
     """Greatest width of the fitted cells, over the width of the stored grid's."""
     rays: int = Parameter(64, ge=16, le=65536)
     """From each face, by which view factors are found."""
@@ -226,20 +227,28 @@ class BatchFurnace(Scenario):
         }
 
     def settings(self) -> Sequence[Mapping[str, Any]]:
-        """Return wider cells, longer steps, fewer rays, a looser balance; and finer ones last."""
+        """Return wider cells, longer steps, fewer rays, a looser balance; and finer ones last.
+
+        The coarsest have two cells across pieces, which is the least. What two cells leave of the
+        error goes slowly, so the reference has cells of a sixth of the width, or else as narrow as
+        is bearable.
+        """
         now = self.parameters
         width, steps = now.cells_per_point, now.steps_per_frame
-        coarse = {"cells_per_point": min(4.0 * width, 16.0), "rays": 16, "tolerance": 10.0}
-        middle = {"cells_per_point": min(2.0 * width, 16.0), "rays": 32, "tolerance": 3.0}
+        widest = min(max(4.0 * width, _WIDE), 16.0)
+        coarse = {"cells_per_point": widest, "rays": 16, "tolerance": 10.0}
+        middle = {"rays": 32, "tolerance": 3.0}
+        between = math.sqrt(widest * width)
         return (
             {**coarse, "steps_per_frame": max(1, steps // 6)},
             {**coarse, "steps_per_frame": max(1, steps // 3)},
-            {**middle, "steps_per_frame": max(1, steps // 3)},
-            {**middle, "steps_per_frame": max(1, steps // 2)},
+            {**middle, "cells_per_point": between, "steps_per_frame": max(1, steps // 3)},
+            {**middle, "cells_per_point": 2.0 * width, "steps_per_frame": max(1, steps // 2)},
             {},
             {
-                "cells_per_point": max(0.5 * width, 0.25), "steps_per_frame": 2 * steps,
-                "rays": 2 * now.rays, "tolerance": 0.1 * now.tolerance,
+                "cells_per_point": max(width / 6.0, min(_NARROW, width / 1.5)),
+                "steps_per_frame": 2 * steps, "rays": 2 * now.rays,
+                "tolerance": 0.1 * now.tolerance,
             },
         )  # fmt: skip
 

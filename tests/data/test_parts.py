@@ -123,7 +123,7 @@ def test_readings_are_compared_with_the_solver_and_predicted_as_the_dataset_has_
     found = equal_error(surrogate, schema, 1.0, 60.0)
     assert not isinstance(found, Absent) and found["by"] == "settings"
     errors = [point["error"] for point in found["curve"]]
-    assert len(errors) == 5 and errors[-1] == min(errors) and errors[0] > 2.0 * errors[-1]
+    assert len(errors) == 5 and errors[0] == max(errors) > errors[-1] > 0.0
     assert found["model"]["error"] > errors[0]  # it was not trained
     assert found["solver"]["how"] == "at_most"
     given = description.given(fields)
