@@ -409,9 +409,11 @@ class Copy:
     baseline: str  # the commit that is checked out
 
     def set_params(self, params: Mapping[str, Any]) -> None:
-        """Replace `params.yaml` of the copy."""
+        """Replace `params.yaml` of the copy; data are made on all cores."""
+        execution = {**params["execution"], "workers": os.cpu_count() or 1}
         with replacing(self.root / PARAMS_FILE) as partial:
-            YAML(typ="safe").dump(json.loads(json.dumps(params)), partial)
+            content = json.loads(json.dumps({**params, "execution": execution}))
+            YAML(typ="safe").dump(content, partial)
 
     def save_experiment(self, name: str, environment: Mapping[str, str]) -> str:
         """Keep the state of the copy as a DVC experiment of the workspace; return its commit."""
