@@ -112,7 +112,7 @@ def darcy_model(work):
 
 
 def trust_of(surrogate, splits, draws=0):
-    return calibrated_trust(surrogate, *splits, TrustConfig(), "0" * 64, 64, draws)
+    return calibrated_trust(surrogate, *splits, TrustConfig(draws=draws), "0" * 64, 64)
 
 
 def reactions():
