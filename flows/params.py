@@ -167,10 +167,14 @@ def _unsuited_to_points(params: Params) -> dict[str, tuple[str, Any]]:
     return {key: (f"{key}={now}", remedy) for key, (is_set, now, remedy) in needs.items() if is_set}
 
 
+_FOR_FIELDS = "darcy"
+
+
 def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return which settings to change so that a model can be trained on imported data at all.
 
-    The data are among the values that are to be set, by dotted key.
+    Where the settings are those of readings, they become those of a preset for fields. The data are
+    among the values that are to be set, by dotted key.
     """
     content = read_params(root)
     _put(content, values)
@@ -179,6 +183,12 @@ def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     roles, changes = {field.role for field in fields}, dict[str, Any]()
     if not has_readings(fields) and params.task.part == "readings":
         changes["task.part"] = "fields"
+        # A model of a few readings is none of a grid; there is a preset that is.
+        for_fields = _read_preset(root, _FOR_FIELDS) if _FOR_FIELDS in preset_names(root) else {}
+        for section in ("generate", "model", "train"):
+            changes |= {f"{section}.{k}": v for k, v in for_fields.get(section, {}).items()}
+        _put(content, changes)
+        params = validate(Params, content)
     if "coordinate" in roles:
         changes |= {key: remedy for key, (_, remedy) in _unsuited_to_points(params).items()}
     if params.train.residual_weight:

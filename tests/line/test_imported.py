@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from tests.support.workspaces import Workspace, make_workspace
 
@@ -41,7 +42,10 @@ def line(tmp_path_factory, prefect_api):
         "import", "npz", str(folder / "first.npz"), "--name", "plant", "--mapping",
         str(folder / "mapping.yaml"), check=True,
     )  # fmt: skip
-    workspace.mno("run", "--preset", "quick", "--set", "train.epochs=4", check=True)
+    params = YAML(typ="safe").load(workspace.root / "params.yaml")
+    assert params["task"]["part"] == "fields" and params["model"]["backbone"] == "latent"
+    again = ("--set", "scenario=imported", "--set", "train.epochs=4")
+    workspace.mno("run", "--preset", "quick", *again, check=True)
     return workspace
 
 
