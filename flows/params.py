@@ -130,7 +130,8 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
                 f"{key}={to}"
             )
     space = [axis for axis in scenario.axes if axis.name != "time"]
-    model = for_dataset(params.model, space, walls=scenario.walls, scattered=points)
+    both = params.task.part == "both"
+    model = for_dataset(params.model, space, walls=scenario.walls, scattered=points, both=both)
     scales_of(scenario.fields, params.train.scales, model.walls)
     if params.model.backbone == "fno" and find_spec("neuralop") is None:
         raise InputError(
@@ -181,7 +182,7 @@ def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     params = validate(Params, content)
     fields = _source(params, root).fields
     roles, changes = {field.role for field in fields}, dict[str, Any]()
-    if not has_readings(fields) and params.task.part == "readings":
+    if not has_readings(fields) and params.task.part != "fields":
         changes["task.part"] = "fields"
         # A model of a few readings is none of a grid; there is a preset that is.
         for_fields = _read_preset(root, _FOR_FIELDS) if _FOR_FIELDS in preset_names(root) else {}
@@ -200,7 +201,7 @@ def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _part_that_there_is(root: Path, document: Any) -> dict[str, Any]:
     """Return that fields are what a model is for, where a scenario has no readings."""
-    if get_param(document, "task.part") != "readings":
+    if get_param(document, "task.part") in (None, "fields"):
         return {}
     scenario = _source(validate(Params, document), root)
     return {} if has_readings(scenario.fields) else {"task.part": "fields"}

@@ -40,6 +40,12 @@ def predict(
         float | None,
         typer.Option(min=0.0, help="Also solve where the error bound is larger.", metavar="BOUND"),
     ] = None,
+    readings_alone: Annotated[
+        bool,
+        typer.Option(
+            "--readings-alone", help="Leave fields out, of a model of both; it costs less."
+        ),
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -74,6 +80,7 @@ def predict(
         samples = predict_store(
             surrogate, source, destination, batch_size,
             lambda done, total: show("predicting", done, total), steps, answers,
+            readings_alone=readings_alone,
         )  # fmt: skip
     result = {
         "samples": samples,

@@ -64,12 +64,12 @@ def dataset_name(params: Mapping[str, Any]) -> str:
 
 
 def model_subject(params: Mapping[str, Any]) -> str:
-    """Return what models are named by, behind `mno-`: the dataset, and whether of its readings.
+    """Return what models are named by, behind `mno-`: the dataset, and what of it they predict.
 
-    Models of fields and of readings predict other things and are no rivals.
+    Models of fields, of readings and of both predict other things and are no rivals.
     """
-    part = (params.get("task") or {}).get("part")
-    return f"{dataset_name(params)}-readings" if part == "readings" else dataset_name(params)
+    part = (params.get("task") or {}).get("part") or "fields"
+    return dataset_name(params) + ("" if part == "fields" else f"-{part}")
 
 
 def section(params: Mapping[str, Any], name: str, model: type[ConfigT]) -> ConfigT:

@@ -23,7 +23,7 @@ class TaskConfig(Config):
     part: Part = Parameter(
         default="fields",
         description="Of scenarios that have both: whether fields in space are given and predicted, "
-        "or the readings of zones, pieces and thermocouples, which is far cheaper",
+        "or the readings of zones, pieces and thermocouples, which is far cheaper, or both",
     )
     history: int = Parameter(
         default=1,

@@ -21,6 +21,9 @@ class Points:
     reference_spacing: float | None = None
     """Typical distance of neighbours at which a model was trained, in the same unit; a scan's step
     is scaled by the distance travelled relative to it. No scaling when not given."""
+    sources: int | None = None
+    """Points take up something of the first so many alone, so that these answer the same whether
+    others follow or not; all of all when not given. Attention heeds it, scans do not."""
 
     def __post_init__(self) -> None:
         shape = tuple(self.coordinates.shape)

@@ -1,16 +1,18 @@
 """The two parts of a dataset that has both: fields in space, and readings, a few numbers over time.
 
 A field whose last axis numbers zones, pieces or thermocouples is a reading, and so is one over time
-alone. A model is given one part (`task.part`), in a form that all operators take:
+alone. A model is given one part or both (`task.part`), in a form that operators take:
 
     fields     what there is on the grid; readings that are given, and are all there, are numbers of
                a sample, one by one
     readings   unordered points, one for each zone, piece and thermocouple, and one for the plant as
                a whole; what is said of others is missing at a point (NaN)
+    both       the points of the readings, and behind them one for each cell of the grid
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,9 +23,11 @@ import numpy as np
 from mno.core.errors import InputError
 from mno.core.fields import SPACE, Axis, Field
 
-Part = Literal["fields", "readings"]
+Part = Literal["fields", "readings", "both"]
 NUMBER = "reading"
 """Coordinate of the points that stand for readings: their number."""
+_PLACES = ("place_1", "place_2", "place_3")
+"""Coordinates of points that stand for readings and cells, in cells; see `to_points`."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,25 @@ class Layout:
         lengths = {a.name: len(a.points) for a in self.axes_given if a.name not in _NOT_NUMBERED}
         if any(field.dims == ("time",) for field in self.given):
             lengths[""] = 1
+        if self.part == "both":
+            lengths[" ".join(axis.name for axis in self.grid)] = math.prod(self.cells)
         found, start = {}, 0
         for name, length in lengths.items():
             found[name] = range(start, start + length)
             start += length
         return found
+
+    @property
+    def grid(self) -> tuple[Axis, ...]:
+        """The axes of the grid, where its cells are among the points."""
+        if self.part != "both":
+            return ()
+        return tuple(axis for axis in self.axes_given if axis.name in SPACE)
+
+    @property
+    def cells(self) -> tuple[int, ...]:
+        """Of the grid along each axis, where they are among the points."""
+        return tuple(len(axis.points) for axis in self.grid)
 
     @property
     def count(self) -> int:
@@ -62,22 +80,31 @@ class Layout:
         if self.part == "fields":
             kept = [f for f in self.given if not is_reading(f) and not _is_scalar_output(f)]
             return (*kept, *(f for field in self.given for f in self._numbers_of(field)))
-        found = [Field(NUMBER, "1", "number of the reading", "coordinate", ("point",))]
+        names = _coordinates(self.cells)
+        found = [Field(n, "1", "where the point is put", "coordinate", ("point",)) for n in names]
         for field in self.given:
-            if is_reading(field):
+            if self._is_at_points(field):
                 time = ("time",) if "time" in field.dims else ()
                 found.append(replace(field, dims=(*time, "point"), gaps=True))
             elif field.is_scalar and field.role == "input":
                 found.append(field)
         return tuple(found)
 
+    def _is_at_points(self, field: Field) -> bool:
+        """Whether a field has values at points that stand for something."""
+        in_space = any(dim in SPACE for dim in field.dims)
+        return self.part != "fields" and (is_reading(field) or in_space and self.part == "both")
+
     @property
     def readings(self) -> dict[str, tuple[str, int, int]]:
-        """The axis of each reading, and its first point and the one behind its last, by name."""
+        """The axis of each reading, and its first point and the one behind its last, by name.
+
+        With cells among the points, fields are among them, by all their axes, as `x y`.
+        """
         found = {}
         for field in self.given:
-            if self.part == "readings" and is_reading(field):
-                axis = _numbered_axis(field)
+            if self._is_at_points(field):
+                axis = " ".join(dim for dim in field.dims if dim != "time")
                 found[field.name] = (axis, self.places[axis].start, self.places[axis].stop)
         return found
 
@@ -118,10 +145,10 @@ class Layout:
         They are `(samples, *dims)`, or those of one sample where they are not `stacked`; of states
         there may be fewer frames.
         """
-        if self.part == "readings":
+        if self.part != "fields":
             known = {*self.readings, *(field.name for field in self.fields)}
             kept = {name: values for name, values in arrays.items() if name in known}
-            return to_points(self.readings, kept, stacked=stacked)
+            return to_points(self.readings, kept, self.cells, stacked=stacked)
         found: dict[str, np.ndarray] = {}
         for field in self.given:
             values = arrays.get(field.name)
@@ -139,54 +166,93 @@ class Layout:
 def to_points(
     readings: Mapping[str, tuple[str, int, int]],
     arrays: Mapping[str, np.ndarray],
+    cells: tuple[int, ...] = (),
     *,
     stacked: bool = True,
 ) -> dict[str, np.ndarray]:
-    """Return readings as values of points, missing at those of others, and the points' numbers.
+    """Return readings as values of points, missing at those of others, and the points' coordinates.
 
-    `readings` are those of a layout. Arrays are `(samples, *dims)`, or of one sample where they are
-    not `stacked`; those that are no readings stay as they are.
+    `readings` and `cells` are those of a layout. Arrays are `(samples, *dims)`, or of one sample
+    where they are not `stacked`; those that are no readings stay as they are. The coordinate of a
+    point is its number; with cells there is one for each axis, counted in cells, and the points of
+    readings stand in a row before the middle of the grid, apart from the cells.
+
+    Raises:
+        InputError: A field has another grid than these cells.
     """
     count = max(last for _, _, last in readings.values())
     found = dict(arrays)
     for name in readings.keys() & arrays.keys():
         axis, first, last = readings[name]
         own = arrays[name] if axis else arrays[name][..., None]
+        if is_in_space(axis):
+            dims = len(cells)
+            if own.shape[-dims:] != cells:
+                raise InputError(
+                    f"field {name} has a grid of {own.shape[-dims:]}; this model, of fields and "
+                    f"readings, was made for {cells}: give it that grid, or train on another"
+                )
+            own = own.reshape(*own.shape[:-dims], -1)
         padded = np.full((*own.shape[:-1], count), np.nan, np.float32)
         padded[..., first:last] = own
         found[name] = padded
-    number = np.arange(count, dtype=np.float32)
     samples = len(next(iter(arrays.values()))) if stacked else 0
-    found[NUMBER] = np.tile(number, (samples, 1)) if stacked else number
+    for name, place in zip(_coordinates(cells), _placed(count, cells), strict=True):
+        found[name] = np.tile(place, (samples, 1)) if stacked else place
     return found
 
 
+def _coordinates(cells: tuple[int, ...]) -> tuple[str, ...]:
+    return _PLACES[: len(cells)] or (NUMBER,)
+
+
+def _placed(count: int, cells: tuple[int, ...]) -> Sequence[np.ndarray]:
+    """Return the coordinates of so many points, of which the last are the cells."""
+    if not cells:
+        return [np.arange(count, dtype=np.float32)]
+    others = count - math.prod(cells)
+    grid = np.meshgrid(*(np.arange(length) for length in cells), indexing="ij")
+    before = [np.full(others, length / 2) for length in cells]
+    before[0] = -1.0 - np.arange(others)
+    pairs = zip(before, grid, strict=True)
+    return [np.concatenate([row, cell.ravel()]).astype(np.float32) for row, cell in pairs]
+
+
 def from_points(
-    readings: Mapping[str, tuple[str, int, int]], arrays: Mapping[str, np.ndarray]
+    readings: Mapping[str, tuple[str, int, int]],
+    arrays: Mapping[str, np.ndarray],
+    cells: tuple[int, ...] = (),
 ) -> dict[str, np.ndarray]:
-    """Return values of points as readings; the reverse of `to_points`."""
+    """Return values of points as readings and fields; the reverse of `to_points`."""
     found = {}
     for name, values in arrays.items():
         if name in readings:
             axis, first, last = readings[name]
             values = values[..., first:last] if axis else values[..., first]
-        if name != NUMBER:
+            if is_in_space(axis):
+                values = values.reshape(*values.shape[:-1], *cells)
+        if not is_made(name):
             found[name] = values
     return found
 
 
+def is_in_space(axis: str) -> bool:
+    """Whether what a layout says of a reading's axis is that of a field: `x y`, not `zone`."""
+    return any(name in SPACE for name in axis.split())
+
+
+def is_made(name: str) -> bool:
+    """Whether a field is a coordinate that `to_points` makes, and no dataset has."""
+    return name in (NUMBER, *_PLACES)
+
+
 def check_part(part: Part, fields: Sequence[Field], name: str) -> None:
     """Refuse readings of what has none."""
-    if part == "readings" and not has_readings(fields):
-        raise InputError(f"task.part=readings, but {name} has no readings; set task.part=fields")
+    if part != "fields" and not has_readings(fields):
+        raise InputError(f"task.part={part}, but {name} has no readings; set task.part=fields")
 
 
 _NOT_NUMBERED = ("time", *SPACE)
-
-
-def _numbered_axis(field: Field) -> str:
-    """Return the axis that numbers what a reading is of; empty where it is of the plant."""
-    return next((dim for dim in field.dims if dim != "time"), "")
 
 
 def is_reading(field: Field) -> bool:

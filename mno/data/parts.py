@@ -26,7 +26,7 @@ def seen(split: Split | StoredSplit, part: Part) -> Split | StoredSplit:
     arrays = {name: array[:] for name, array in split.fields.items() if name in needed}
     there = replace(
         schema, fields=layout.fields, axes=layout.axes, symmetries=(), part=part,
-        readings=layout.readings,
+        readings=layout.readings, grid=layout.grid,
     )  # fmt: skip
     return Split(split.name, there, layout.of(arrays), split.indices)
 

@@ -179,9 +179,9 @@ class Schema:
     `parameters` are the scenario's own; `sources` the files that samples were imported from, with
     their SHA-256; `resolution` the points along each space axis that it was solved at; `walls` what
     is known of the outputs there, as `model.walls` says it; `part` which part of it is looked at,
-    where there are fields and readings, and `readings` the axis of each and its points from the
-    first to before the last (`mno.core.readings`). Each is empty, None or `free`, where there is
-    nothing to say.
+    where there are fields and readings, `readings` the axis of each and its points from the first
+    to before the last, and `grid` the axes of the cells among these points (`mno.core.readings`).
+    Each is empty, None or `free`, where there is nothing to say.
     """
 
     scenario: str
@@ -194,6 +194,12 @@ class Schema:
     walls: str = "free"
     part: Part = "fields"
     readings: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
+    grid: tuple[Axis, ...] = ()
+
+    @property
+    def cells(self) -> tuple[int, ...]:
+        """Cells of the grid along each axis, where they are among the points."""
+        return tuple(len(axis.points) for axis in self.grid)
 
     @property
     def inputs(self) -> tuple[Field, ...]:

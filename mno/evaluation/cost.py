@@ -49,15 +49,19 @@ def measure_cost(
     Both use one thread: so they can be compared, and other work on the machine disturbs least.
     There are `parameters`; `flops` of one prediction; of one sample at a time `latency_ms` (median)
     and `latency_p95_ms`; `throughput_per_s` with the best `batch_size`; `threads`;
-    `plant_seconds`, the time that an answer covers. Of the solver: `solver`, with `ms` per solve
-    (median), `p95_ms`, the number of `problems` and how many times faster a prediction is
+    `plant_seconds`, the time that an answer covers; and of a model of fields and readings
+    `readings_ms`, as `latency_ms`, but for readings alone. Of the solver: `solver`, with `ms` per
+    solve (median), `p95_ms`, the number of `problems` and how many times faster a prediction is
     (`speedup`); and `equal_error`, see there; or why there is none.
     """
     one, seconds = _first_given(surrogate.description, test), economics.comparison_seconds
     with one_thread():
         batch_size, throughput = best_throughput(surrogate, one)
         alone = times_of(lambda: surrogate.predict(one, 1))
-        ms = 1e3 * alone.median
+        ms, alone_ms = 1e3 * alone.median, None
+        if surrogate.description.cells:
+            for_readings = times_of(lambda: surrogate.predict(one, 1, readings_alone=True))
+            alone_ms = 1e3 * for_readings.median
         times = _solver_times(test, _SHARE * seconds)
         beside: dict[str, Any] = {"solver": times, "equal_error": times}
         if not isinstance(times, Absent):
@@ -78,6 +82,7 @@ def measure_cost(
             "batch_size": batch_size,
             "threads": torch.get_num_threads(),
             "plant_seconds": _plant_seconds(test.schema),
+            **({} if alone_ms is None else {"readings_ms": alone_ms}),
             **beside,
         }
 
@@ -195,7 +200,7 @@ def memory_use(
         return lambda: {"peak_memory_mib": predicting.peak_mib(), "solver_memory_mib": solver}
     task = [schema.scenario, str(schema.resolution), json.dumps(dict(schema.parameters))]
     problem = next(_problems(test))
-    whole = from_points(schema.readings, problem) if schema.readings else problem
+    whole = from_points(schema.readings, problem, schema.cells) if schema.readings else problem
     solving = Process(["solve", *task], whole)
     peaks = {"peak_memory_mib": predicting.peak_mib, "solver_memory_mib": solving.peak_mib}
     return lambda: {name: peak() for name, peak in peaks.items()}

@@ -8,7 +8,8 @@ solves cost N s by the solver and S + N p by the surrogate, so that
 
 The solver's time is that of its cheapest setting that is as exact as the surrogate, where that was
 measured (`mno.evaluation.equal_error`): who can do with an error of 3 % need not solve to 0.1 %.
-A question has two prices, asked alone and in a batch.
+A question has two prices, asked alone and in a batch; and a third, where a model of fields and
+readings is asked for readings alone.
 """
 
 from __future__ import annotations
@@ -52,8 +53,9 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[st
         what is not known. `solver_seconds` and `surrogate_seconds` of one solve and one prediction,
         on one core; `solver_source`, `given` by the user, `equal_error`, the cheapest that is as
         exact, or `measured`, as the dataset was solved; `solve_seconds` of the latter. `batch`:
-        `samples` at a time, and `surrogate_seconds` and `solves` in such batches. `plant_seconds`
-        that one answer covers. `spent`: seconds of computing on `data`, `training`,
+        `samples` at a time, and `surrogate_seconds` and `solves` in such batches; `readings`, these
+        two where a model of fields, too, is asked for readings alone, None of others.
+        `plant_seconds` that one answer covers. `spent`: seconds of computing on `data`, `training`,
         `learning_curve` (if one was trained) and `evaluation`, or why not known, and
         `total_spent`; `data_source`, `recorded`, or `computed` from the samples and the seconds of
         a solve. `saved_a_day`, seconds of computing; and `money`, what that costs at the user's
@@ -96,10 +98,14 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[st
         else:
             state, solves = "reached", solves_to_break_even(total, cheapest, prediction)
             days = None if queries is None or solves is None else solves / queries
-    in_batch = 1 / cost["throughput_per_s"]
-    pays_in_batch = None
-    if cheapest is not None and total is not None:
-        pays_in_batch = solves_to_break_even(total, cheapest, in_batch)
+
+    def price(seconds: float) -> dict[str, Any]:
+        pays_after = None
+        if cheapest is not None and total is not None:
+            pays_after = solves_to_break_even(total, cheapest, seconds)
+        return {"surrogate_seconds": seconds, "solves": pays_after}
+
+    for_readings = cost.get("readings_ms")
     money, rate = None, economics.hourly_rate
     if rate is not None:
         names = ("spent", "a_solve", "a_prediction", "saved_a_day")
@@ -113,11 +119,8 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[st
         "solver_source": source,
         "solve_seconds": solve,
         "surrogate_seconds": prediction,
-        "batch": {
-            "samples": cost["batch_size"],
-            "surrogate_seconds": in_batch,
-            "solves": pays_in_batch,
-        },
+        "batch": {"samples": cost["batch_size"], **price(1 / cost["throughput_per_s"])},
+        "readings": None if for_readings is None else price(1e-3 * for_readings),
         "plant_seconds": cost.get("plant_seconds"),
         "spent": spent,
         "data_source": "computed" if computed else "recorded",

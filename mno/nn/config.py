@@ -169,18 +169,26 @@ class ModelConfig(Config):
 
 
 def for_dataset(
-    model: ModelConfig, axes: Sequence[Axis], *, walls: str, scattered: bool
+    model: ModelConfig, axes: Sequence[Axis], *, walls: str, scattered: bool, both: bool = False
 ) -> ModelConfig:
     """Return a configuration with all said that it leaves to the scenario or to the grid.
 
     `walls` are what the scenario declares, `axes` those of the dataset without time. A patch that
     is left open becomes the largest, up to 4 cells along an axis (8 where all have more than 128),
-    that divides the grid and leaves 8 tokens along each.
+    that divides the grid and leaves 8 tokens along each. Where there are points of fields and of
+    readings, `both`, the former have to listen to the latter alone, as attention can.
 
     Raises:
         InputError: Patches do not divide the grid, or there are points where cells are missing, or
-            a grid where there are cells.
+            a grid where there are cells; or fields cannot listen to readings.
     """
+    attends = {name for name, entry in MIXERS.items() if "path" not in entry.options}
+    if both and not (model.backbone == "plain" and attends.issuperset(model.mixer)):
+        raise InputError(
+            f"task.part=both lets fields listen to readings, by attention in a plain stack, but "
+            f"model.backbone={model.backbone} and model.mixer={', '.join(model.mixer)}; set "
+            "model.backbone=plain and model.mixer=softmax, or choose one part"
+        )
     changes: dict[str, Any] = {"walls": walls} if model.walls == "declared" else {}
     if model.backbone != "latent":
         return model.model_copy(update=changes)

@@ -75,7 +75,8 @@ class LeanSoftmax(nn.Module):
 
     def forward(self, x: Tensor, domain: Domain) -> Tensor:
         """Mix features `(batch, points, d_model)`."""
-        if not _has_equal_cells(domain):
+        chosen = isinstance(domain, Points) and domain.sources not in (None, x.shape[1])
+        if chosen or not _has_equal_cells(domain):
             return self.mixer(x, domain)
         check_num_points(domain, x.shape[1])
         heads = F.linear(x, self.projection).unflatten(-1, (3, self.mixer.heads, -1))

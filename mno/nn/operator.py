@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -233,7 +233,7 @@ class Operator(nn.Module):
         """Return what mixers are given of a domain; its spacing only if it scales their steps."""
         if self.config.scale_delta:
             return domain
-        return domain.shape if isinstance(domain, Grid) else Points(domain.coordinates)
+        return domain.shape if isinstance(domain, Grid) else replace(domain, reference_spacing=None)
 
     def _answer(self, out: Float[Tensor, "batch point output"], domain: Grid | Points) -> Batch:
         """Return the output fields, given their numbers side by side at each point.

@@ -17,7 +17,7 @@ import numpy as np
 
 from mno.core.errors import MnoError, first_line
 from mno.core.imports import imported_files, other_packages
-from mno.core.readings import NUMBER, from_points
+from mno.core.readings import from_points, is_made
 from mno.registry.reading import TRUST_FILE
 from mno.registry.settings import Workspace, import_mlflow
 from mno.surrogate.surrogate import DESCRIPTION_FILE, WEIGHTS_FILE, Surrogate
@@ -70,7 +70,9 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path, trust: bytes | N
             python_model=str(_MODEL_CODE),
             artifacts=artifacts,
             signature=_signature(surrogate),
-            input_example=from_points(surrogate.description.readings, example),
+            input_example=from_points(
+                surrogate.description.readings, example, surrogate.description.cells
+            ),
             pip_requirements=requirements(packages),
         )
 
@@ -149,9 +151,11 @@ def _signature(surrogate: Surrogate) -> ModelSignature:
     for shapes in (given, predicted):  # readings as the dataset has them
         for name in shapes.keys() & description.readings.keys():
             axis, first, last = description.readings[name]
-            shapes[name] = (*shapes[name][:-1], *([last - first] if axis else []))
-        if description.readings:
-            shapes.pop(NUMBER, None)
+            number = (last - first,) if axis else ()
+            own = description.cells if name in description.of_cells else number
+            shapes[name] = (*shapes[name][:-1], *own)
+        for name in filter(is_made, list(shapes)):
+            del shapes[name]
     number = np.dtype(np.float32)
     inputs, outputs = (
         Schema([TensorSpec(number, (-1, *shape), name) for name, shape in fields.items()])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -14,6 +14,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from mno.core.bodies import Body
 from mno.core.fields import PLAIN, Field
+from mno.core.readings import from_points, is_in_space
 from mno.data.reading import Schema
 from mno.evaluation.result import Example
 from mno.report import style
@@ -68,7 +69,8 @@ def example_figures(
 def _panels(example: Example, schema: Schema, words: Words) -> Iterator[_Panel]:
     titles, named = place_names(schema, words), _named(schema)
     given = [field for field in schema.inputs if field.is_forcing]
-    shown = [*given, *(field for field in schema.outputs if field.name in schema.readings)]
+    numbered = _numbered(schema)
+    shown = [*given, *(field for field in schema.outputs if field.name in numbered)]
     found: dict[tuple[str, bool], dict[int, list[Field]]] = {}
     for field in shown:
         _, first, last = schema.readings[field.name]
@@ -85,13 +87,52 @@ def _panels(example: Example, schema: Schema, words: Words) -> Iterator[_Panel]:
 
 def place_names(schema: Schema, words: Words) -> dict[int, str]:
     """Return what the points of readings are called: by their labels, or their numbers."""
-    labels, names = _labels(schema), {}
-    for axis, first, last in schema.readings.values():
+    labels, names = _labels(schema), _cell_names(schema)
+    for axis, first, last in _numbered(schema).values():
         for place in range(first, last):
             said = labels[place].replace("_", " ") or str(place - first + 1)
             name = words("place", axis=words.name(axis), label=said)
             names[place] = name if axis else words("whole_plant")
     return names
+
+
+def _numbered(schema: Schema) -> dict[str, tuple[str, int, int]]:
+    """Return the readings of a schema without the fields in space."""
+    return {name: at for name, at in schema.readings.items() if not is_in_space(at[0])}
+
+
+def _cell_names(schema: Schema) -> dict[int, str]:
+    """Return what the points of cells are called, where there are some: by where they are."""
+    first = max((last for _, _, last in _numbered(schema).values()), default=0)
+    names = {}
+    for number, index in enumerate(np.ndindex(*schema.cells) if schema.grid else ()):
+        at = zip(schema.grid, index, strict=True)
+        said = (f"{axis.name} = {axis.points[i]:.3g} {axis.units}" for axis, i in at)
+        names[first + number] = ", ".join(said)
+    return names
+
+
+def in_space(example: Example, schema: Schema) -> tuple[Example, Schema]:
+    """Return a sample and its schema as of a model of the fields in space alone."""
+    found = {
+        name: axis.split() for name, (axis, *_) in schema.readings.items() if is_in_space(axis)
+    }
+    fields = tuple(
+        replace(f, dims=(*(dim for dim in f.dims if dim == "time"), *found[f.name]), gaps=False)
+        for f in schema.fields
+        if f.name in found
+    )
+    axes = tuple(axis for axis in schema.axes if axis.name == "time") + schema.grid
+
+    def arrays(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        kept = {name: values[name] for name in found if name in values}
+        return from_points(schema.readings, kept, schema.cells)
+
+    seen = replace(
+        example, inputs=arrays(example.inputs), truth=arrays(example.truth),
+        prediction=arrays(example.prediction),
+    )  # fmt: skip
+    return seen, replace(schema, fields=fields, axes=axes, readings={}, grid=())
 
 
 def _labels(schema: Schema) -> tuple[str, ...]:
@@ -104,7 +145,7 @@ def _named(schema: Schema) -> set[int]:
     labels = _labels(schema)
     return {
         place
-        for axis, first, last in schema.readings.values()
+        for axis, first, last in _numbered(schema).values()
         for place in range(first, last)
         if not axis or labels[place] or not any(labels)
     }

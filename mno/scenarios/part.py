@@ -52,9 +52,8 @@ class PartOfScenario(Scenario):
         """
         if self.layout.part == "fields":
             raise InputError("fields alone do not say what a run was; ask for readings")
-        return self.layout.of(
-            self.whole.solve(from_points(self.layout.readings, inputs)), stacked=False
-        )
+        given = from_points(self.layout.readings, inputs, self.layout.cells)
+        return self.layout.of(self.whole.solve(given), stacked=False)
 
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
         """Return nothing."""
@@ -62,8 +61,8 @@ class PartOfScenario(Scenario):
 
     def bodies(self, given: Fields) -> tuple[Body, ...]:
         """Return those of the whole."""
-        readings = self.layout.readings
-        return self.whole.bodies(from_points(readings, given) if readings else given)
+        readings, cells = self.layout.readings, self.layout.cells
+        return self.whole.bodies(from_points(readings, given, cells) if readings else given)
 
     def compile(self) -> None:
         """Compile the solver."""

@@ -94,12 +94,14 @@ class TrialPage:
             "model": served.name,
             "scenario": description.scenario,
             "space": list(description.space),
-            "extent": list(description.extent),
+            "extent": list(description.cells or description.extent),
             "interval": forecast.interval if forecast else None,
             "history": forecast.history if forecast else 0,
             "inputs": list(description.inputs),
             "outputs": list(description.outputs),
-            "readings": dict(description.readings),
+            "readings": {
+                n: at for n, at in description.readings.items() if n not in description.of_cells
+            },
             "axes": [],
             "samples": 0,
             "no_samples": None,
@@ -107,6 +109,8 @@ class TrialPage:
             "parameters": [],
             "title": None,
         }
+        for name in description.of_cells:
+            content["space"] = description.readings[name][0].split()
         try:
             split = await _aside(_stored_samples, self._root, description)
             content |= {"samples": len(split), "axes": about(_as_seen(split, description).axes)}

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
+from mno.core.readings import from_points, is_made
 from mno.core.words import LANGUAGES, own_texts
 from mno.surrogate.description import Description
 
@@ -96,12 +97,15 @@ def shown(
         {"name": name, "label": labels.get(name, name), "units": units}
         | _shown(description, name, np.asarray(fields[name][0], dtype="<f4"))
         for name, units in known.items()
-        if name in fields
+        if name in fields and not (description.cells and is_made(name))
     ]
 
 
 def _shown(description: Description, name: str, values: np.ndarray) -> dict[str, Any]:
     space = () if name in description.scalars else description.space
+    if name in description.of_cells:
+        space = description.readings[name][0].split()
+        values = from_points(description.readings, {name: values}, description.cells)[name]
     finite = values[np.isfinite(values)]
     dims = values.ndim - len(space)
     frames, every = values.shape[:dims], 1

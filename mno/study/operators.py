@@ -75,7 +75,8 @@ def model_of(params: Mapping[str, Any], root: Path) -> ModelConfig:
     source, model = _source(params, root), section(params, "model", ModelConfig)
     space = [axis for axis in source.axes if axis.name != "time"]
     scattered = any(field.role == "coordinate" for field in source.fields)
-    return for_dataset(model, space, walls=source.walls, scattered=scattered)
+    both = section(params, "task", TaskConfig).part == "both"
+    return for_dataset(model, space, walls=source.walls, scattered=scattered, both=both)
 
 
 def _source(params: Mapping[str, Any], root: Path) -> SampleSource:

@@ -15,7 +15,7 @@ from mno.core.errors import InputError
 from mno.core.forecast import Forecast
 from mno.core.grid import Grid
 from mno.core.points import Points
-from mno.core.readings import Part
+from mno.core.readings import Part, is_in_space
 from mno.data.normalise import ArrayT, Normaliser
 from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
@@ -52,6 +52,8 @@ class Description:
     gaps: tuple[str, ...] = ()  # inputs whose values may be missing
     readings: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
     """Axis and points of each field that is a reading (`mno.core.readings`)."""
+    cells: tuple[int, ...] = ()
+    """Of the grid along each axis, where the cells are points beside those of readings."""
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.gaps) - set(self.fields)):
@@ -82,9 +84,7 @@ class Description:
         content = {**asdict(self), "model": self.model.model_dump(mode="json")}
         told = content["normaliser"]
         content["normaliser"] = {k: v for k, v in told.items() if v or k in ("mean", "std")}
-        if not content["readings"]:
-            del content["readings"]
-        return content
+        return {k: v for k, v in content.items() if v or k not in ("readings", "cells")}
 
     def grid(self, shape: tuple[int, ...]) -> Grid:
         """Return the grid of a field of this shape that covers the whole domain."""
@@ -103,7 +103,17 @@ class Description:
     @property
     def part(self) -> Part:
         """Which part of a dataset with fields and readings it is for."""
-        return "readings" if self.readings else "fields"
+        return "both" if self.cells else "readings" if self.readings else "fields"
+
+    @cached_property
+    def sources(self) -> int | None:
+        """Points of readings, with which cells are among the points; none where they are not."""
+        return min((self.readings[name][1] for name in self.of_cells), default=None)
+
+    @cached_property
+    def of_cells(self) -> frozenset[str]:
+        """Names of the fields that have values at cells among the points."""
+        return frozenset(n for n, (axis, *_) in self.readings.items() if is_in_space(axis))
 
     @cached_property
     def space(self) -> tuple[str, ...]:
@@ -219,7 +229,7 @@ class Description:
         """Put what is given, normalised, into the form that an operator takes."""
         if self.coordinates:
             places = torch.stack([given[name] for name in self.coordinates], dim=-1)
-            place = Points(places, self.reference_spacing[0])
+            place = Points(places, self.reference_spacing[0], self.sources)
         else:
             place = self.grid_of(given)
         fields = {name: given[name] for name in self.fields}

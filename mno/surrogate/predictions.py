@@ -14,7 +14,7 @@ from zarr.errors import ZarrUserWarning
 
 from mno.core.errors import InputError
 from mno.core.files import replacing_folder
-from mno.core.readings import NUMBER, from_points, to_points
+from mno.core.readings import from_points, is_made, to_points
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 
@@ -32,6 +32,8 @@ def predict_store(
     progress: Callable[[int, int], None],
     steps: int | None = None,
     answers: Answers | None = None,
+    *,
+    readings_alone: bool = False,
 ) -> int:
     """Predict every sample of a store, batch by batch; memory does not grow with the store.
 
@@ -40,7 +42,8 @@ def predict_store(
     `(sample, time, *grid)` for a state or a forcing, of which the first frames are given, and
     `(sample,)` for a number per sample. The destination appears only when it is complete. Progress
     is told how many samples of how many are done. `answers` judges predictions, and its arrays are
-    written beside them. Returns the number of samples.
+    written beside them. `readings_alone` leaves out the fields of a model of both. Returns the
+    number of samples.
 
     Raises:
         InputError: The source lacks a field or its fields do not fit, the destination exists, or
@@ -58,14 +61,16 @@ def predict_store(
             stop = min(start + batch_size, samples)
             batch = read_inputs(surrogate, inputs, slice(start, stop), steps)
             try:
-                predicted: Mapping[str, np.ndarray] = surrogate.predict(batch, batch_size, steps)
+                predicted: Mapping[str, np.ndarray] = surrogate.predict(
+                    batch, batch_size, steps, readings_alone=readings_alone
+                )
             except InputError as error:
                 raise InputError(f"{source}, from {start} on: {error}") from None
             beside: Mapping[str, np.ndarray] = {}
             if answers:
                 predicted, beside = answers.complete(batch, predicted)
-            places = {name: batch[name] for name in description.coordinates if name != NUMBER}
-            predicted = from_points(description.readings, predicted)
+            places = {name: batch[name] for name in description.coordinates if not is_made(name)}
+            predicted = from_points(description.readings, predicted, description.cells)
             for name, array in {**predicted, **places, **beside}.items():
                 if name not in outputs:
                     told = answers.attributes[name] if answers and name in beside else None
@@ -94,7 +99,7 @@ def open_inputs(surrogate: Surrogate, source: Path, steps: int | None) -> dict[s
             f"with the arrays {', '.join(description.given_names)}"
         ) from None
     arrays: dict[str, zarr.Array] = {}
-    for name in (name for name in description.given_names if name != NUMBER):
+    for name in (name for name in description.given_names if not is_made(name)):
         array = group.get(name)
         if not isinstance(array, zarr.Array):
             raise InputError(
@@ -118,8 +123,8 @@ def read_inputs(
     for name, array in inputs.items():
         frames = surrogate.description.frames_given(name, steps)
         read[name] = np.asarray(array[samples] if frames is None else array[samples, :frames])
-    readings = surrogate.description.readings
-    return to_points(readings, read) if readings else read
+    readings, cells = surrogate.description.readings, surrogate.description.cells
+    return to_points(readings, read, cells) if readings else read
 
 
 def _copy_axes(
@@ -127,7 +132,8 @@ def _copy_axes(
 ) -> None:
     """Copy what the source says of places, and go on with its times."""
     given, forecast = zarr.open_group(str(source), mode="r"), description.forecast
-    numbered = dict.fromkeys(axis for axis, _, _ in description.readings.values() if axis)
+    axes = (axis for names, _, _ in description.readings.values() for axis in names.split())
+    numbered = dict.fromkeys(axes)
     for name in ("sample", *description.space, *numbered, *(["time"] if forecast else [])):
         points = given.get(name)
         if not isinstance(points, zarr.Array):
@@ -160,7 +166,7 @@ def _create(
         dims, attributes = description.dims(name), {}
         if name in description.readings:
             axis, _, _ = description.readings[name]
-            dims = (*(dim for dim in dims if dim == "time"), *([axis] if axis else []))
+            dims = (*(dim for dim in dims if dim == "time"), *axis.split())
         attributes["units"] = {**description.outputs, **description.coordinates}[name]
         if description.coordinates and not description.readings and name in description.outputs:
             attributes["coordinates"] = " ".join(description.coordinates)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mno.core.errors import InputError, first_line
 from mno.core.fields import LOG
-from mno.core.readings import NUMBER, from_points, to_points
+from mno.core.readings import from_points, is_made, to_points
 from mno.data.normalise import first_not_positive
 from mno.nn.lean import lean
 from mno.nn.mixers.mamba import reorder_cross
@@ -112,7 +112,12 @@ class Surrogate:
         return cls(description, operator)
 
     def predict(
-        self, inputs: Mapping[str, np.ndarray], batch_size: int = 32, steps: int | None = None
+        self,
+        inputs: Mapping[str, np.ndarray],
+        batch_size: int = 32,
+        steps: int | None = None,
+        *,
+        readings_alone: bool = False,
     ) -> dict[str, np.ndarray]:
         """Predict the output fields of any number of samples, in physical units, by field name.
 
@@ -123,6 +128,8 @@ class Surrogate:
         grid. NaN stands for a missing value, in the fields that the description's `gaps` names. A
         model that rolls out predicts any number of steps, those of its training data if not given.
         Readings have the axis that numbers them in place of the grid, `(samples, frames, zones)`.
+        A model of fields and readings can be asked for `readings_alone`, which it answers as it
+        would beside the fields, for less; then no field in space need be given.
 
         Returns:
             Arrays of shape `(samples, *grid)`, of states `(samples, steps, *grid)`, float32.
@@ -130,7 +137,8 @@ class Surrogate:
         Raises:
             InputError: A field is missing, unknown, or of the wrong shape or type, or has a value
                 that is infinite, or missing where the model knows no missing ones, or not positive
-                where it takes the logarithm, or the model cannot predict that number of frames.
+                where it takes the logarithm, or the model cannot predict that number of frames, or
+            readings alone.
         """
         description, normaliser = self.description, self.description.normaliser
         forecast = description.forecast
@@ -140,8 +148,14 @@ class Surrogate:
                 raise InputError(f"steps={steps}: this model predicts {fixed}; leave steps out")
             if steps < 1:
                 raise InputError(f"steps={steps} must be at least 1")
-        told = bool(description.readings) and NUMBER not in inputs
-        arrays = self._checked(to_points(description.readings, inputs) if told else inputs, steps)
+        readings, cells = description.readings, description.cells
+        if readings_alone:
+            inputs = self._with_cells(inputs)
+        told = bool(readings) and not any(map(is_made, inputs))
+        arrays = self._checked(to_points(readings, inputs, cells) if told else inputs, steps)
+        if readings_alone:
+            scalars, last = description.scalars, description.sources
+            arrays = {n: a if n in scalars else a[..., :last] for n, a in arrays.items()}
         parts, operator = [], self._answering()
         with torch.inference_mode():
             for start in range(0, max(len(arrays[description.fields[0]]), 1), batch_size):
@@ -150,8 +164,26 @@ class Surrogate:
                 batch = {n: normaliser.encode(n, field, given) for n, field in given.items()}
                 out = description.answer(operator, description.batch(batch), steps).fields
                 parts.append({n: normaliser.decode(n, f, given).numpy() for n, f in out.items()})
-        found = {name: np.concatenate([p[name] for p in parts]) for name in description.outputs}
-        return from_points(description.readings, found) if told else found
+        left_out = description.of_cells if readings_alone else ()
+        names = [name for name in description.outputs if name not in left_out]
+        found = {name: np.concatenate([part[name] for part in parts]) for name in names}
+        return from_points(readings, found, cells) if told else found
+
+    def _with_cells(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return inputs with all fields in space, missing everywhere where they were not given."""
+        description = self.description
+        if not description.cells:
+            raise InputError(
+                "readings alone can be asked of models of fields and readings (task.part=both); "
+                f"this one is of {description.part}: leave readings_alone out"
+            )
+        samples = len(next(iter(inputs.values()), ()))
+        found = dict(inputs)
+        for name in description.of_cells & {*description.inputs} - inputs.keys():
+            frames = description.frames_given(name, None)
+            shape = (samples, *([] if frames is None else [frames]), *description.cells)
+            found[name] = np.full(shape, np.nan, np.float32)
+        return found
 
     def _checked(self, inputs: Mapping[str, Any], steps: int | None) -> dict[str, np.ndarray]:
         expected = self.description.given_names

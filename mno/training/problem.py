@@ -123,7 +123,9 @@ def describe(
     """
     schema = training.schema
     scattered = bool(schema.coordinates)
-    model = for_dataset(model, schema.space, walls=schema.walls, scattered=scattered)
+    model = for_dataset(
+        model, schema.space, walls=schema.walls, scattered=scattered, both=bool(schema.cells)
+    )
     scales = scales_of(schema.fields, scales or {}, model.walls)
     check_logarithms(scales, training)
     normaliser = Normaliser.fit(
@@ -159,6 +161,7 @@ def describe(
         coordinates=places,
         gaps=tuple(name for name in fields_with_gaps(schema) if name in given),
         readings=dict(schema.readings),
+        cells=schema.cells,
     )
 
 

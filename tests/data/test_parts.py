@@ -69,6 +69,23 @@ def test_readings_are_points_and_come_back_as_they_were():
     np.testing.assert_array_equal(again["core"], points.fields["core"][0])
 
 
+def test_cells_are_points_behind_those_of_readings():
+    split = split_of()
+    both = seen(split, "both")
+    assert both.schema.cells == (5,) and both.schema.grid[0].name == "x"
+    assert both.fields["temperature"].shape == (3, 4, 11)
+    assert np.isnan(both.fields["temperature"][..., :6]).all()
+    np.testing.assert_array_equal(both.fields["porosity"][:, 6:], split.fields["porosity"])
+    places = both.fields["place_1"]
+    np.testing.assert_array_equal(places[0], [-1, -2, -3, -4, -5, -6, 0, 1, 2, 3, 4])
+    back = from_points(both.schema.readings, both.fields, both.schema.cells)
+    assert not {"place_1", "reading"} & set(back)
+    for name, values in back.items():
+        np.testing.assert_array_equal(values, split.fields[name])
+    with pytest.raises(InputError, match=r"grid of \(4,\).* made for \(5,\)"):
+        to_points(both.schema.readings, {"porosity": np.zeros((3, 4))}, both.schema.cells)
+
+
 def test_fields_have_the_readings_that_are_given_as_numbers():
     split = split_of()
     grid = seen(split, "fields")
@@ -77,6 +94,15 @@ def test_fields_have_the_readings_that_are_given_as_numbers():
     assert names == ["porosity", "ambient", "temperature", *numbers]
     assert [axis.name for axis in grid.schema.axes] == ["time", "x"]
     np.testing.assert_array_equal(grid.fields["setpoint_3_2"], split.fields["setpoint"][:, 2, 1])
+
+
+@pytest.mark.parametrize(
+    "model", [{"backbone": "plain", "mixer": ["mamba"]}, {"backbone": "latent", "cells": 4}]
+)
+def test_fields_listen_to_readings_by_attention_alone(model):
+    split = seen(split_of(), "both")
+    with pytest.raises(InputError, match=r"set model.backbone=plain and model.mixer=softmax"):
+        describe(split, ModelConfig(**model), TaskConfig(part="both", scheme="horizon"))
 
 
 def test_what_has_no_readings_is_itself_and_is_asked_for_none():
@@ -102,11 +128,18 @@ def test_a_scenario_solves_for_its_readings_alone():
             np.testing.assert_array_equal(own, expected[name])
     with pytest.raises(InputError, match="ask for readings"):
         part_of(whole, "fields").solve(given)
+    both = part_of(whole, "both")
+    again = both.solve(both.sample(np.random.default_rng(0)))
+    count = readings.layout.count
+    np.testing.assert_array_equal(again["core_temperature"][:, :count], solved["core_temperature"])
+    field = again["temperature"][:, count:].reshape(expected["temperature"].shape)
+    np.testing.assert_array_equal(field, expected["temperature"])
 
 
-def test_readings_are_compared_with_the_solver_and_predicted_as_the_dataset_has_them(tmp_path):
+@pytest.mark.parametrize("part", ["readings", "both"])
+def test_they_are_compared_with_the_solver_and_predicted_as_the_dataset_has_them(tmp_path, part):
     whole = make_scenario("batch_furnace", 6, {"steps_per_frame": 6, "rays": 16})
-    readings, draws = part_of(whole, "readings"), [np.random.default_rng(n) for n in range(3)]
+    readings, draws = part_of(whole, part), [np.random.default_rng(n) for n in range(3)]
     made = [(given, readings.solve(given)) for given in map(readings.sample, draws)]
     fields = {
         f.name: np.stack([{**given, **solved}[f.name] for given, solved in made])
@@ -114,12 +147,13 @@ def test_readings_are_compared_with_the_solver_and_predicted_as_the_dataset_has_
     }
     schema = Schema(
         "batch_furnace", readings.fields, readings.axes, parameters=whole.parameters.model_dump(),
-        resolution=6, part="readings", readings=readings.layout.readings,
+        resolution=6, part=part, readings=readings.layout.readings, grid=readings.layout.grid,
     )  # fmt: skip
     split = Split("train", schema, fields, np.arange(3))
     model = ModelConfig(backbone="plain", mixer=["softmax"], width=8, layers=1, heads=2)
-    description = describe(split, model, TaskConfig(part="readings", scheme="horizon"))
+    description = describe(split, model, TaskConfig(part=part, scheme="horizon"))
     surrogate = Surrogate(description, description.build())
+    assert description.part == part
     found = equal_error(surrogate, schema, 1.0, 60.0)
     assert not isinstance(found, Absent) and found["by"] == "settings"
     errors = [point["error"] for point in found["curve"]]
@@ -127,7 +161,8 @@ def test_readings_are_compared_with_the_solver_and_predicted_as_the_dataset_has_
     assert found["model"]["error"] > errors[0]  # it was not trained
     assert found["solver"]["how"] == "at_most"
     given = description.given(fields)
-    answer = surrogate.predict(from_points(schema.readings, given))
+    told = from_points(schema.readings, given, schema.cells)
+    answer = surrogate.predict(told)
     assert answer["core_temperature"].shape == (3, 24, 3)
     np.testing.assert_array_equal(
         answer["core_temperature"], surrogate.predict(given)["core_temperature"][..., 2:5]
@@ -139,25 +174,39 @@ def test_readings_are_compared_with_the_solver_and_predicted_as_the_dataset_has_
     packaged = load_model(tmp_path / "package")
     shapes = {spec.name: spec.shape for spec in packaged.metadata.signature.inputs.inputs}
     assert shapes["core_temperature"] == (-1, 1, 3) and shapes["hall_loss"] == (-1, 1)
-    assert shapes["setpoint"] == (-1, -1, 2) and "reading" not in shapes
+    assert shapes["setpoint"] == (-1, -1, 2) and not {"reading", "place_1"} & set(shapes)
     example = json.loads((tmp_path / "package/serving_input_example.json").read_text())["inputs"]
     assert set(example) == set(shapes)
     again = packaged.predict(example)["core_temperature"]
     np.testing.assert_allclose(again, answer["core_temperature"][:2], rtol=1e-5)
 
     group = zarr.create_group(tmp_path / "runs")
-    for name, values in from_points(schema.readings, fields).items():
+    for name, values in from_points(schema.readings, fields, schema.cells).items():
         group.create_array(name, data=values)
     predict_store(surrogate, tmp_path / "runs", tmp_path / "found", 2, lambda done, of: None)
     found = zarr.open_group(tmp_path / "found", mode="r")
     np.testing.assert_allclose(found["core_temperature"][:], answer["core_temperature"], rtol=1e-5)
     assert found["zone_energy"].metadata.dimension_names == ("sample", "time", "zone")
     assert found["hall_loss"].shape == (3, 24)
+    if part == "readings":
+        with pytest.raises(InputError, match="this one is of readings"):
+            surrogate.predict(told, readings_alone=True)
+        return
+    assert found["temperature"].metadata.dimension_names == ("sample", "time", "x", "y", "z")
+    assert shapes["temperature"] == (-1, 1, *schema.cells)
+    np.testing.assert_allclose(found["temperature"][:], answer["temperature"], rtol=1e-5)
+    without = {n: values for n, values in told.items() if n not in description.of_cells}
+    for inputs in (told, without):
+        alone = surrogate.predict(inputs, readings_alone=True)
+        assert set(alone) == set(answer) - {"temperature"}
+        for name, values in alone.items():
+            np.testing.assert_allclose(values, answer[name], rtol=1e-4, equal_nan=True)
 
 
 def test_models_of_readings_have_a_name_of_their_own():
     params = {"scenario": "batch_furnace", "task": {"part": "readings"}}
     assert model_subject(params) == "batch_furnace-readings"
+    assert model_subject({**params, "task": {"part": "both"}}) == "batch_furnace-both"
     assert model_subject({**params, "task": {}}) == dataset_name(params) == "batch_furnace"
     own = {"scenario": "imported", "scenarios": {"imported": {"name": "plant"}}}
     assert model_subject(own) == "plant"

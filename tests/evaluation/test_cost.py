@@ -13,6 +13,7 @@ from mno.core.absent import Absent
 from mno.data.normalise import Normaliser
 from mno.evaluation.config import EconomicsConfig
 from mno.evaluation.cost import flops_per_prediction, measure_cost, memory_use
+from mno.evaluation.decision import break_even
 from mno.evaluation.equal_error import Point, equal_error, time_at
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.mamba import MambaMixer
@@ -130,6 +131,21 @@ def test_runs_of_a_plant_are_solved_there_too(tmp_path):
     assert isinstance(
         memory_use(tmp_path, surrogate.description, split)()["solver_memory_mib"], float
     )
+
+
+def test_a_model_of_fields_and_readings_has_a_price_for_readings_alone():
+    for part in ("both", "readings"):
+        surrogate, _ = furnace_runs.trusted(part)
+        test = furnace_runs.runs("validation", 1, part=part)
+        cost = measure_cost(surrogate, test, EconomicsConfig(comparison_seconds=0.0))
+        assert ("readings_ms" in cost) == (part == "both")
+        spent = {stage: {"cpu_seconds": 1.0} for stage in ("generate", "train", "evaluate")}
+        pays = break_even(cost | {"solver": {"ms": 1e6}, "spent": spent}, 9, EconomicsConfig())
+        if part == "both":
+            assert pays["readings"]["surrogate_seconds"] == 1e-3 * cost["readings_ms"]
+            assert pays["readings"]["solves"] >= 1
+        else:
+            assert pays["readings"] is None
 
 
 def test_a_process_that_fails_says_why(tmp_path):

@@ -18,6 +18,7 @@ from mno.lineage.record import candidate_digest
 from mno.scenarios.base import make_scenario
 from mno.surrogate.trust.answers import Answers, Fallback
 from mno.surrogate.trust.trust import Trust
+from tests.support import furnace_runs
 from tests.support.untrained import broken
 
 
@@ -154,6 +155,23 @@ def test_unordered_points_have_bounds_and_flags():
     assert trust.no_residual == "no equation residual: none is written for darcy_ring"
     assert trust.measured.outside["constant"].rate == 1.0
     assert Fallback(trust, surrogate.description, trust.shape, None)
+
+
+@pytest.mark.parametrize("part", ["readings", "both"])
+def test_the_solver_answers_runs_of_a_plant_in_place_of_their_readings(part):
+    surrogate, trust = furnace_runs.trusted(part)
+    fields = furnace_runs.runs("validation", 1, part=part).fields
+    given = surrogate.description.given(fields)
+    fallback = Fallback(trust, surrogate.description, trust.shape, None, above=1e-6)
+    answers = Answers(trust, surrogate.description, fallback)
+    alone = part == "both"
+    predicted = surrogate.predict(given, readings_alone=alone)
+    found, beside = answers.complete(given, predicted)
+    assert beside["answered_by"].all() and ("temperature" in found) is False
+    assert ("core_temperature_rmse_bound" in beside) and "temperature_rmse_bound" not in beside
+    truth = surrogate.description.truth(fields)["core_temperature"]
+    points = found["core_temperature"].shape[-1]
+    np.testing.assert_allclose(found["core_temperature"], truth[..., :points], rtol=1e-5)
 
 
 def spoilt_inputs():

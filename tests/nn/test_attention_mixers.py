@@ -238,6 +238,15 @@ def test_permuting_the_points_permutes_the_output(kind):
     torch.testing.assert_close(mixer(x[:, order], None), mixer(x, None)[:, order])
 
 
+@each_self
+def test_points_take_up_their_sources_alone(kind):
+    mixer, x, places = build(kind), features(2, 9), torch.rand(9, 2)
+    whole = mixer(x, Points(places, sources=4))
+    torch.testing.assert_close(whole[:, :4], mixer(x[:, :4], Points(places[:4])))
+    other = torch.cat([x[:, :6], features(2, 3, seed=2)], dim=1)
+    torch.testing.assert_close(mixer(other, Points(places, sources=4))[:, :6], whole[:, :6])
+
+
 @each_cross
 def test_the_order_of_the_source_does_not_matter(kind):
     mixer = build(kind)

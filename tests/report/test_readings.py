@@ -31,9 +31,13 @@ PLACES = ["zone front", "zone rear", "thermocouple roof front", "thermocouple he
 
 @pytest.fixture(scope="module")
 def results():
-    surrogate, trust = trusted()
-    test = runs("test", 2)
-    found = evaluate(surrogate, test, mean_fields(runs("train", 0)), EvaluateConfig())
+    return results_of("readings")
+
+
+def results_of(part):
+    surrogate, trust = trusted(part)
+    test, train = runs("test", 2, part=part), runs("train", 0, part=part)
+    found = evaluate(surrogate, test, mean_fields(train), EvaluateConfig())
     middle = found.example("median")
     return Results(
         scenario="batch_furnace",
@@ -78,6 +82,17 @@ def test_curves_are_called_by_the_plants_names_and_pieces_by_number(results, fig
         assert "piece 1" in figures[f"{name}_numbered"].alt
         count = int(np.isfinite(example.inputs["piece_x"]).sum())
         assert f"piece {count + 1}" not in figures[f"{name}_numbered"].alt
+
+
+def test_fields_are_drawn_in_space_beside_the_readings(figures):
+    results = results_of("both")
+    found = drawn(results, "figures")
+    assert {*figures, "example_median_space", "forecast"} <= set(found)
+    assert "temperature" in found["example_median_space"].alt
+    assert "set-point" not in found["example_median_space"].alt
+    assert all(place in found["example_median"].alt for place in PLACES)
+    weights = drawn(results, "explainability")["influence"]
+    assert re.search(r"of x = \S+ m, y = \S+ m, z = \S+ m", weights.alt)
 
 
 def test_bounds_are_drawn_where_there_are_any(results):

@@ -24,8 +24,8 @@ def furnace():
 
 
 @cache
-def runs(name, seed, count=4):
-    """Return the readings of some runs as a split of a dataset."""
+def runs(name, seed, count=4, part="readings"):
+    """Return the readings of some runs, or another part, as a split of a dataset."""
     scenario = furnace()
     drawn = [scenario.sample(np.random.default_rng([seed, n])) for n in range(count)]
     solved = [{**given, **scenario.solve(given)} for given in drawn]
@@ -34,13 +34,13 @@ def runs(name, seed, count=4):
     schema = Schema(
         "batch_furnace", scenario.fields, scenario.axes, (), parameters, resolution=RESOLUTION
     )
-    return seen(Split(name, schema, fields, np.arange(count)), "readings")
+    return seen(Split(name, schema, fields, np.arange(count)), part)
 
 
 @cache
-def trusted():
-    train, validation = runs("train", 0), runs("validation", 1)
+def trusted(part="readings"):
+    train, validation = runs("train", 0, part=part), runs("validation", 1, part=part)
     model = ModelConfig(backbone="plain", mixer=["softmax"], width=8, layers=1, heads=2)
-    description = describe(train, model, TaskConfig(part="readings", scheme="horizon"))
+    description = describe(train, model, TaskConfig(part=part, scheme="horizon"))
     surrogate = Surrogate(description, description.build())
     return surrogate, calibrate(surrogate, train, validation, TrustConfig(level=0.6), "0" * 64, 4)

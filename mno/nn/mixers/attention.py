@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mno.core.grid import Grid
+from mno.core.points import Points
 from mno.nn.mixers import check_sizes
 from mno.scan.paths import Domain, check_num_points
 
@@ -47,13 +48,13 @@ class SelfMixer(nn.Module):
         """Mix features `(batch, points, d_model)`, points of a grid in row-major order.
 
         A grid's cells weigh the points by their size; with its bare shape, `Points` or `None` for a
-        domain they count equally.
+        domain they count equally. Of `Points` with `sources` these alone are mixed into all.
 
         Raises:
             ValueError: The input or the domain does not fit the mixer or each other.
         """
         self._check("input", x)
-        return self._mix(x, x, _quadrature("input", x, domain))
+        return self._mix(x, sources_of(x, domain), _quadrature("input", x, domain))
 
     def _mix(self, x: Tensor, source: Tensor, quadrature: Quadrature) -> Tensor:
         raise NotImplementedError
@@ -67,6 +68,11 @@ class SelfMixer(nn.Module):
 
     def _split(self, x: Float[Tensor, "batch point feature"]) -> OfHeads:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+def sources_of(x: Tensor, domain: Domain) -> Tensor:
+    """Return the features `(batch, points, d_model)` of those points that others take up."""
+    return x[:, : domain.sources] if isinstance(domain, Points) else x
 
 
 class CrossMixer(SelfMixer):
@@ -288,7 +294,8 @@ class PhysicsMixer(SelfMixer):
 
     def _mix(self, x: Tensor, source: Tensor, quadrature: Quadrature) -> Tensor:
         slices = self._slices(self.assign_proj(x))
-        return self._read(slices, self._tokens(source, slices, quadrature))
+        of_source = slices[..., : source.shape[1], :]  # which are the first of the points
+        return self._read(slices, self._tokens(source, of_source, quadrature))
 
     def _slices(self, assigned: Tensor) -> Tensor:
         logits = self.slice_proj(self._split(assigned))

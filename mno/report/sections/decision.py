@@ -31,7 +31,7 @@ def section(results: Results, words: Words) -> Section | None:
         reasons=[(r["side"], _sentence(r, pays, words)) for r in decision["reasons"]],
         indicators=[_indicator_row(kpi, words) for kpi in decision["kpis"]],
         tiles=_tiles(results, words),
-        price_title="price.readings" if results.schema.readings else "price.title",
+        price_title=f"price.{results.schema.part}",
         source=pays["solver_source"],
         prices=_price_rows(pays, words),
         tools=_tool_rows(results, words),
@@ -50,8 +50,11 @@ def _price_rows(pays: Known, words: Words) -> list[tuple[str, str, str, str, str
         return []
     alone = words("price.alone"), pays["surrogate_seconds"], pays["solves"]
     many = words("price.batch", batch=words.number(batch["samples"]))
+    ways = [alone, (many, batch["surrogate_seconds"], batch["solves"])]
+    if of_readings := pays["readings"]:
+        ways.append((words("price.of_readings"), *of_readings.values()))
     rows = []
-    for asked, seconds, solves in (alone, (many, batch["surrogate_seconds"], batch["solves"])):
+    for asked, seconds, solves in ways:
         after = words("price.never" if seconds >= solve else "price.unknown")
         if solves is not None:
             after = words("price.questions", solves=words.number(solves))

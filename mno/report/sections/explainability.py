@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure as Drawing
 
 from mno.core.fields import Field
+from mno.core.readings import is_in_space
 from mno.data.reading import Schema
 from mno.evaluation.influence import Influence
 from mno.report.examples import axes_of, is_line
@@ -48,7 +49,10 @@ def _section_of_readings(found: Influence, schema: Schema, words: Words) -> Sect
     names, places = {f.name: f.long_name for f in schema.fields}, place_names(schema, words)
     sizes = {names[name]: size for name, size in found.scalars.items()}
     for name, size in found.maps.items():
-        _, first, last = schema.readings[name]
+        axis, first, last = schema.readings[name]
+        if is_in_space(axis):
+            sizes[names[name]] = float(size[first:last].sum())
+            continue
         for place in range(first, last):
             bar = words("readings.bar", name=names[name], place=places[place])
             sizes[bar] = float(size[place])

@@ -17,7 +17,7 @@ from mno.report.examples import animation, axes_of, draw_example, titled
 from mno.report.language import Words
 from mno.report.page import Figure, Results, Section, figure_of, section_of
 from mno.report.panels import Panel, in_hours, labelled, mark_alone, pictures, plane, scale
-from mno.report.readings import example_figures, plant_figure
+from mno.report.readings import example_figures, in_space, plant_figure
 
 _MOST_BINS = 40
 
@@ -25,14 +25,22 @@ _MOST_BINS = 40
 def section(results: Results, words: Words) -> Section:
     """Return the section."""
     found, schema = results.evaluation, results.schema
+    middle = _in_space(found.example("median"), schema)
     figures = [
         *_examples(results, words),
         _error_map(found, schema, words),
-        None if schema.readings else animation(found.example("median"), schema, words),
+        None if middle is None else animation(*middle, words),
         _over_time(found.over_time, words) if found.over_time else None,
         _histogram(found, words),
     ]
     return section_of(words, figures)
+
+
+def _in_space(example: Example, schema: Schema) -> tuple[Example, Schema] | None:
+    """Return what of a sample is to be drawn in space, and its schema; none of readings alone."""
+    if schema.part == "both":
+        return in_space(example, schema)
+    return None if schema.readings else (example, schema)
 
 
 def _examples(results: Results, words: Words) -> Iterator[Figure | None]:
@@ -45,13 +53,16 @@ def _examples(results: Results, words: Words) -> Iterator[Figure | None]:
         if schema.readings:
             bounds = results.bounds.get(example.index, {})
             yield from example_figures(example, schema, bounds, rank, words)
-        else:
-            yield _example_figure(example, schema, rank, words)
+        if shown := _in_space(example, schema):
+            yield _example_figure(*shown, rank, words, beside=bool(schema.readings))
 
 
-def _example_figure(example: Example, schema: Schema, rank: str, words: Words) -> Figure:
+def _example_figure(
+    example: Example, schema: Schema, rank: str, words: Words, *, beside: bool
+) -> Figure:
+    """Return the figure of a sample in space, perhaps `beside` those of its readings."""
     return figure_of(
-        "example_" + "_".join(example.ranks),
+        "_".join(["example", *example.ranks, *(["space"] if beside else [])]),
         words,
         "example",
         draw_example(example, schema, words),

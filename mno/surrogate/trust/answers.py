@@ -12,6 +12,7 @@ import numpy as np
 from mno.core.absent import Absent
 from mno.core.errors import InputError, MnoError, first_line
 from mno.scenarios.base import StartsFromGuess, make_scenario
+from mno.scenarios.part import part_of
 from mno.surrogate.description import Description
 from mno.surrogate.trust.bounds import MEASURES
 from mno.surrogate.trust.trust import Assessment, Trust
@@ -43,10 +44,12 @@ class Fallback:
             why = trust.no_solver or "the dataset does not record what it was solved at"
             raise InputError(f"--fallback solver: {why}; leave the option out")
         resolution = trust.resolution
-        if shape != trust.shape:  # of unordered points there are as many as in a square
+        if shape != trust.shape and not description.readings:
+            # Of unordered points there are as many as in a square.
             resolution = math.isqrt(shape[0]) if description.coordinates else shape[0]
         try:
-            scenario = make_scenario(trust.scenario, resolution, trust.parameters)
+            made = make_scenario(trust.scenario, resolution, trust.parameters)
+            scenario = part_of(made, description.part)
             scenario.compile()
         except MnoError as error:
             raise InputError(
@@ -54,7 +57,7 @@ class Fallback:
             ) from None
         sizes = {axis.name: len(axis.points) for axis in scenario.axes}
         self._frames = sizes.pop("time", 0)
-        if tuple(sizes.values()) != shape:
+        if tuple(sizes.values()) != shape and not description.readings:
             raise InputError(
                 f"--fallback solver: the solver of {trust.scenario} works on "
                 f"{tuple(sizes.values())}, but the inputs have {shape}; give it such inputs, or "
@@ -93,9 +96,10 @@ class Fallback:
             self.failures[first_line(error)] += 1
             return None
         self.solved += 1
-        later = self._description.truth({name: solved[name][None] for name in predicted})
-        states = self._description.states
-        return {n: later[n][0][: self._steps] if n in states else later[n][0] for n in predicted}
+        states, forecast = self._description.states, self._description.forecast
+        first = forecast.history if forecast else 0
+        found = {n: solved[n][..., : field.shape[-1]] for n, field in predicted.items()}
+        return {n: a[first:][: self._steps] if n in states else a for n, a in found.items()}
 
     def _as_drawn(self, name: str, values: np.ndarray) -> np.ndarray:
         """Return an input as the scenario draws it: of states the first frame, forcings whole."""
@@ -191,7 +195,7 @@ class Answers:
         self._bounds.append(found.relative_bound)
         if not isinstance(found.residual, Absent):
             self._residuals.append(found.residual)
-        some = fields[next(iter(description.outputs))]
+        some = given[next(iter(description.fields))]
         self._shape = some.shape[some.ndim - len(description.space) :]
         return fields, beside
 

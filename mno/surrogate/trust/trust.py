@@ -255,6 +255,8 @@ class Trust(Config):
         residual = equation if isinstance(equation, Absent) else equation(given, predicted)
         bounds = {}
         for name, measures in self.bounds.items():
+            if name not in predicted:  # only readings were asked for
+                continue
             signals = known_signals(size(predicted[name]), distance, residual)
             frames = predicted[name].shape[1] if name in description.states else 1
             as_calibrated = self.steps is None or frames == self.steps
