@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.linalg import expm
 
 import mno
 from mno.core.errors import InputError
@@ -43,7 +44,8 @@ def check_scenario(
     stream: not on what was made before, a copy, threads or another process. Its checks pass on
     what it solves and fail on damaged solutions, on those of other samples and on values that are
     no numbers. Declared symmetries hold; `outside` names other problems that can be solved; a
-    residual in torch is less on a solution than on a damaged one. Resolutions, parameters and
+    residual in torch is less on a solution than on a damaged one; a linear system has the solution,
+    and is symmetric. Resolutions, parameters and
     inputs that cannot be used are refused in one line that says what was given.
 
     What it cannot know is whether the equation is solved: exact solutions, measured orders and
@@ -62,6 +64,7 @@ def check_scenario(
     _check_symmetries(scenario, given, solved)
     _check_outside(scenario, parameters)
     _check_residual(scenario, parameters, given, solved)
+    _check_linear_system(scenario, given, solved)
     _check_refusals(scenario, given)
 
 
@@ -236,6 +239,29 @@ def _check_residual(
         for key, array in solved.items()
     }
     assert residual(solved) < 0.5 * residual(damaged), "the residual of a solution is not small"
+
+
+def _check_linear_system(scenario: Scenario, given: Fields, solved: Fields) -> None:
+    system = scenario.linear_system(given)
+    if system is None:
+        return
+    asymmetry = abs(system.stiffness - system.stiffness.T).max()
+    assert asymmetry < 1e-12 * abs(system.stiffness).max(), "the linear system is not symmetric"
+    name, points = scenario.outputs[0].name, system.source.shape[-1]
+    levels = solved[name].reshape(-1, points) - system.level
+    if system.mass is None:
+        inside = levels[0] != 0.0  # where points lie on a wall, that is what is known of them
+        left = (system.stiffness @ levels[0] - system.source)[inside]
+        assert inside.mean() > 0.8
+        assert abs(left).max() < 1e-4 * abs(system.source).max(), "the linear system is another"
+        return
+    step = float(np.diff(scenario.axes[0].points[:2])[0])
+    for before, after, source in zip(levels, levels[1:], system.source, strict=False):
+        rates = np.zeros((points + 1, points + 1))  # of the values, and of a one
+        rates[:-1, :-1] = -system.stiffness.toarray() / system.mass[:, None]
+        rates[:-1, -1] = source / system.mass
+        difference = abs((expm(step * rates) @ [*before, 1.0])[:-1] - after).max()
+        assert difference < 2e-3 * abs(levels).max(), "the linear system is another"
 
 
 def _check_refusals(scenario: Scenario, given: Fields) -> None:

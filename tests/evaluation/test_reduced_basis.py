@@ -2,9 +2,7 @@
 
 import sys
 
-import numpy as np
 import pytest
-from scipy.linalg import expm
 from small_lines import solved_split
 
 from mno.core.absent import Absent
@@ -13,8 +11,6 @@ from mno.evaluation.reduced_basis import fit_reduced_basis
 from mno.evaluation.simple_peers import Peer
 from mno.evaluation.tools import measure_tools
 from mno.evaluation.trial import errors_of
-from mno.scenarios.base import make_scenario
-from mno.scenarios.check import solved_sample
 from tests.support.untrained import untrained
 
 SMALL = {
@@ -33,35 +29,6 @@ def absent(split):
     found = fit_reduced_basis(split, described(split))
     assert isinstance(found, Absent)
     return found.code
-
-
-@pytest.mark.parametrize("name", ["darcy", "darcy_ring"])
-def test_the_steady_equation_that_is_told_is_the_one_that_is_solved(name):
-    scenario = make_scenario(name, *SMALL[name])
-    given, solved = solved_sample(scenario)
-    system, pressure = scenario.linear_system(given), solved["pressure"].ravel()
-    left = system.stiffness @ pressure - system.source
-    inside = pressure != 0.0  # where points lie on the wall, that is what is known of them
-    assert inside.sum() > 0.8 * len(inside)
-    assert np.abs(left[inside]).max() < 1e-4 * system.source.max()
-    assert abs(system.stiffness - system.stiffness.T).max() < 1e-12 * abs(system.stiffness).max()
-
-
-@pytest.mark.parametrize("name", ["furnace", "furnace_ring"])
-def test_the_equation_in_time_that_is_told_is_the_one_that_is_solved(name):
-    scenario = make_scenario(name, *SMALL[name])
-    given, solved = solved_sample(scenario)
-    system = scenario.linear_system(given)
-    rise = solved["temperature"].reshape(5, -1) - system.level
-    points = rise.shape[1]
-    step = scenario.axes[0].points[1]
-    for frame in range(4):
-        rates = np.zeros((points + 1, points + 1))  # of the rise, and of a one
-        rates[:-1, :-1] = -system.stiffness.toarray() / system.mass[:, None]
-        rates[:-1, -1] = system.source[frame] / system.mass
-        later = (expm(step * rates) @ np.append(rise[frame], 1.0))[:-1]
-        difference = np.abs(later - rise[frame + 1]).max()
-        assert difference < 1e-3 * np.abs(rise).max(), frame
 
 
 @pytest.mark.parametrize("history", [1, 2])
