@@ -190,16 +190,21 @@ def _trust_lines(result: Mapping[str, Any]) -> list[str]:
     trust, samples = result["trust"], result["samples"]
     if trust is None:
         return [str(result["no_trust"])]
-    flagged, bound = trust["unlike_training"], trust["typical_relative_bound"]
+    flagged = trust["unlike_training"]
+    bounds = {n: b for n, b in trust["typical_relative_bounds"].items() if b is not None}
     lines = [f"none of {samples} inputs is unlike the training data"]
     if flagged:
         most = ", ".join(f"{name} ({count})" for name, count in trust["most_unusual"].items())
         are = "is" if flagged == 1 else "are"
         lines = [f"{flagged} of {samples} inputs {are} unlike the training data, most by: {most}"]
-    if bound is not None:
+    if bounds:
+        least, most = min(bounds, key=bounds.__getitem__), max(bounds, key=bounds.__getitem__)
+        said = f"{bounds[most]:.2g} relative L2 ({bounds[most]:.1%})"
+        if least != most:
+            said = f"{bounds[least]:.1%} ({least}) to {bounds[most]:.1%} ({most}), relative L2"
         lines.append(
-            f"typical error bound {bound:.2g} relative L2 ({bound:.1%}), which "
-            f"{trust['level']:.0%} of predictions of inputs like the training data keep"
+            f"typical error bound {said}, which {trust['level']:.0%} of predictions of inputs "
+            "like the training data keep"
         )
     if "solved" in trust:
         solved = f"{trust['solved']} of {samples} samples are answered by the solver (answered_by)"

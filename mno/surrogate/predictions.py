@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mno.surrogate.trust.answers import Answers
 
 _TOGETHER = 1024  # samples in a chunk of an array that has a few numbers for each
+_SMALL = 2**20  # bytes of a batch that becomes one chunk
 
 
 def predict_store(
@@ -161,9 +162,10 @@ def _create(
     attributes: dict[str, Any] | None,
 ) -> zarr.Array:
     """Create an array like that of a batch; one with attributes has a few numbers per sample."""
-    dims, together = (("time",) * (array.ndim - 1), _TOGETHER) if attributes else ((), 1)
+    dims, together = ("time",) * (array.ndim - 1), _TOGETHER
     if attributes is None:
         dims, attributes = description.dims(name), {}
+        together = len(array) if array.nbytes <= _SMALL else 1
         if name in description.readings:
             axis, _, _ = description.readings[name]
             dims = (*(dim for dim in dims if dim == "time"), *axis.split())

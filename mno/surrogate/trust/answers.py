@@ -126,6 +126,7 @@ class Answers:
         self._trust, self._description, self._fallback = trust, description, fallback
         self._flagged: Counter[str] = Counter()
         self._bounds: list[np.ndarray] = []
+        self._by_field: dict[str, list[np.ndarray]] = {}
         self._residuals: list[np.ndarray] = []
         self._shape: tuple[int, ...] = trust.shape
 
@@ -193,6 +194,8 @@ class Answers:
         names = trust.likeness.names
         self._flagged.update(names[k] for k in found.most_unusual[found.unlike_training])
         self._bounds.append(found.relative_bound)
+        for name, bounds in found.bounds.items():
+            self._by_field.setdefault(name, []).append(bounds["relative_l2"][:, 0])
         if not isinstance(found.residual, Absent):
             self._residuals.append(found.residual)
         some = given[next(iter(description.fields))]
@@ -221,7 +224,7 @@ class Answers:
         """Return what was found, as JSON takes it.
 
         `unlike_training` (samples), `most_unusual` (samples by feature), `level`,
-        `typical_relative_bound` (the median; none where there is no bound),
+        `typical_relative_bounds` (by field; the median, none where there is no bound),
         `typical_residual` (the median; none without residuals), `notes`, and with a solver
         `solved` and `not_solved` (samples by reason).
         """
@@ -231,7 +234,10 @@ class Answers:
             "unlike_training": sum(self._flagged.values()),
             "most_unusual": dict(self._flagged.most_common()),
             "level": self._trust.level,
-            "typical_relative_bound": _finite_median(bounds),
+            "typical_relative_bounds": {
+                name: _finite_median(np.concatenate(parts))
+                for name, parts in self._by_field.items()
+            },
             "typical_residual": _finite_median(residuals),
             "notes": self._notes(bounds),
         }
