@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from mno.report import style
 from mno.report.language import Known, Words, unit_text
 from mno.report.page import Figure, Results, Section, figure_of, section_of
 
+_MOST_TABLES = 3  # beyond which they are folded away behind one for all outputs
 _GUESSES = {"baseline_relative_l2": "mean_field", "persistence_relative_l2": "kept_frame"}
 
 
@@ -41,11 +43,38 @@ def section(results: Results, words: Words) -> Section:
         kinds=METRICS,
         metrics=metrics,
         outputs=outputs,
+        overview=_overview(metrics, outputs, words) if len(outputs) > _MOST_TABLES else [],
         absent=absent,
         alike=alike,
         may_miss=not results.schema.readings,  # of which a place has none of most kinds
         glossary=[(words(f"term.{name}"), words(f"meaning.{name}")) for name in terms],
     )
+
+
+def _overview(metrics: Known, outputs: Sequence[Field], words: Words) -> list[dict[str, str]]:
+    """Return what counts most of each output, by the heads of its columns."""
+    ways = {"baseline_": "mean_field", "persistence_": "kept_frame"}
+    rows = []
+    for field in outputs:
+        values, ends = metrics["fields"][field.name], metrics["intervals"]["fields"][field.name]
+        between, unit = ends.get("relative_l2"), "" if field.units == "1" else f" {field.units}"
+        said = words.percent(values["relative_l2"])
+        if _known(between):
+            low, high = map(words.percent, between)
+            said += f" ({words('between', low=low, high=high)})"
+        rise = values.get("relative_rise")
+        rows.append(
+            {words("predicted"): field.long_name, words("term.relative_l2"): said}
+            | {words("term.relative_rise"): "–" if rise is None else words.percent(rise)}
+            | {words("term.rmse"): words.number(values["rmse"]) + unit}
+            | {words("term.max_error"): words.number(values["max_error"]) + unit}
+            | {
+                words(f"term.{guess}"): words.percent(values[f"{way}relative_l2"])
+                for way, guess in ways.items()
+                if f"{way}relative_l2" in values
+            }
+        )
+    return rows
 
 
 def _absent(values: Known, words: Words) -> list[str]:
