@@ -247,9 +247,15 @@ def is_made(name: str) -> bool:
 
 
 def check_part(part: Part, fields: Sequence[Field], name: str) -> None:
-    """Refuse readings of what has none."""
+    """Refuse readings of what has none, and fields beside them where none is in space."""
     if part != "fields" and not has_readings(fields):
         raise InputError(f"task.part={part}, but {name} has no readings; set task.part=fields")
+    grids = {tuple(dim for dim in field.dims if dim in SPACE) for field in fields} - {()}
+    if part == "both" and (len(grids) != 1 or "point" in next(iter(grids))):
+        raise InputError(
+            f"task.part=both, but {name} has {len(grids)} grids; expected fields on one "
+            "grid beside the readings: set task.part=readings"
+        )
 
 
 _NOT_NUMBERED = ("time", *SPACE)

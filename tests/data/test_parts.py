@@ -96,6 +96,14 @@ def test_fields_have_the_readings_that_are_given_as_numbers():
     np.testing.assert_array_equal(grid.fields["setpoint_3_2"], split.fields["setpoint"][:, 2, 1])
 
 
+def test_readings_without_fields_in_space_are_not_both():
+    fields = tuple(field for field in FIELDS if "x" not in field.dims)
+    schema = Schema("made_up", fields, tuple(axis for axis in AXES if axis.name != "x"))
+    values = {f.name: split_of().fields[f.name] for f in fields}
+    with pytest.raises(InputError, match="has 0 grids.*set task.part=readings"):
+        seen(Split("train", schema, values, np.arange(3)), "both")
+
+
 @pytest.mark.parametrize(
     "model", [{"backbone": "plain", "mixer": ["mamba"]}, {"backbone": "latent", "cells": 4}]
 )
