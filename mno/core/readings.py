@@ -155,8 +155,8 @@ class Layout:
             if values is None:
                 continue
             if is_reading(field):
-                flat = values.reshape(*values.shape[: int(stacked)], -1)
-                numbers = self._numbers_of(field)
+                numbers, kept = self._numbers_of(field), values.shape[: int(stacked)]
+                flat = values.reshape(*kept, math.prod(values.shape[len(kept) :]))
                 found |= {one.name: flat[..., n].copy() for n, one in enumerate(numbers)}
             elif not _is_scalar_output(field):
                 found[field.name] = values
@@ -192,7 +192,7 @@ def to_points(
                     f"field {name} has a grid of {own.shape[-dims:]}; this model, of fields and "
                     f"readings, was made for {cells}: give it that grid, or train on another"
                 )
-            own = own.reshape(*own.shape[:-dims], -1)
+            own = own.reshape(*own.shape[:-dims], last - first)
         padded = np.full((*own.shape[:-1], count), np.nan, np.float32)
         padded[..., first:last] = own
         found[name] = padded

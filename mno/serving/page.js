@@ -443,7 +443,7 @@ function verdict(trust, why) {
   const lines = [make("p", text)];
   const field = now.answer.outputs[0], here = field.shape.slice(-field.space.length);
   const coarse = here.some((length) => length >= 128); // may be drawn on fewer points than it has
-  if (trust && !coarse && String(trust.calibrated_on) !== String(here)) {
+  if (trust && !coarse && !now.answer.outputs.some(isReading) && String(trust.calibrated_on) !== String(here)) {
     lines.push(make("p", fill(words.elsewhere, { there: trust.calibrated_on.join(" × "), here: here.join(" × ") })));
   }
   $("verdict").className = `verdict ${kind}`;
@@ -464,16 +464,12 @@ function draw() {
   $("outputs").className = answer.outputs.every(isReading) ? "fields wide" : "";
   $("outputs").replaceChildren(...answer.outputs.flatMap((field) => output(field, truth?.find((t) => t.name === field.name), words[from], frame)));
   const given = answer.inputs.filter((field) => field.space.length && !field.coordinate);
-  if (answer.outputs.every(isReading)) {
-    const moving = given.filter((field) => frames(field) > 1), still = given.filter((field) => frames(field) < 2);
-    const panels = make("div", "", { class: "fields wide" });
-    panels.append(...moving.flatMap((field) => [titled(field, curves(field, null, ""))]));
-    $("inputs").className = "";
-    $("inputs").replaceChildren(panels, ...numbers(still));
-    return;
-  }
-  $("inputs").className = setup.space.length === 1 && setup.space[0] !== "point" ? "fields wide" : "fields";
-  $("inputs").replaceChildren(...given.map((field) => figure(called(field.label), field, ...range([field]))));
+  const told = given.filter(isReading), placed = given.filter((field) => !isReading(field));
+  const lines = setup.space.length === 1 && setup.space[0] !== "point";
+  const figures = make("div", "", { class: lines ? "fields wide" : "fields" }), panels = make("div", "", { class: "fields wide" });
+  figures.append(...placed.map((field) => figure(called(field.label), field, ...range([field]))));
+  panels.append(...told.filter((field) => frames(field) > 1).map((field) => titled(field, curves(field, null, ""))));
+  $("inputs").replaceChildren(figures, panels, ...numbers(told.filter((field) => frames(field) < 2)));
 }
 
 function titled(field, frame) {

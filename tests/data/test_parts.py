@@ -113,6 +113,14 @@ def test_fields_listen_to_readings_by_attention_alone(model):
         describe(split, ModelConfig(**model), TaskConfig(part="both", scheme="horizon"))
 
 
+@pytest.mark.parametrize("part", ["fields", "readings", "both"])
+def test_no_samples_are_no_points(part):
+    none = split_of().take(np.arange(0))
+    found = seen(none, part)
+    assert {len(array) for array in found.fields.values()} == {0}
+    assert found.schema.fields == seen(split_of(), part).schema.fields
+
+
 def test_what_has_no_readings_is_itself_and_is_asked_for_none():
     darcy = make_scenario("darcy", 16, {})
     assert part_of(darcy, "fields") is darcy
