@@ -266,9 +266,14 @@ def _draw_map(ax: Axes, panel: Panel) -> None:
         norm=Normalize(*panel.limits),
         interpolation="nearest",
     )
-    ax.set_xticks(np.linspace(*first.extent, 3))
-    ax.set_yticks(second.points[[0, -1]] if timed else np.linspace(*upwards, 3))
+    ax.set_xticks(*_ticks(np.linspace(*first.extent, 3)))
+    ax.set_yticks(*_ticks(second.points[[0, -1]] if timed else np.linspace(*upwards, 3)))
     _draw_scale(ax, image, panel)
+
+
+def _ticks(places: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Return places of ticks, and what is written there, in as few letters as will do."""
+    return places, [f"{round(place, 3):.6g}".replace("-", "\N{MINUS SIGN}") for place in places]
 
 
 def _draw_scale(ax: Axes, image: ScalarMappable, panel: Panel) -> None:
