@@ -70,8 +70,8 @@ def selective_scan(
     is $h_0$, `return_state` asks for $h$ behind the last step. The next step of `trapezoidal` also
     needs $B_t u_t$ of the last one, which lies behind $h$. A reversed group takes its state at the
     last point and gives it back behind the first, so its pieces follow each other backwards.
-    Without rounding no output depends on a later point of its walk; with it, the steps (not the
-    inputs) that follow change the last digits of `trapezoidal`, and of no other rule.
+    No output depends on a later point of its walk, to the last bit, but that the steps and end
+    weights that follow (not the inputs) change how `trapezoidal` is rounded.
 
     Args:
         u: Input, `(batch, channels, length)`.

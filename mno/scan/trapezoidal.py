@@ -80,6 +80,8 @@ def end_weights(scan: ScanArguments, dt: Tensor) -> tuple[Tensor, Tensor]:
 
 def _visited(path: ScanPath, x: Tensor, place: int) -> Tensor:
     """Return what the point at a place of each walk has, `(batch, K, any)`."""
+    if x.shape[1] == 1:  # one step of a stream, which is to be quick
+        return x[:, 0]
     visits = visited_points(path, x.shape[1], x.device)[..., place]
     return torch.take_along_dim(x, visits[:, None, :, None], dim=1)[:, 0]
 
@@ -87,6 +89,8 @@ def _visited(path: ScanPath, x: Tensor, place: int) -> Tensor:
 def _of_next(path: ScanPath, x: Tensor) -> Tensor:
     """Return what the next point of each walk has, `(batch, point, K, any)`; 0 at ends of lines."""
     points = x.shape[1]
+    if points == 1:
+        return torch.zeros_like(x)
     visits = visited_points(path, points, x.device).transpose(1, 2)[..., None]
     following = F.pad(torch.take_along_dim(x, visits, dim=1)[:, 1:], (0, 0, 0, 0, 0, 1))
     place = torch.arange(1, points + 1, device=x.device)[:, None]
