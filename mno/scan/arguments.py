@@ -14,7 +14,11 @@ Glossary:
     D          weight of the direct path           (K, channel)
     order      which point is visited when         (1 or batch, K, point)
     end_weight share of a step's end in its input  (batch, point, K, channel)
+    initial    what each walk begins with          (batch, K, kept, channel)
     y          output                              (batch, point, K or 1, channel)
+
+`initial` and what each walk ends with are the state, for `trapezoidal` with B u of the point before
+behind it. They are there for directions of a single line alone.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ Weights = Float[Tensor, "batch point group state"]
 EndWeights = Float[Tensor, "batch point group channel"]
 StateMatrix = Float[Tensor, "group state channel"]
 PerChannel = Float[Tensor, "group channel"]
+Carried = Float[Tensor, "batch group kept channel"]
 StepScale = Float[Tensor, "samples group point"]
 Order = Int[Tensor, "samples group point"]
 
@@ -122,6 +127,7 @@ class ScanArguments:
     softplus: bool = True
     discretization: str = "simplified"
     end_weight: EndWeights | None = None  # of `trapezoidal` alone; `None` for 1/2
+    initial: Carried | None = None  # `None` for rest, with nothing handed on at the end
 
     @classmethod
     def flat(cls, *given: Any) -> ScanArguments:
@@ -155,7 +161,7 @@ class ScanArguments:
     @property
     def needs_float64(self) -> bool:
         """Whether the state is float64, since an input is."""
-        given = (*self.tensors, self.end_weight)
+        given = (*self.tensors, self.end_weight, self.initial)
         return any(x is not None and x.dtype == torch.float64 for x in given)
 
     @property

@@ -9,6 +9,7 @@ and a gradient, `torch.ops.mno.selective_scan`, the scan takes part in `torch.co
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ from mno.scan import cpu
 from mno.scan.arguments import (
     AS_GIVEN,
     Arrangement,
+    Carried,
     Inputs,
     ScanArguments,
     ScanPath,
@@ -31,6 +33,7 @@ from mno.scan.arguments import (
 from mno.scan.plain import (
     Lines,
     LineWeights,
+    State,
     StateMatrix,
     chunked_recurrence,
     plain_recurrence,
@@ -47,9 +50,12 @@ _OPTIONS = "int[] layout, bool softplus, str discretization"
 
 
 def mamba_recurrence(
-    u: Lines, dt: Lines, A: StateMatrix, B: LineWeights, C: LineWeights, *, rule: str
-) -> Lines:
+    u: Lines, dt: Lines, A: StateMatrix, B: LineWeights, C: LineWeights, h: State | None = None, *,
+    rule: str,
+) -> tuple[Lines, None]:  # fmt: skip
     """Compute what `plain_recurrence` does, `simplified`, with the CUDA kernel of `mamba_ssm`.
+
+    It starts from rest, and hands no state on.
 
     Source:
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces",
@@ -62,22 +68,28 @@ def mamba_recurrence(
         *(x.permute(0, 2, 3, 1).contiguous() for x in (B, C)),
         delta_softplus=False,
     )
-    return y.unflatten(1, u.shape[2:]).permute(0, 3, 1, 2)
+    return y.unflatten(1, u.shape[2:]).permute(0, 3, 1, 2), None
 
 
-def compiled_scan(scan: ScanArguments) -> Inputs:
-    """Compute a scan with the kernels of `mno.scan.cpu`, with a float32 state."""
-    tensors = [None if x is None else x.float() for x in scan.tensors]
+def compiled_scan(scan: ScanArguments) -> tuple[Inputs, Carried | None]:
+    """Compute a scan with the kernels of `mno.scan.cpu`, with a float32 state.
+
+    The operator of torch carries no state: `chunked` does where the kernels cannot be called
+    directly.
+    """
+    *tensors, initial = (None if x is None else x.float() for x in (*scan.tensors, scan.initial))
     path, how = scan.path, (scan.softplus, scan.discretization)
-    if is_direct(tensors):
-        y = direct_scan(tensors, AS_GIVEN, path, *how)
-    else:
-        inputs = (*tensors, path.factors, path.order, packed(path.directions), *how)
-        y, _ = torch.ops.mno.selective_scan(*inputs, _wants_gradient(tensors))
-    return y.to(scan.u.dtype)
+    if is_direct((*tensors, initial)):
+        y, state = direct_scan(tensors, AS_GIVEN, path, *how, initial)
+        return y.to(scan.u.dtype), state
+    if initial is not None:
+        return BACKENDS["chunked"](scan)
+    inputs = (*tensors, path.factors, path.order, packed(path.directions), *how)
+    y, _ = torch.ops.mno.selective_scan(*inputs, _wants_gradient(tensors))
+    return y.to(scan.u.dtype), None
 
 
-BACKENDS: dict[str, Callable[[ScanArguments], Inputs]] = {
+BACKENDS: dict[str, Callable[[ScanArguments], tuple[Inputs, Carried | None]]] = {
     "reference": partial(scan_by_lines, recurrence=plain_recurrence),
     "chunked": partial(scan_by_lines, recurrence=chunked_recurrence),
     "cpu": compiled_scan,
@@ -86,17 +98,35 @@ BACKENDS: dict[str, Callable[[ScanArguments], Inputs]] = {
 
 
 def compute(scan: ScanArguments, backend: str | None = None) -> Inputs:
+    """Return the output of a scan; see `compute_and_carry`."""
+    return compute_and_carry(scan, backend)[0]
+
+
+def compute_and_carry(
+    scan: ScanArguments, backend: str | None = None
+) -> tuple[Inputs, Carried | None]:
     """Compute a scan.
 
     Without a backend given: `cpu` on a processor, in float32 and narrower types; on CUDA
-    `mamba_ssm` where it is installed and can do what is asked; `reference` for float64; `chunked`
-    otherwise.
+    `mamba_ssm` where it is installed and can do what is asked, so not with a state; `reference` for
+    float64; `chunked` otherwise.
+
+    Returns:
+        The output, and what each walk ends with, float32 or float64, where it was given what each
+        begins with.
 
     Raises:
-        ValueError: The backend is not known, or cannot compute this scan here.
+        ValueError: The backend is not known, or cannot compute this scan here, or there is a state
+            for walks of several lines.
     """
+    lines = {direction.line for direction in scan.path.directions}
+    if scan.initial is not None and lines != {scan.u.shape[1]}:
+        raise ValueError(
+            f"a state is given for {scan.u.shape[1]} points in lines of {sorted(lines)}, which "
+            "start from rest; give it to walks of a single line"
+        )
     if scan.discretization == "trapezoidal":
-        return trapezoidal_scan(scan, partial(compute, backend=backend))
+        return trapezoidal_scan(scan, partial(compute_and_carry, backend=backend))
     if backend is None:
         preferred = ("cpu", "mamba_ssm")
         usable = (name for name in preferred if _obstacle(name, scan) is None)
@@ -125,6 +155,8 @@ def _obstacle(backend: str, scan: ScanArguments) -> str | None:
         return cpu.unavailable()
     if backend != "mamba_ssm":
         return None
+    if scan.initial is not None:
+        return "it takes no state in and hands none on"
     for package in ("mamba_ssm", "selective_scan_cuda"):
         if not _installed(package):
             kernel = "" if package == "mamba_ssm" else ", the kernel of mamba_ssm, built with it,"
@@ -166,35 +198,44 @@ def _wants_gradient(tensors: Tensors) -> bool:
 
 
 def direct_scan(
-    tensors: Tensors, arrangement: Arrangement, path: ScanPath, softplus: bool, discretization: str
-) -> Tensor:
-    """Compute a scan, in any arrangement of its tensors, without torch's dispatcher."""
+    tensors: Tensors, arrangement: Arrangement, path: ScanPath, softplus: bool,
+    discretization: str, initial: Carried | None = None,
+) -> tuple[Tensor, Carried | None]:  # fmt: skip
+    """Compute a scan, in any arrangement of its tensors, without torch's dispatcher.
+
+    What each walk begins and ends with is as in the glossary, whatever the arrangement.
+    """
     how = arrangement, path, softplus, discretization
-    if _wants_gradient(tensors):
-        return _DirectScan.apply(how, *tensors)
-    return _launch().arranged_forward(tensors, *how, save=False)[0]
+    if _wants_gradient((*tensors, initial)):
+        return _DirectScan.apply(how, *tensors, initial)
+    y, _, state = _launch().arranged_forward(tensors, *how, initial, save=False)
+    return y, state
 
 
 class _DirectScan(torch.autograd.Function):
     # No `setup_context`: with it, torch binds the arguments by their names in each call.
     @staticmethod
-    def forward(ctx: Any, how: Any, *tensors: Tensor | None) -> Tensor:
-        y, states = _launch().arranged_forward(tensors, *how, save=True)
+    def forward(ctx: Any, how: Any, *inputs: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        *tensors, initial = inputs
+        y, states, state = _launch().arranged_forward(tensors, *how, initial, save=True)
         ctx.how = how
-        ctx.save_for_backward(*tensors, states)
+        ctx.save_for_backward(*inputs, states)
         ctx.set_materialize_grads(False)
-        return y
+        return y, state
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        *tensors, states = ctx.saved_tensors
-        (dy,) = grad_outputs
-        if dy is None:
-            return (None,) * (1 + len(tensors))
+        *inputs, states = ctx.saved_tensors
+        dy, dstate = grad_outputs
+        if dy is None and dstate is None:
+            return (None,) * (1 + len(inputs))
         if torch.is_grad_enabled():
             needed = ctx.needs_input_grad[1:]
-            return (None, *_plain_gradients(tensors, needed, dy, *ctx.how))
-        return (None, *_launch().arranged_backward(tensors, *ctx.how, states, dy))
+            return (None, *_plain_gradients(inputs, needed, grad_outputs, *ctx.how))
+        *tensors, initial = inputs
+        if initial is not None and dstate is None:
+            dstate = torch.zeros_like(initial)
+        return (None, *_launch().arranged_backward(tensors, *ctx.how, states, dy, dstate))
 
 
 def _launch() -> Any:
@@ -204,16 +245,26 @@ def _launch() -> Any:
 
 
 def _plain_gradients(
-    tensors: Tensors, needed: Sequence[bool], dy: Tensor, arrangement: Arrangement, *how: Any
+    inputs: Tensors,
+    needed: Sequence[bool],
+    by_outputs: Tensors,
+    arrangement: Arrangement,
+    *how: Any,
 ) -> list[Tensor | None]:
-    """Differentiate the plain form, since a graph of the gradients themselves was asked for."""
+    """Differentiate the plain form, since a graph of the gradients themselves was asked for.
+
+    Inputs are the tensors and what each walk begins with, outputs y and what each ends with.
+    """
     # One may have been made of another, whose gradient here is without what comes through it.
-    tensors = [None if x is None else x.view_as(x) for x in tensors]
-    scan = ScanArguments.arranged(tensors, arrangement, *how)
-    y = arrangement.of_output(scan_by_lines(scan, plain_recurrence))
-    asked = [need and x is not None for x, need in zip(tensors, needed, strict=False)]
-    wanted = [x for x, ask in zip(tensors, asked, strict=True) if ask and x is not None]
-    grads = iter(torch.autograd.grad(y, wanted, dy, create_graph=True))
+    inputs = [None if x is None else x.view_as(x) for x in inputs]
+    scan = ScanArguments.arranged(inputs[:-1], arrangement, *how)
+    y, state = scan_by_lines(replace(scan, initial=inputs[-1]), plain_recurrence)
+    outputs = zip((arrangement.of_output(y), state), by_outputs, strict=True)
+    heard = [(x, dx) for x, dx in outputs if x is not None and dx is not None]
+    asked = [need and x is not None for x, need in zip(inputs, needed, strict=False)]
+    wanted = [x for x, ask in zip(inputs, asked, strict=True) if ask and x is not None]
+    ends, by_ends = zip(*heard, strict=True)
+    grads = iter(torch.autograd.grad(ends, wanted, by_ends, create_graph=True, allow_unused=True))
     return [next(grads) if ask else None for ask in asked]
 
 
@@ -287,7 +338,8 @@ def _differentiate(ctx: Any, dy: Tensor | None, _: Tensor | None) -> tuple[Tenso
         *inputs, scale, order = tensors
         layout, *how = ctx.options
         path, needed = ScanPath(unpacked(layout), order, scale), ctx.needs_input_grad
-        return (*_plain_gradients(inputs, needed, dy, AS_GIVEN, path, *how), *rest)
+        given = (*inputs, None), needed, (dy, None)
+        return (*_plain_gradients(*given, AS_GIVEN, path, *how)[:-1], *rest)
     grads = torch.ops.mno.selective_scan_backward(*tensors, *ctx.options, states, dy)
     inputs = tensors[:_DIFFERENTIABLE]
     given = [None if x is None else grad for x, grad in zip(inputs, grads, strict=True)]

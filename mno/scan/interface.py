@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
@@ -18,9 +18,15 @@ from mno.scan.arguments import (
     ScanPath,
     check_shapes,
 )
-from mno.scan.backends import compute, direct_scan, is_direct
+from mno.scan.backends import compute_and_carry, direct_scan, is_direct
 
 
+@overload
+def selective_scan(*args: Any, return_state: Literal[False] = False, **options: Any) -> Tensor: ...
+@overload
+def selective_scan(
+    *args: Any, return_state: Literal[True], **options: Any
+) -> tuple[Tensor, Tensor]: ...
 def selective_scan(
     u: Tensor,
     delta: Tensor,
@@ -35,8 +41,10 @@ def selective_scan(
     reverse: Sequence[bool] | None = None,
     discretization: str = "simplified",
     end_weight: Tensor | None = None,
+    initial_state: Tensor | None = None,
+    return_state: bool = False,
     backend: str | None = None,
-) -> Tensor:
+) -> Tensor | tuple[Tensor, Tensor]:
     r"""Scan a linear state space whose step, input and output weights vary along the sequence.
 
     $$h_t = \exp(\Delta_t A)\, h_{t-1} + \bar B_t u_t, \qquad y_t = C_t \cdot h_t + D u_t, \qquad
@@ -58,6 +66,13 @@ def selective_scan(
     which for $\lambda = 1$ is `simplified`, and for $\lambda = 1/2$ and a constant step `centred`.
     Channels are divided evenly among groups; a group is one direction.
 
+    A sequence may be scanned in pieces, each from the state behind the one before: `initial_state`
+    is $h_0$, `return_state` asks for $h$ behind the last step. The next step of `trapezoidal` also
+    needs $B_t u_t$ of the last one, which lies behind $h$. A reversed group takes its state at the
+    last point and gives it back behind the first, so its pieces follow each other backwards.
+    No output depends on a later point of its walk, to the last bit, but that the steps and end
+    weights that follow (not the inputs) change how `trapezoidal` is rounded.
+
     Args:
         u: Input, `(batch, channels, length)`.
         delta: Raw step, `(batch, channels, length)`.
@@ -68,20 +83,27 @@ def selective_scan(
         delta_bias: Added to `delta` before softplus, `(channels,)`.
         delta_softplus: Whether the step passes through softplus; if not it is taken as it is.
         delta_scale: Multiplies the step after softplus, `(length,)` or `(groups, length)`:
-            the spacing of the points relative to that of training. It belongs to the points,
-            so a reversed group reads it reversed, and it is not differentiated.
+            the spacing of the points relative to that of training. Where samples have their own,
+            `(batch, groups, length)` or `(batch, 1, length)`; two axes are always groups and
+            length. It belongs to the points, so a reversed group reads it reversed, and it is not
+            differentiated.
         reverse: One bool per group: whether the group runs from the last point to the first.
         discretization: `simplified`, `zoh`, `centred` or `trapezoidal`.
         end_weight: The weight of the end of each step, from 0 to 1, `(batch, channels, length)`;
             1/2 if not given. For `trapezoidal` alone.
+        initial_state: The state before the first step, `(batch, channels, state)`; for
+            `trapezoidal` `(batch, channels, 2 state)`, B u of the step before behind the state.
+            Zero if not given.
+        return_state: Whether to return the state behind the last step, too, in the same shape.
         backend: `cpu`, compiled when first used, for processors, in float32; `mamba_ssm`, the CUDA
             kernel of that package; `chunked`, torch in few large operations, on any device;
             `reference`, torch step by step, in any type. Chosen by itself if not given: the first
-            of these that can do what is asked, and `reference` for float64.
+            of these that can do what is asked, and `reference` for float64. With a state given
+            or asked for, `mamba_ssm` cannot; `cpu` does it by `chunked` while a graph is traced.
 
     Returns:
-        `(batch, channels, length)`, in the type of `u`. The state is float32, or float64 where an
-        input is.
+        `(batch, channels, length)`, in the type of `u`, and the state if asked for. This is
+        float32, or float64 where an input is.
 
     Raises:
         ValueError: Shapes do not fit each other, a name is not known, or the backend cannot
@@ -94,17 +116,14 @@ def selective_scan(
     """
     tensors = (u, delta, A, B, C, D, delta_bias)
     compiled = backend in (None, "cpu") and discretization != "trapezoidal"
-    direct = compiled and is_direct(tensors)
+    direct = compiled and is_direct((*tensors, initial_state))
     if direct:
         groups = _known_num_groups(*[None if x is None else x.shape for x in tensors])
     else:
         groups = _num_groups(*tensors)
     channels, length = u.shape[1:]
-    if delta_scale is not None and delta_scale.shape not in ((length,), (groups, length)):
-        raise ValueError(
-            f"delta_scale has shape {tuple(delta_scale.shape)}; expected one factor per step, "
-            f"{(length,)}, or per group and step, {(groups, length)}"
-        )
+    if delta_scale is not None:
+        delta_scale = _by_group(delta_scale, len(u), groups, length)
     turned = (False,) * groups if reverse is None else tuple(reverse)
     if len(turned) != groups:
         raise ValueError(
@@ -126,17 +145,115 @@ def selective_scan(
             f"end_weight has shape {tuple(end_weight.shape)}; expected one number per step and "
             f"channel, {tuple(u.shape)}"
         )
-    if delta_scale is not None:
-        delta_scale = delta_scale.expand(groups, length)[None]
+    state = None
+    if return_state or initial_state is not None:
+        state = _initial(initial_state, u, A, discretization)
+        state = state.unflatten(1, (groups, channels // groups)).transpose(2, 3)
     path = ScanPath(_directions(length, turned), None, delta_scale)
     arrangement = _sequences(groups, channels // groups)
     how = arrangement, path, delta_softplus, discretization
     if direct:
-        return direct_scan((*tensors, None), *how)
-    scan = ScanArguments.arranged((*tensors, None), *how)
-    if end_weight is not None:
-        scan = replace(scan, end_weight=arrangement.to_output(end_weight))
-    return arrangement.of_output(compute(scan, backend))
+        y, state = direct_scan((*tensors, None), *how, state)
+    else:
+        scan = replace(ScanArguments.arranged((*tensors, None), *how), initial=state)
+        if end_weight is not None:
+            scan = replace(scan, end_weight=arrangement.to_output(end_weight))
+        y, state = compute_and_carry(scan, backend)
+        y = arrangement.of_output(y)
+    if state is None or not return_state:
+        return y
+    return y, state.transpose(2, 3).flatten(1, 2)
+
+
+def scan_step(
+    state: Tensor | None,
+    u_t: Tensor,
+    delta_t: Tensor,
+    A: Tensor,
+    B_t: Tensor,
+    C_t: Tensor,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    *,
+    delta_softplus: bool = True,
+    delta_scale: Tensor | None = None,
+    reverse: Sequence[bool] | None = None,
+    discretization: str = "simplified",
+    end_weight: Tensor | None = None,
+    backend: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Follow a stream by one step: `selective_scan` of length one, from a state to the next.
+
+    Args:
+        state: What the step before returned, `None` at the beginning; as `initial_state`.
+        u_t: Input, `(batch, channels)`; so are `delta_t`, the raw step, and `end_weight`.
+        delta_t: Raw step.
+        A: As for the scan, and so are D, `delta_bias` and all options.
+        B_t: Input weights, `(batch, groups, state)`.
+        C_t: Output weights, `(batch, groups, state)`.
+        D: Weight of the direct path.
+        delta_bias: Added to `delta_t` before softplus.
+        delta_softplus: Whether the step passes through softplus.
+        delta_scale: Multiplies the step, such as by the time that passed: one number, `(groups,)`,
+            or for each sample `(batch, 1)` or `(batch, groups)`.
+        reverse: One bool per group, none of them true: a stream cannot be followed backwards.
+        discretization: The rule.
+        end_weight: The weight of the end of the step, for `trapezoidal`.
+        backend: The backend.
+
+    Returns:
+        The output, `(batch, channels)`, and the state behind the step.
+
+    Raises:
+        ValueError: As `selective_scan`, or a group is reversed.
+    """
+    if reverse is not None and any(reverse):
+        raise ValueError(
+            f"reverse={tuple(reverse)}: a reversed group begins at the last point, which a stream "
+            "has not reached; scan whole sequences, or reverse no group"
+        )
+    y, state = selective_scan(
+        *(x[..., None] for x in (u_t, delta_t)),
+        A,
+        *(x[..., None] for x in (B_t, C_t)),
+        D,
+        delta_bias,
+        delta_softplus=delta_softplus,
+        delta_scale=None if delta_scale is None else delta_scale[..., None],
+        discretization=discretization,
+        end_weight=None if end_weight is None else end_weight[..., None],
+        initial_state=state,
+        return_state=True,
+        backend=backend,
+    )
+    return y[..., 0], state
+
+
+def _by_group(scale: Tensor, batch: int, groups: int, length: int) -> Tensor:
+    """Return factors of steps as `(1 or batch, groups, length)`."""
+    by_group = (groups, length)
+    if scale.shape not in ((length,), by_group, (batch, 1, length), (batch, *by_group)):
+        raise ValueError(
+            f"delta_scale has shape {tuple(scale.shape)}; expected one factor per step, "
+            f"{(length,)}, per group and step, {by_group}, or per sample, group (1 for all) and "
+            f"step, {(batch, *by_group)}"
+        )
+    return scale.expand(len(scale) if scale.ndim == 3 else 1, *by_group)
+
+
+def _initial(state: Tensor | None, u: Tensor, A: Tensor, discretization: str) -> Tensor:
+    """Return the state before the first step, zero if not given."""
+    trapezoidal = discretization == "trapezoidal"
+    shape = (len(u), len(A), (2 if trapezoidal else 1) * A.shape[1])
+    if state is None:
+        return torch.zeros(shape, dtype=torch.float32, device=u.device)
+    if state.shape != shape:
+        axes = "2 state" if trapezoidal else "state"
+        raise ValueError(
+            f"initial_state has shape {tuple(state.shape)}; expected {shape}, which are (batch, "
+            f"channels, {axes}) for discretization={discretization!r}"
+        )
+    return state
 
 
 class _Sequences(Arrangement):

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from mno.scan.arguments import Inputs, ScanArguments, ScanPath
+from mno.scan.arguments import Carried, Inputs, ScanArguments, ScanPath
 
 Lines = Float[Tensor, "line length group channel"]
 LineWeights = Float[Tensor, "line length group state"]
@@ -36,33 +36,37 @@ PHI_SERIES += (1 / 6, 1 / 2, 1.0)
 
 
 def plain_recurrence(
-    u: Lines, dt: Lines, A: StateMatrix, B: LineWeights, C: LineWeights, *, rule: str
-) -> Lines:
-    """Run h_t = exp(dt_t A) h_{t-1} + Bbar_t u_t, y_t = C_t . h_t along every line, from h = 0.
+    u: Lines, dt: Lines, A: StateMatrix, B: LineWeights, C: LineWeights, h: State | None = None, *,
+    rule: str,
+) -> tuple[Lines, State]:  # fmt: skip
+    """Run h_t = exp(dt_t A) h_{t-1} + Bbar_t u_t, y_t = C_t . h_t along every line, from h or 0.
 
     Bbar_t is dt_t B_t, or A^-1 (exp(dt_t A) - 1) B_t for `zoh`. The rule `centred` makes two half
     steps and takes the output between them: with a = exp(dt_t A / 2) and b = dt_t B_t u_t / 2,
     m = a h_{t-1} + b, y_t = C_t . m, h_t = a (m + b). Long lines are cut into segments whose
     intermediate values are computed again in the backward pass, so that memory grows with the
     number of segments, not with every step.
+
+    Returns:
+        The outputs, and the state behind the last step.
     """
     size = SEGMENT if u.shape[1] > SEGMENT else None
-    return _piece_by_piece(partial(_segment, rule=rule), size, u, dt, A, B, C)
+    return _piece_by_piece(partial(_segment, rule=rule), size, u, dt, A, B, C, h)
 
 
 def _piece_by_piece(
     step: Callable[..., tuple[Lines, State]], size: int | None, u: Lines, dt: Lines,
-    A: StateMatrix, B: LineWeights, C: LineWeights,
-) -> Lines:  # fmt: skip
+    A: StateMatrix, B: LineWeights, C: LineWeights, h: State | None,
+) -> tuple[Lines, State]:  # fmt: skip
     """Carry the state through pieces of lines, checkpointed; through the whole without a size."""
-    h, parts = u.new_zeros((u.shape[0], *A.shape)), []
+    state, parts = u.new_zeros((u.shape[0], *A.shape)) if h is None else h, []
     if size is None:
-        return step(h, A, u, dt, B, C)[0]
+        return step(state, A, u, dt, B, C)
     for start in range(0, u.shape[1], size):
         cut = [x[:, start : start + size] for x in (u, dt, B, C)]
-        y, h = checkpoint(step, h, A, *cut, use_reentrant=False)
+        y, state = checkpoint(step, state, A, *cut, use_reentrant=False)
         parts.append(y)
-    return torch.cat(parts, dim=1) if parts else torch.zeros_like(u)
+    return torch.cat(parts, dim=1) if parts else torch.zeros_like(u), state
 
 
 def _segment(
@@ -105,8 +109,9 @@ def phi(z: Tensor) -> Tensor:
 
 
 def chunked_recurrence(
-    u: Lines, dt: Lines, A: StateMatrix, B: LineWeights, C: LineWeights, *, rule: str
-) -> Lines:
+    u: Lines, dt: Lines, A: StateMatrix, B: LineWeights, C: LineWeights, h: State | None = None, *,
+    rule: str,
+) -> tuple[Lines, State]:  # fmt: skip
     """Compute what `plain_recurrence` does in few, large operations, as GPUs want them.
 
     A line is cut into chunks. All chunks start from rest at once; then the state at each chunk's
@@ -119,7 +124,7 @@ def chunked_recurrence(
         "Transformers are SSMs", arXiv:2405.21060, section 6, here with a decay per channel and
         state.
     """
-    return _piece_by_piece(partial(_span, rule=rule), CHUNK * SPAN, u, dt, A, B, C)
+    return _piece_by_piece(partial(_span, rule=rule), CHUNK * SPAN, u, dt, A, B, C, h)
 
 
 def _span(
@@ -157,19 +162,21 @@ def _chunks(x: Tensor, size: int) -> Tensor:
     return F.pad(x, (0, 0) * (x.ndim - 2) + (0, missing)).unflatten(1, (-1, size))
 
 
-Recurrence = Callable[..., Lines]
+Recurrence = Callable[..., tuple[Lines, State | None]]
 """Runs a state space along lines: called as `mno.scan.plain.plain_recurrence` is."""
 
 
-def scan_by_lines(scan: ScanArguments, recurrence: Recurrence) -> Inputs:
+def scan_by_lines(scan: ScanArguments, recurrence: Recurrence) -> tuple[Inputs, Carried | None]:
     """Compute a scan with a float32 state, or a float64 one where an input is float64.
 
-    Directions whose lines are equally long are run together.
+    Directions whose lines are equally long are run together: all of them where a state is given,
+    which is then handed on.
     """
     dtype = torch.float64 if scan.needs_float64 else torch.float32
     u, A, B, C = (x.to(dtype) for x in (scan.u, scan.A, scan.B, scan.C))
     dt = step_lengths(scan, dtype)
     each = u.expand(-1, -1, A.shape[0], -1)
+    state = None if scan.initial is None else scan.initial.to(dtype)
     parts: list[Tensor] = [each] * A.shape[0]
     lengths = [direction.line for direction in scan.path.directions]
     for line in sorted(set(lengths)) if each.numel() else ():
@@ -178,7 +185,8 @@ def scan_by_lines(scan: ScanArguments, recurrence: Recurrence) -> Inputs:
         visits = visits.transpose(1, 2)[..., None]
         walked = [torch.take_along_dim(x[:, :, groups], visits, dim=1) for x in (each, dt, B, C)]
         lines = [x.unflatten(1, (-1, line)).flatten(0, 1) for x in walked]
-        along = recurrence(*lines[:2], A[groups], *lines[2:], rule=scan.discretization)
+        along, end = recurrence(*lines[:2], A[groups], *lines[2:], state, rule=scan.discretization)
+        state = None if state is None else end
         along = along.unflatten(0, (len(u), -1)).flatten(1, 2)
         placed = torch.take_along_dim(along, torch.argsort(visits, dim=1), dim=1)
         for i, group in enumerate(groups):
@@ -186,7 +194,7 @@ def scan_by_lines(scan: ScanArguments, recurrence: Recurrence) -> Inputs:
     y = torch.stack(parts, dim=2) if each.numel() else torch.zeros_like(each)
     y = y if scan.D is None else y + scan.D.to(dtype) * each
     y = y.sum(2, keepdim=True) if scan.shared else y
-    return y.to(scan.u.dtype)
+    return y.to(scan.u.dtype), state
 
 
 def step_lengths(scan: ScanArguments, dtype: torch.dtype) -> Float[Tensor, "batch point group c"]:

@@ -1,4 +1,4 @@
-"""Compile and export mixers, or modules that lay paths, and print what agrees with themselves."""
+"""Compile and export modules that mix, lay paths or carry a state, and print what agrees."""
 
 import io
 import sys
@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from mno.core.points import Points
 from mno.nn import Grid, MambaCrossMixer, MambaMixer
+from mno.scan import selective_scan
+from mno.scan.arguments import DISCRETIZATIONS
 from mno.scan.paths import Domain, scan_path
 from mno.scan.plain import visited_points
 
@@ -66,12 +68,12 @@ class Walk(nn.Module):
         return y if laid.scale is None else y * laid.scale[..., None]
 
 
-def check(module, *inputs):
+def check(module, *inputs, ways=(False, True)):
     expected = module(*inputs)
     torch.compiler.reset()
     compiled = torch.compile(module, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(*inputs), expected)
-    for strict in (False, True):
+    for strict in ways:
         program = torch.export.export(module, inputs, strict=strict)
         torch.testing.assert_close(program.run_decompositions().module()(*inputs), expected)
     # Tracing has left nothing behind in the cache of the curves.
@@ -89,5 +91,27 @@ def paths():
     print("points")
 
 
+class Piece(nn.Module):
+    """Scans a piece of a sequence, from one state to the next."""
+
+    def __init__(self, rule: str) -> None:
+        super().__init__()
+        self.rule = rule
+
+    def forward(self, u: Tensor, weights: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        A = -torch.ones(u.shape[1], weights.shape[2])
+        options = {"discretization": self.rule, "return_state": True}
+        return selective_scan(u, u, A, weights, weights, initial_state=state, **options)
+
+
+def states():
+    for rule in DISCRETIZATIONS:
+        state = torch.randn(2, 3, 8 if rule == "trapezoidal" else 4)
+        # Activation checkpointing, which `chunked` uses, is beyond the strict way.
+        inputs = torch.randn(2, 3, 9), torch.randn(2, 1, 4, 9), state
+        check(Piece(rule), *inputs, ways=(False,))
+        print(rule)
+
+
 if __name__ == "__main__":
-    {"mixers": mixers, "paths": paths}[sys.argv[1]]()
+    {"mixers": mixers, "paths": paths, "states": states}[sys.argv[1]]()

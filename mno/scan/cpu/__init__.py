@@ -13,6 +13,8 @@ Shared words are those of `mno.scan.arguments`, and
     dt      step, scale * softplus(delta + bias)
     h       state                                 (state, channel)
     line    run of neighbouring steps through which the state is carried; it starts from zero
+    ends    states before and behind each walk, where they are carried in and out; in the backward
+            pass the gradients by them
     tile    TILE neighbouring steps of a direction's walk, whatever lines they belong to
 """
 

@@ -38,7 +38,7 @@ def forward(scan: ScanArguments, *, save: bool) -> tuple[Tensor, Tensor]:
         ValueError: A tensor does not fit the others, or the layout the points.
     """
     how = scan.path, scan.softplus, scan.discretization
-    return arranged_forward(scan.tensors, AS_GIVEN, *how, save=save)
+    return arranged_forward(scan.tensors, AS_GIVEN, *how, save=save)[:2]
 
 
 def backward(scan: ScanArguments, states: Tensor, dy: Tensor) -> tuple[Tensor | None, ...]:
@@ -51,7 +51,7 @@ def backward(scan: ScanArguments, states: Tensor, dy: Tensor) -> tuple[Tensor | 
         ValueError: A tensor does not fit the others.
     """
     how = scan.path, scan.softplus, scan.discretization
-    return arranged_backward(scan.tensors, AS_GIVEN, *how, states, dy)
+    return arranged_backward(scan.tensors, AS_GIVEN, *how, states, dy)[:-1]
 
 
 def arranged_forward(
@@ -60,18 +60,23 @@ def arranged_forward(
     path: ScanPath,
     softplus: bool,
     discretization: str,
+    initial: Tensor | None = None,
     *,
     save: bool,
-) -> tuple[Tensor, Tensor]:
-    """Do what `forward` does, given and returning tensors in some arrangement."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Do what `forward` does, given and returning tensors in some arrangement.
+
+    Behind the states is what each walk ends with, where it is given what each begins with.
+    """
     plan, job, _given = planned(tensors, arrangement, path, softplus, discretization)
     y = plan.y.new()
     batch, _, *state = plan.states.shape
     states = plan.states.new() if save else empty(batch, 0, *state)
     job[fields.Y], job[fields.STATES], job[fields.SAVING] = y.data_ptr(), states.data_ptr(), save
+    ends = None if initial is None else _put_ends(plan, job, initial)
     if y.numel():
         _run("forward", plan, job)
-    return y, states
+    return y, states, None if ends is None else ends[:, 1]
 
 
 def arranged_backward(
@@ -81,14 +86,20 @@ def arranged_backward(
     softplus: bool,
     discretization: str,
     states: Tensor,
-    dy: Tensor,
+    dy: Tensor | None,
+    dstate: Tensor | None = None,
 ) -> tuple[Tensor | None, ...]:
-    """Do what `backward` does, given and returning tensors in some arrangement."""
+    """Do what `backward` does, given and returning tensors in some arrangement.
+
+    The last is the gradient by what each walk begins with, given that by what each ends with.
+    """
     plan, job, _given = planned(tensors, arrangement, path, softplus, discretization)
     if states.shape != plan.states.shape:
         sizes = dict(zip("bnsc", plan.states.shape, strict=True))
         check_shapes({"states": (states, "b n s c")}, sizes)
+    dy = plan.y.new().zero_() if dy is None else dy
     check_types({"states": states, "dy": dy})
+    ends = None if dstate is None else _put_ends(plan, job, dstate)
     du = plan.y.new()
     # Sums over channels are left in one part per split, sums over samples in one per chunk.
     splits, chunks = plan.splits, plan.chunks
@@ -117,7 +128,19 @@ def arranged_backward(
         None if D is None else arrangement.of_channels(dD),
         None if bias is None else arrangement.of_channels(dbias),
         None if dt_weight is None else ddt_weight,
+        None if ends is None else ends[:, 0],
     )  # fmt: skip
+
+
+def _put_ends(plan: Plan, job: np.ndarray, given: Tensor) -> Tensor:
+    """Put what is given for one end of each walk where the kernels find and leave it.
+
+    Returns:
+        Both ends, `(batch, 2, K, state, channel)`, alike as long as no kernel has run.
+    """
+    ends = plan.ends.new().copy_(given.transpose(1, 2)[:, None])
+    job[fields.ENDS] = ends.data_ptr()
+    return ends.transpose(2, 3)
 
 
 def _run(direction: str, plan: Plan, job: np.ndarray) -> None:

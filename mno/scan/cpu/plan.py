@@ -134,6 +134,7 @@ class Plan:
         y, weights = _like_output(scan.u, make), make(scan.B.shape)
         ddelta = make(scan.delta.shape) if low_rank else _like_output(scan.delta, make)
         states = make(batch, num_states(points), state, groups, channel)
+        ends = make(batch, 2, state, groups, channel)
         for field, tensor, axes in (
             (fields.Y, y, (0, self._group_axis, 1, 3)),
             (fields.DU, y, (0, self._group_axis, 1, 3)),
@@ -141,12 +142,13 @@ class Plan:
             (fields.DB, weights, (0, 2, 1, 3)),
             (fields.DC, weights, (0, 2, 1, 3)),
             (fields.STATES, states, (0, 3, 2, 4)),
+            (fields.ENDS, ends, (0, 3, 2, 4)),
         ):
             self._job[field : field + VIEW] = _view(tensor, *axes)
         arranged = self.arrangement
         self.y, self.weights = Form.of(arranged.of_output(y)), Form.of(arranged.of_weights(weights))
         self.ddelta = Form.of(ddelta if low_rank else arranged.of_output(ddelta))
-        self.states = Form.of(states.flatten(3))
+        self.states, self.ends = Form.of(states.flatten(3)), Form.of(ends)
         # The gradients by A, D, bias and dt_weight lie one behind the other.
         rank = scan.delta.shape[-1] if low_rank else 0
         shapes = (groups, state, channel), (groups, channel), (groups, channel)

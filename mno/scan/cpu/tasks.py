@@ -17,8 +17,8 @@ from mno.scan.cpu.tiles import (
     gather,
     in_place,
     in_tile,
-    load_checkpoint,
     load_parameters,
+    load_state,
     load_walk,
     put_channels,
     raw_step,
@@ -26,7 +26,7 @@ from mno.scan.cpu.tiles import (
     read_rows,
     scatter,
     step_length,
-    store_checkpoint,
+    store_state,
     store_sums,
     task_ranges,
 )
@@ -94,8 +94,10 @@ def forward_task(discretization: str) -> Any:
                     segments = cut_into_lines(line, start, steps, s.bounds)
                     if start % line == 0:
                         fill_zeros(s.h, padded * ROW // FLOAT_BYTES)
+                        if job[fields.ENDS]:
+                            load_state(job, fields.ENDS, s.h, batch, group, 0, channel, width)
                     if job[fields.SAVING]:
-                        store_checkpoint(job, s.h, batch, group, tile, channel, width)
+                        store_state(job, fields.STATES, s.h, batch, group, tile, channel, width)
                     read_inputs(job, s, batch, group, channel, width, steps, 1)
                     y = view(job, fields.Y, batch, group, channel)
                     fetch(y, s.index, steps, width, 0)
@@ -131,6 +133,8 @@ def forward_task(discretization: str) -> Any:
                                 two_states(*block, *rest, s.bounds, segments)
                                 n += 2
                     scatter(s.y, y, s.index, steps, width)
+                if job[fields.ENDS]:
+                    store_state(job, fields.ENDS, s.h, batch, group, 1, channel, width)
             group += 1
 
     return run
@@ -170,12 +174,14 @@ def backward_task(discretization: str) -> Any:
                     steps = min(TILE, points - start)
                     load_walk(job, s, batch, group, start, steps)
                     segments = cut_into_lines(line, start, steps, s.bounds)
-                    if start % line == 0:
+                    if start % line == 0 and not job[fields.ENDS]:
                         fill_zeros(s.h, padded * row_floats)
                     else:
-                        load_checkpoint(job, s.h, batch, group, tile, channel, width)
+                        load_state(job, fields.STATES, s.h, batch, group, tile, channel, width)
                     if (start + steps) % line == 0:
                         fill_zeros(s.g, padded * row_floats)
+                        if job[fields.ENDS]:
+                            load_state(job, fields.ENDS, s.g, batch, group, 1, channel, width)
                     read_inputs(job, s, batch, group, channel, width, steps, -1)
                     dy = view(job, fields.DY, batch, group, channel)
                     gather(s.dy, dy, s.index, steps, width)
@@ -274,6 +280,8 @@ def backward_task(discretization: str) -> Any:
                         add_low_rank_gradients(s, rank, steps, width)
                         ddelta = view(job, fields.DDELTA, partial + batch, group, 0)
                         store_sums(s.low_lanes, rank, rank, s.sums, ddelta, s.index, steps)
+                if job[fields.ENDS]:
+                    store_state(job, fields.ENDS, s.g, batch, group, 0, channel, width)
 
             put_channels(view(job, fields.DA, chunk, group, channel), width, s.dA, state)
             put_channels(view(job, fields.DD, chunk, group, channel), width, s.dD, 1)

@@ -366,12 +366,12 @@ def step_length(job, x, factor):
     return product(x, load_everywhere(factor))
 
 
-def _checkpoint(saving: bool) -> Any:
-    """Return what writes the state at the start of a tile, or else reads it."""
+def _mover_of_states(saving: bool) -> Any:
+    """Return what writes a state into its place among `STATES` or `ENDS`, or else reads it."""
 
-    def move(job, h, batch, group, tile, channel, width):
-        at, row, _ = view(job, fields.STATES, batch, group, channel)
-        at += tile * job[fields.STATE] * row
+    def move(job, tensor, h, batch, group, place, channel, width):
+        at, row, _ = view(job, tensor, batch, group, channel)
+        at += place * job[fields.STATE] * row
         for n in range(job[fields.STATE]):
             for j in range(0, width, LANES):
                 there, here = at + n * row + j * FLOAT_BYTES, h + n * ROW + j * FLOAT_BYTES
@@ -380,7 +380,7 @@ def _checkpoint(saving: bool) -> Any:
                 else:
                     store(here, load_part(there, min(LANES, width - j)))
 
-    return made(move, "store_checkpoint" if saving else "load_checkpoint")
+    return made(move, "store_state" if saving else "load_state")
 
 
-store_checkpoint, load_checkpoint = _checkpoint(saving=True), _checkpoint(saving=False)
+store_state, load_state = _mover_of_states(saving=True), _mover_of_states(saving=False)
