@@ -395,7 +395,8 @@ def _repro(copy: Copy, target: str, variables: Mapping[str, str]) -> None:
     except StageFailedError as error:
         if not str(error).endswith("dvc repro failed"):  # the stage has said why in one line
             raise
-        said = [line for line in lines if line.strip()][-1:]
+        own = "ERROR: failed to reproduce"  # of DVC, behind what went wrong
+        said = [line for line in lines if line.strip() and not line.startswith(own)][-1:]
         raise StageFailedError(f"{error} ({' '.join(said)[:500]})", error.exit_code) from None
 
 
