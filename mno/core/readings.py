@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal
 
 import numpy as np
@@ -169,20 +169,24 @@ def to_points(
     cells: tuple[int, ...] = (),
     *,
     stacked: bool = True,
+    alone: bool = False,
 ) -> dict[str, np.ndarray]:
     """Return readings as values of points, missing at those of others, and the points' coordinates.
 
     `readings` and `cells` are those of a layout. Arrays are `(samples, *dims)`, or of one sample
     where they are not `stacked`; those that are no readings stay as they are. The coordinate of a
     point is its number; with cells there is one for each axis, counted in cells, and the points of
-    readings stand in a row before the middle of the grid, apart from the cells.
+    readings stand in a row before the middle of the grid, apart from the cells. Readings `alone`
+    have no points of cells beside them, and fields in space are left out.
 
     Raises:
         InputError: A field has another grid than these cells.
     """
-    count = max(last for _, _, last in readings.values())
-    found = dict(arrays)
-    for name in readings.keys() & arrays.keys():
+    whole = max(last for _, _, last in readings.values())
+    left_out = {name for name, (axis, *_) in readings.items() if alone and is_in_space(axis)}
+    count = max(last for name, (*_, last) in readings.items() if name not in left_out)
+    found = {name: values for name, values in arrays.items() if name not in left_out}
+    for name in readings.keys() & found.keys():
         axis, first, last = readings[name]
         own = arrays[name] if axis else arrays[name][..., None]
         if is_in_space(axis):
@@ -197,8 +201,8 @@ def to_points(
         padded[..., first:last] = own
         found[name] = padded
     samples = len(next(iter(arrays.values()))) if stacked else 0
-    for name, place in zip(_coordinates(cells), _placed(count, cells), strict=True):
-        found[name] = np.tile(place, (samples, 1)) if stacked else place
+    for name, place in zip(_coordinates(cells), _placed(whole, cells), strict=True):
+        found[name] = np.tile(place[:count], (samples, 1)) if stacked else place[:count].copy()
     return found
 
 
@@ -206,6 +210,7 @@ def _coordinates(cells: tuple[int, ...]) -> tuple[str, ...]:
     return _PLACES[: len(cells)] or (NUMBER,)
 
 
+@cache
 def _placed(count: int, cells: tuple[int, ...]) -> Sequence[np.ndarray]:
     """Return the coordinates of so many points, of which the last are the cells."""
     if not cells:

@@ -149,13 +149,12 @@ class Surrogate:
             if steps < 1:
                 raise InputError(f"steps={steps} must be at least 1")
         readings, cells = description.readings, description.cells
-        if readings_alone:
-            inputs = self._with_cells(inputs)
         told = bool(readings) and not any(map(is_made, inputs))
-        arrays = self._checked(to_points(readings, inputs, cells) if told else inputs, steps)
         if readings_alone:
-            scalars, last = description.scalars, description.sources
-            arrays = {n: a if n in scalars else a[..., :last] for n, a in arrays.items()}
+            inputs = self._of_readings(inputs, told)
+        elif told:
+            inputs = to_points(readings, inputs, cells)
+        arrays = self._checked(inputs, steps)
         parts, operator = [], self._answering()
         with torch.inference_mode():
             for start in range(0, max(len(arrays[description.fields[0]]), 1), batch_size):
@@ -169,19 +168,25 @@ class Surrogate:
         found = {name: np.concatenate([part[name] for part in parts]) for name in names}
         return from_points(readings, found, cells) if told else found
 
-    def _with_cells(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return inputs with all fields in space, missing everywhere where they were not given."""
+    def _of_readings(self, inputs: Mapping[str, np.ndarray], told: bool) -> dict[str, np.ndarray]:
+        """Return what is given at the points of readings; fields in space are missing there.
+
+        It was `told` as a dataset has it, or is at all points already.
+        """
         description = self.description
-        if not description.cells:
+        scalars, last = description.scalars, description.sources
+        if last is None:
             raise InputError(
                 "readings alone can be asked of models of fields and readings (task.part=both); "
                 f"this one is of {description.part}: leave readings_alone out"
             )
+        if not told:
+            return {n: a if n in scalars else a[..., :last] for n, a in inputs.items()}
+        found = to_points(description.readings, inputs, description.cells, alone=True)
         samples = len(next(iter(inputs.values()), ()))
-        found = dict(inputs)
-        for name in description.of_cells & {*description.inputs} - inputs.keys():
+        for name in description.of_cells & {*description.inputs}:
             frames = description.frames_given(name, None)
-            shape = (samples, *([] if frames is None else [frames]), *description.cells)
+            shape = (samples, *([] if frames is None else [frames]), last)
             found[name] = np.full(shape, np.nan, np.float32)
         return found
 
