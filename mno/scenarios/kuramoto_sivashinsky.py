@@ -81,7 +81,7 @@ class KuramotoSivashinsky(TimeDependent):
             "defect",
             "largest difference between a frame and what another method makes of the one before, "
             "over the largest velocity, in the first interval and, where the points hold all "
-            "waves, in the last (rounding to float32 leaves up to 1e-7)",
+            "waves, in the last (rounding and the other method leave up to 1e-6)",
             1e-5,
         ),
         Check(
