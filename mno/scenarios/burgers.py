@@ -13,6 +13,7 @@ from mno.core.errors import InputError
 from mno.core.fields import Field
 from mno.scenarios.base import Changes, Check, Fields, Parameters, space_axes
 from mno.scenarios.kernels.burgers import BurgersFlow, cole_hopf
+from mno.scenarios.kernels.line_flow import START, values_on_line, waves_on_line
 from mno.scenarios.kernels.random_fields import log_uniform, periodic_field, periodic_spectrum
 from mno.scenarios.time_dependent import INITIAL, Frames, TimeDependent
 
@@ -139,21 +140,18 @@ class Burgers(TimeDependent):
         checked = self.within(inputs, viscosity=(LOWEST, HIGHEST), velocity=(-LARGEST, LARGEST))
         viscosity, n = float(checked["viscosity"]), self.resolution
         frames = self.parameters.frames
-        given = np.fft.rfft(checked["velocity"])[: (n + 1) // 2] / n
-        cutoff = self._cutoff(given, viscosity)
-        waves = np.zeros(cutoff + 1, np.complex128)
-        waves[: len(given)] = given[: cutoff + 1]
+        cutoff = self._cutoff(waves_on_line(checked["velocity"], (n - 1) // 2), viscosity)
+        waves = waves_on_line(checked["velocity"], cutoff)
         flow = BurgersFlow(cutoff, viscosity)
         legs = np.full(math.ceil(LEGS / (frames - 1)), 1.0)
         legs *= self._interval / len(legs)
-        # A rough initial state needs short steps at first: 1/64, 1/64, 1/32 ... 1/2 of a leg.
-        start = legs[0] * 0.5 ** np.array([6, 6, 5, 4, 3, 2, 1])
+        start = legs[0] * START
         stored = np.empty((frames, n), np.float32)
         stored[0] = inputs["velocity"]
         for frame in range(1, frames):
             for leg in np.concatenate([start, legs[1:]]) if frame == 1 else legs:
                 flow.advance(waves, leg)
-            stored[frame] = _at_points(waves, n)
+            stored[frame] = values_on_line(waves, n)
         return {"velocity": stored}
 
     def _cutoff(self, given: np.ndarray, viscosity: float) -> int:
@@ -163,7 +161,7 @@ class Burgers(TimeDependent):
         1e-7 at `k = 0.4 jump / nu`. The waves given, and what they make of each other, matter as
         far as the first frame still has something of them.
         """
-        layers = 0.4 * np.ptp(_at_points(given, 8 * len(given))) / viscosity
+        layers = 0.4 * np.ptp(values_on_line(given, 8 * len(given))) / viscosity
         lasting = 0.7 / math.sqrt(viscosity * self._interval)
         return math.ceil(max(48.0, layers, min(4.0 * len(given), lasting)))
 
@@ -171,7 +169,7 @@ class Burgers(TimeDependent):
         initial, states, viscosity = given["velocity"], frames["velocity"], given["viscosity"]
         last, n = len(states) - 1, len(initial)
         size = np.maximum(np.max(np.abs(initial)), np.finfo(np.float32).tiny)
-        polynomial = _at_points(np.fft.rfft(initial)[: (n + 1) // 2] / n, 8 * n)
+        polynomial = values_on_line(waves_on_line(initial, (n - 1) // 2), 8 * n)
         between = np.max(np.abs(np.diff(polynomial, n=2, append=polynomial[:2]))) / 8.0
         above = np.max(states[1:]) - polynomial.max() - between
         below = polynomial.min() - np.min(states[1:]) - between
@@ -184,13 +182,6 @@ class Burgers(TimeDependent):
     def compile(self) -> None:
         """Compile the solver, or load it from numba's cache."""
         BurgersFlow(16, LOWEST).advance(np.zeros(17, np.complex128), 1.0)
-
-
-def _at_points(waves: np.ndarray, points: int) -> np.ndarray:
-    """Return the real function of some waves, from the constant on, at equally spaced points."""
-    folded = np.zeros((-(-len(waves) // points), points), np.complex128)
-    folded.ravel()[: len(waves)] = waves  # those of the same values at the points
-    return 2.0 * points * np.fft.ifft(folded.sum(axis=0)).real - waves[0].real
 
 
 SCENARIO = Burgers

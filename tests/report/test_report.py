@@ -341,7 +341,8 @@ SOURCES = "\n".join(
 )
 
 OURS = ("burgers", "darcy", "darcy_ring", "diffusion_reaction", "furnace", "furnace_ring")
-OURS += ("navier_stokes", "shallow_water")  # what others add need not be in Japanese
+OURS += ("kuramoto_sivashinsky", "navier_stokes", "shallow_water")
+# What others add need not be in Japanese.
 
 OUR_TERMS = ("relative_l2", "rmse", "nrmse", "max_error", "boundary_rmse", "conserved_rmse")
 OUR_TERMS += ("fourier_low_rmse", "fourier_middle_rmse", "fourier_high_rmse", "relative_h1")

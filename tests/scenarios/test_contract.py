@@ -17,9 +17,11 @@ TRIED: dict[str, tuple[int, dict]] = {
     "diffusion_reaction": (16, {"frames": 5}),
     "furnace": (20, {"frames": 4}),
     "furnace_ring": (16, {"frames": 4}),
+    "kuramoto_sivashinsky": (48, {"frames": 4, "duration": 3.0, "warm_up": 20.0}),
     "navier_stokes": (24, {"frames": 4, "duration": 2.0}),
     "shallow_water": (18, {"frames": 5}),
 }
+LINES = ("burgers", "kuramoto_sivashinsky")  # of one dimension
 
 
 @pytest.mark.parametrize("name", scenario_names())
@@ -43,6 +45,7 @@ def test_there_are_problems_outside_of_what_is_drawn(name):
         ("darcy", 0.0, 1.0, "1", None),
         ("diffusion_reaction", -1.0, 1.0, "1", "1"),
         ("furnace", 0.0, 2.0, "m", "s"),
+        ("kuramoto_sivashinsky", 0.0, 22.0, "1", "1"),
         ("navier_stokes", 0.0, 1.0, "1", "1"),
         ("shallow_water", -2.5, 2.5, "1", "1"),
     ],
@@ -52,7 +55,7 @@ def test_axes_are_frames_from_zero_and_cell_centres(name, low, high, units, time
     parameters = {"frames": 6, "duration": duration} if time_units else {}
     axes = make_scenario(name, 20, parameters).axes
     times, space = axes[: bool(time_units)], axes[bool(time_units) :]
-    assert [axis.name for axis in space] == ["x", "y"][: 1 if name == "burgers" else 2]
+    assert [axis.name for axis in space] == ["x", "y"][: 1 if name in LINES else 2]
     for axis in space:
         assert (axis.units, axis.extent) == (units, (low, high))
         half = (high - low) / 40
@@ -71,6 +74,8 @@ def test_axes_are_frames_from_zero_and_cell_centres(name, low, high, units, time
         ("burgers", {"viscosity_low": 1e-3}),
         ("burgers", {"sampling": "sines"}),
         ("diffusion_reaction", {}),
+        ("kuramoto_sivashinsky", {}),
+        ("kuramoto_sivashinsky", {"viscosity": 0.2, "warm_up": 5.0, "coarsest": 32}),
         ("navier_stokes", {"viscosity_low": 1e-4}),
         ("shallow_water", {"sampling": "pdebench"}),
     ],
@@ -187,6 +192,10 @@ PARAMETERS = {
         ({"smallest_crucible": 0.01}, "must be at least 0.1 of radius=0.5; choose 0.05"),
         ({"element_width": 1e-4}, "element_width=0.0001 .* choose 0.0009 or more"),
     ],
+    "kuramoto_sivashinsky": [
+        ({"coarsest": 48}, "coarsest=48 must be at most generate.resolution=32; lower it"),
+        ({"frames": 4}, "frames=4 are 13.3333 apart; .* expected 10 at most, choose 5 or shorten"),
+    ],
     "navier_stokes": [
         ({"viscosity_low": 5e-3}, "viscosity_low=0.005 must be at most viscosity_high=0.001; swap")
     ],
@@ -216,6 +225,8 @@ def test_impossible_parameters_are_refused_in_one_line(name, parameters, words):
     [
         *(("burgers", {}, n, "at least 8; choose more") for n in (7, 0, -4)),
         *(("diffusion_reaction", {}, n, "at least 8; choose more") for n in (7, 0, -4)),
+        *(("kuramoto_sivashinsky", {}, n, "even and at least 16; choose 16") for n in (15, 0, -4)),
+        ("kuramoto_sivashinsky", {}, 33, "even and at least 16; choose 32 or 34"),
         *(("navier_stokes", {}, n, "from 8 to 512; choose 8") for n in (7, 0, -4)),
         ("navier_stokes", {}, 513, "from 8 to 512; choose 512"),
         ("darcy", {}, 33, "a multiple of 4 and at least 8; choose 32 or 36"),
@@ -270,6 +281,7 @@ VALUES = [
     ("furnace", "power", [INF], "finite numbers"),
     ("furnace_ring", "conductivity", [0.0], "finite positive numbers"),
     ("furnace_ring", "temperature", [NAN], "finite positive numbers"),
+    ("kuramoto_sivashinsky", "velocity", [NAN, INF, -11.0], "numbers from -10 to 10"),
     ("navier_stokes", "viscosity", [NAN, 1e-4, 1.0], "numbers from 0.001 to 0.01"),
     ("navier_stokes", "vorticity", [NAN, INF, -70.0], "numbers from .* to"),
     ("shallow_water", "depth", [NAN, INF, 0.0, -1.0, 2e3], "positive numbers to 1000"),
@@ -363,6 +375,14 @@ SOLVED: dict[str, tuple[list[int], int, list[dict[str, Any]]]] = {
         {"coolest_peak": 500.0, "hottest_peak": 500.0, "warm_share": 1.0, **SEVEN},
         {"coolest_peak": 2500.0, "hottest_peak": 2500.0, **SEVEN},
     ]),
+    "kuramoto_sivashinsky": ([16, 50], 2, [
+        {}, {"frames": 5, "viscosity": 10.0, "length": 60.0, "warm_up": 1000.0},
+        {"viscosity": 0.05, "warm_up": 1.0, "duration": 0.5, "frames": 2},
+        {"length": 8.0, "warm_up": 0.0, "initial_waves": 7},
+        {"viscosity": 10.0, "warm_up": 0.0, "initial_waves": 7},
+        {"length": 400.0, "warm_up": 10.0, "duration": 20.0, "frames": 3},
+        {"duration": 1e-2, "frames": 1001},
+    ]),
     "navier_stokes": ([8, 15, 32], 2, [
         SHORT, {"frames": 2, "duration": 12.0, "forcing": 0.5, "viscosity_high": 1e-2},
         {"frames": 41, "duration": 0.1, "vorticity_scale": 10.0}, {**SHORT, **THIN, "frames": 3},
@@ -429,6 +449,7 @@ def test_solved_samples_of_any_parameters_pass_their_checks(seed):
     ("name", "resolution", "parameters", "field"),
     [
         ("burgers", 32, {"frames": 3}, "velocity"),
+        ("kuramoto_sivashinsky", 48, {"warm_up": 0.0}, "velocity"),
         ("navier_stokes", 16, {**SHORT, "forcing": 0.0}, "vorticity"),
     ],
 )
@@ -445,10 +466,14 @@ FURNACE, RING = ("furnace", 20, {"frames": 5}), ("furnace_ring", 16, {"frames": 
 REACTION, FLOW = ("diffusion_reaction", 16, {}), ("navier_stokes", 32, SHORT)
 WATER, CALM = ("shallow_water", 24, {}), ("shallow_water", 24, {"spread": 0.0})
 BURGERS = ("burgers", 32, SEVEN)
+FRONT = ("kuramoto_sivashinsky", 48, {"warm_up": 20.0, "duration": 3.0, "frames": 4})
 # Scenario, field, place and what is added; what must fail, and whether nothing else may.
 WRONG = [
     (BURGERS, "given velocity", (3,), 1e-6, "initial", False),
     *((BURGERS, "velocity", (frame, 5), 1e-5, "exact", True) for frame in (1, 3, 6)),
+    (FRONT, "given velocity", (3,), 1e-6, "initial", True),
+    *((FRONT, "velocity", (frame, 5), 1e-4, "defect", False) for frame in range(4)),
+    (FRONT, "velocity", (2, 5), 1e-3, "momentum", False),
     (("darcy", 32, {}), "pressure", (10, 20), "1e-5", "residual", True),
     (("darcy_ring", 16, {}), "pressure", (-1,), 1e-6, "wall", False),
     *(
@@ -499,6 +524,7 @@ STRANGE = [
             {"duration": 2.0001},
         )
     ),
+    *((FRONT, o, "defect", True) for o in ({"viscosity": 1.001}, {"duration": 3.003})),
     *((WATER, o, "defect", False) for o in ({"gravity": 1.001}, {"duration": 1.001})),
     (WATER, {"duration": 0.999}, "defect", False),
     *(
@@ -558,6 +584,7 @@ BEYOND = [
     (REACTION, "activator", (7, 3, 4), -1e30, ("range", "defect"), True),
     (LONG, "vorticity", (4, 3, 4), -2.0, ("range", "mean"), False),
     (LONG, "vorticity", (4, 3, 4), 1e30, ("range", "defect"), False),
+    (FRONT, "velocity", (2, 5), 1e30, ("defect", "momentum"), True),
     *((WATER, "depth", (15, 3, 4), value, ("range",), True) for value in (-1e-3, 30.0, -1e30)),
     *((FURNACE, "temperature", (2, 3, 4), kelvin, ("range",), False) for kelvin in (280.0, 5000.0)),
     *((RING, "temperature", (2, 34), kelvin, ("range",), False) for kelvin in (280.0, 2600.0)),

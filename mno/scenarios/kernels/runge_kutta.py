@@ -33,7 +33,7 @@ _TERMS = 24  # of it; what is left out is below rounding
 
 
 def etdrk4(rates: np.ndarray, step: float) -> np.ndarray:
-    """Return `e^z, e^(z/2), q, f_1, f_2, f_3` for real rates `l` that are not positive.
+    """Return `e^z, e^(z/2), q, f_1, f_2, f_3` for real rates `l` of at most `2 / h`.
 
     Rates have any shape, what is returned has `(6, *rates.shape)`, float64; the step is `h`.
 
