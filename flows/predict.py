@@ -56,7 +56,7 @@ def predict(
 
     Example: mno predict models:/mno-darcy@champion data predictions.zarr --fallback solver
     """
-    from mno.surrogate.predictions import open_inputs, predict_store
+    from mno.surrogate.predictions import open_inputs, predict_store, read_inputs
     from mno.surrogate.surrogate import Surrogate
     from mno.surrogate.trust.answers import Answers, Fallback
 
@@ -71,8 +71,10 @@ def predict(
             raise InputError(f"--fallback solver needs an error estimate; {trust}")
     else:
         if solves:
-            inputs = open_inputs(surrogate, source, steps)
-            shape = inputs[description.fields[0]].shape[-len(description.space) :]
+            first = read_inputs(
+                surrogate, open_inputs(surrogate, source, steps), slice(0, 1), steps
+            )
+            shape = first[description.fields[0]].shape[-len(description.space) :]
             solver = Fallback(trust, description, shape, steps, fallback_above)
         answers = Answers(trust, description, solver)
     start = time.monotonic()

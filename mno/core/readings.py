@@ -92,8 +92,9 @@ class Layout:
 
     def _is_at_points(self, field: Field) -> bool:
         """Whether a field has values at points that stand for something."""
-        in_space = any(dim in SPACE for dim in field.dims)
-        return self.part != "fields" and (is_reading(field) or in_space and self.part == "both")
+        if self.part == "both":
+            return bool(field.dims)
+        return self.part == "readings" and is_reading(field)
 
     @property
     def readings(self) -> dict[str, tuple[str, int, int]]:

@@ -58,10 +58,10 @@ def measure_cost(
     with one_thread():
         batch_size, throughput = best_throughput(surrogate, one)
         alone = times_of(lambda: surrogate.predict(one, 1))
-        ms, alone_ms = 1e3 * alone.median, None
+        ms, of_readings = 1e3 * alone.median, {}
         if surrogate.description.cells:
-            for_readings = times_of(lambda: surrogate.predict(one, 1, readings_alone=True))
-            alone_ms = 1e3 * for_readings.median
+            without_fields = times_of(lambda: surrogate.predict(one, 1, readings_alone=True))
+            of_readings = {"readings_ms": 1e3 * without_fields.median}
         times = _solver_times(test, _SHARE * seconds)
         beside: dict[str, Any] = {"solver": times, "equal_error": times}
         if not isinstance(times, Absent):
@@ -82,7 +82,7 @@ def measure_cost(
             "batch_size": batch_size,
             "threads": torch.get_num_threads(),
             "plant_seconds": _plant_seconds(test.schema),
-            **({} if alone_ms is None else {"readings_ms": alone_ms}),
+            **of_readings,
             **beside,
         }
 

@@ -112,8 +112,10 @@ def _cell_names(schema: Schema) -> dict[int, str]:
     return names
 
 
-def in_space(example: Example, schema: Schema) -> tuple[Example, Schema]:
-    """Return a sample and its schema as of a model of the fields in space alone."""
+def in_space(example: Example, schema: Schema) -> tuple[Example, Schema] | None:
+    """Return a sample and its schema as of a model of fields in space; none of readings alone."""
+    if schema.part != "both":
+        return None if schema.readings else (example, schema)
     found = {
         name: axis.split() for name, (axis, *_) in schema.readings.items() if is_in_space(axis)
     }

@@ -52,7 +52,8 @@ def _price_rows(pays: Known, words: Words) -> list[tuple[str, str, str, str, str
     many = words("price.batch", batch=words.number(batch["samples"]))
     ways = [alone, (many, batch["surrogate_seconds"], batch["solves"])]
     if of_readings := pays["readings"]:
-        ways.append((words("price.of_readings"), *of_readings.values()))
+        seconds, solves = of_readings["surrogate_seconds"], of_readings["solves"]
+        ways.append((words("price.of_readings"), seconds, solves))
     rows = []
     for asked, seconds, solves in ways:
         after = words("price.never" if seconds >= solve else "price.unknown")

@@ -25,7 +25,7 @@ _MOST_BINS = 40
 def section(results: Results, words: Words) -> Section:
     """Return the section."""
     found, schema = results.evaluation, results.schema
-    middle = _in_space(found.example("median"), schema)
+    middle = in_space(found.example("median"), schema)
     figures = [
         *_examples(results, words),
         _error_map(found, schema, words),
@@ -34,13 +34,6 @@ def section(results: Results, words: Words) -> Section:
         _histogram(found, words),
     ]
     return section_of(words, figures)
-
-
-def _in_space(example: Example, schema: Schema) -> tuple[Example, Schema] | None:
-    """Return what of a sample is to be drawn in space, and its schema; none of readings alone."""
-    if schema.part == "both":
-        return in_space(example, schema)
-    return None if schema.readings else (example, schema)
 
 
 def _examples(results: Results, words: Words) -> Iterator[Figure | None]:
@@ -53,7 +46,7 @@ def _examples(results: Results, words: Words) -> Iterator[Figure | None]:
         if schema.readings:
             bounds = results.bounds.get(example.index, {})
             yield from example_figures(example, schema, bounds, rank, words)
-        if shown := _in_space(example, schema):
+        if shown := in_space(example, schema):
             yield _example_figure(*shown, rank, words, beside=bool(schema.readings))
 
 

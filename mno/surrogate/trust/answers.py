@@ -44,8 +44,7 @@ class Fallback:
             why = trust.no_solver or "the dataset does not record what it was solved at"
             raise InputError(f"--fallback solver: {why}; leave the option out")
         resolution = trust.resolution
-        if shape != trust.shape and not description.readings:
-            # Of unordered points there are as many as in a square.
+        if shape != trust.shape:  # of unordered points there are as many as in a square
             resolution = math.isqrt(shape[0]) if description.coordinates else shape[0]
         try:
             made = make_scenario(trust.scenario, resolution, trust.parameters)
@@ -57,7 +56,7 @@ class Fallback:
             ) from None
         sizes = {axis.name: len(axis.points) for axis in scenario.axes}
         self._frames = sizes.pop("time", 0)
-        if tuple(sizes.values()) != shape and not description.readings:
+        if tuple(sizes.values()) != shape:
             raise InputError(
                 f"--fallback solver: the solver of {trust.scenario} works on "
                 f"{tuple(sizes.values())}, but the inputs have {shape}; give it such inputs, or "
