@@ -122,6 +122,9 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
     check_unroll(params.train, forecast_of(params.task, scenario.fields, scenario.axes))
     check_kpis(params.evaluate.kpis, [field.name for field in scenario.outputs])
     points = any(field.role == "coordinate" for field in scenario.fields)
+    space = [axis for axis in scenario.axes if axis.name != "time"]
+    both = params.task.part == "both"
+    model = for_dataset(params.model, space, walls=scenario.walls, scattered=points, both=both)
     if points:
         for key, (setting, remedy) in _unsuited_to_points(params).items():
             to = json.dumps(remedy).strip('"')
@@ -129,9 +132,6 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
                 f"{setting} needs a grid, but scenario={params.scenario} has unordered points; set "
                 f"{key}={to}"
             )
-    space = [axis for axis in scenario.axes if axis.name != "time"]
-    both = params.task.part == "both"
-    model = for_dataset(params.model, space, walls=scenario.walls, scattered=points, both=both)
     scales_of(scenario.fields, params.train.scales, model.walls)
     if params.model.backbone == "fno" and find_spec("neuralop") is None:
         raise InputError(

@@ -66,6 +66,11 @@ def predict(
     folder = _model_folder(model)
     surrogate, trust = Surrogate.load(folder), _trust_of(model, folder)
     description, solver, answers = surrogate.description, None, None
+    if readings_alone and not description.cells:
+        raise InputError(
+            f"--readings-alone is for models of fields and readings (task.part=both); {model} is "
+            f"of {description.part}: leave it out"
+        )
     if isinstance(trust, Absent):
         if solves:
             raise InputError(f"--fallback solver needs an error estimate; {trust}")

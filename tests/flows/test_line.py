@@ -236,6 +236,16 @@ def test_what_needs_a_grid_is_refused_for_points_before_any_work(workspace, sett
     assert (workspace / "params.yaml").read_text() == before
 
 
+def test_fields_beside_readings_are_refused_to_scans_before_any_work(workspace):
+    assert edit_params(workspace, None, ["task.part=both"]).model_subject == "batch_furnace-both"
+    before = (workspace / "params.yaml").read_text()
+    with pytest.raises(InputError, match="set model.backbone=plain and model.mixer=softmax"):
+        edit_params(workspace, None, ["model.mixer=mamba"])
+    with pytest.raises(InputError, match="darcy has no readings; set task.part=fields"):
+        edit_params(workspace, "darcy", ["task.part=both"])
+    assert (workspace / "params.yaml").read_text() == before
+
+
 @pytest.mark.parametrize("preset", ["quick", "darcy"])
 @pytest.mark.parametrize("scenario", scenario_names())
 def test_every_scenario_can_be_run_with_the_usual_presets(workspace, preset, scenario):
