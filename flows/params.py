@@ -123,8 +123,14 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
     check_kpis(params.evaluate.kpis, [field.name for field in scenario.outputs])
     points = any(field.role == "coordinate" for field in scenario.fields)
     space = [axis for axis in scenario.axes if axis.name != "time"]
-    both = params.task.part == "both"
-    model = for_dataset(params.model, space, walls=scenario.walls, scattered=points, both=both)
+    model = for_dataset(
+        params.model,
+        space,
+        walls=scenario.walls,
+        scattered=points,
+        both=params.task.part == "both",
+        along_time=params.task.time == "axis",
+    )
     if points:
         for key, (setting, remedy) in _unsuited_to_points(params).items():
             to = json.dumps(remedy).strip('"')

@@ -68,10 +68,11 @@ def _measure(stage: Stage) -> Results:
     """
     config = section(stage.params, "evaluate", EvaluateConfig)
     surrogate, digest = Surrogate.load(stage.candidate), candidate_digest(stage.candidate)
-    part = surrogate.description.part
-    test = seen(open_split(stage.data, "test"), part)
+    as_seen = surrogate.description.part, surrogate.description.skip
+    test = seen(open_split(stage.data, "test"), *as_seen)
     train, validation = (  # verified above
-        seen(open_split(stage.data, name, checked=False), part) for name in ("train", "validation")
+        seen(open_split(stage.data, name, checked=False), *as_seen)
+        for name in ("train", "validation")
     )
     dataset, training, learning = (
         json.loads((stage.reports / f"{name}.json").read_text(encoding="utf-8"))

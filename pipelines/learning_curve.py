@@ -50,7 +50,7 @@ def _measured_points(stage: Stage, config: LearningCurveConfig) -> list[dict[str
 
     given, _ = training_arguments(stage.params, stage.environment.workspace)
     options = given["config"]
-    splits = open_parts(stage.data, given["task"].part, "train", "validation", "test")
+    splits = open_parts(stage.data, given["task"], "train", "validation", "test")
     training, validation, test = splits
     inputs = stage_inputs(stage.root, "train", stage.params).digest
     work = stage.work_folder("learning_curve", stage.data_digest, inputs)

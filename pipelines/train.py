@@ -41,7 +41,7 @@ def body(stage: Stage) -> None:
     workspace, report = stage.environment.workspace, stage.reports / "train.json"
     given, start = training_arguments(stage.params, workspace)
     config = given["config"]
-    training, validation = open_parts(stage.data, given["task"].part, "train", "validation")
+    training, validation = open_parts(stage.data, given["task"], "train", "validation")
     scenario = training.schema.scenario
     work = stage.work_folder("checkpoints", stage.data_digest)
     record = start_record(
@@ -133,7 +133,7 @@ def _help(
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     given, _ = training_arguments(params, workspace)
-    training, validation = open_parts(data, given["task"].part, "train", "validation")
+    training, validation = open_parts(data, given["task"], "train", "validation")
     with joined(Rank(number + 1, processes), meeting):
         train(training, validation, **given, work=work, quiet=True)
 

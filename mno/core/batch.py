@@ -25,6 +25,9 @@ class Batch:
     place: Grid | Points
     scalars: Mapping[str, Tensor] = field(default_factory=dict)
     """Parameters of the equation, shape `(batch,)`, by name."""
+    intervals: Tensor | None = None
+    """For operators along time, `(batch, frames + 1)` or more: the time to each frame from the one
+    before, and that behind the last, relative to those of training; all 1 where not given."""
 
     def __post_init__(self) -> None:
         if not self.fields:

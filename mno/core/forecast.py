@@ -31,12 +31,26 @@ class TaskConfig(Config):
         le=1000,
         description="Frames of a state that are given: the first of each sample",
     )
+    skip: int = Parameter(
+        default=0,
+        ge=0,
+        le=1000,
+        description="First frames of each sample that are left out where a model is validated and "
+        "evaluated, so that models that are given more frames and fewer predict the same ones "
+        "(rollouts)",
+    )
     scheme: Scheme = Parameter(
         default="rollout",
         description="How the others are predicted: all of them at once (horizon), or the next one, "
         "again and again, from the last frames given or predicted before (rollout)",
     )
 
+    time: Literal["frames", "axis"] = Parameter(
+        default="frames",
+        description="What time is to a model: frames are numbers of a point, as many as it was "
+        "trained with (frames), or follow each other along an axis, any number of them at any "
+        "distances, and the model remembers those before (axis)",
+    )
     predict: Literal["state", "change"] = Parameter(
         default="state",
         description="What a model answers of a state: its later frames, or how they differ from "
@@ -53,12 +67,22 @@ class Forecast:
     """`horizon`, all later frames at once, or `rollout`, the next one again and again."""
     steps: int
     """Frames predicted after them: always (horizon), or where no other number is asked for."""
-    interval: float  # time between two frames, in the unit of the dataset's time axis
+    interval: float  # time between two frames, in the unit of the dataset's time axis; the mean
+    along_time: bool = False
+    """Whether time is an axis of the operator, so that it remembers the frames before."""
+    intervals: tuple[float, ...] = ()
+    """Where they differ, the time to each frame from the one before, relative to their mean."""
+    skip: int = 0  # first frames of a sample of its dataset that are trained on alone
+
+    @property
+    def rolls_out(self) -> bool:
+        """Whether each frame is predicted from those before, given or predicted."""
+        return self.scheme == "rollout"
 
     @property
     def frames_at_once(self) -> int:
         """Frames that the operator predicts when it is asked once."""
-        return self.steps if self.scheme == "horizon" else 1
+        return 1 if self.rolls_out else self.steps
 
 
 def forecast_of(task: TaskConfig, fields: Sequence[Field], axes: Sequence[Axis]) -> Forecast | None:
@@ -66,25 +90,41 @@ def forecast_of(task: TaskConfig, fields: Sequence[Field], axes: Sequence[Axis])
 
     Raises:
         InputError: No frame is left to predict, the frames do not follow each other at equal
-            distances, or a rollout is wanted of fields that no state continues.
+            distances, or a rollout is wanted of fields that no state continues, or outputs that are
+            no states of a model along time.
     """
     if not any(field.role == "state" for field in fields):
         return None
     (times,) = (axis.points for axis in axes if axis.name == "time")
-    if task.history >= len(times):
+    if task.skip + task.history >= len(times):
+        skipped = f" with task.skip={task.skip}" if task.skip else ""
         raise InputError(
-            f"task.history={task.history} leaves none of the {len(times)} frames to predict; "
-            f"choose {len(times) - 1} or less"
+            f"task.history={task.history}{skipped} leaves none of the {len(times)} frames to "
+            f"predict; choose {len(times) - 1} or less in all"
         )
-    interval = _interval(times)
+    if task.skip and task.scheme != "rollout":
+        raise InputError(
+            f"task.skip={task.skip} is for models that predict any number of frames; set "
+            "task.scheme=rollout, or task.skip=0"
+        )
+    along_time = task.time == "axis"
     steady = [field.name for field in fields if field.role == "output"]
-    if steady and task.scheme == "rollout":
+    if steady and (along_time or task.scheme == "rollout"):
+        setting, other = ("time=axis", "time=frames") if along_time else ("scheme=rollout", "")
         raise InputError(
-            f"task.scheme=rollout continues states, but {', '.join(steady)} is an output without "
-            "frames to go on from; set task.scheme=horizon"
+            f"task.{setting} continues states, but {', '.join(steady)} is an output without "
+            f"frames to go on from; set task.{other or 'scheme=horizon'}"
         )
-    steps = len(times) - task.history
-    return Forecast(task.history, task.scheme, steps, interval)
+    intervals = ()
+    try:
+        interval = _interval(times)
+    except InputError:
+        if not along_time or not (np.diff(times) > 0).all():
+            raise
+        interval = float(times[-1] - times[0]) / (len(times) - 1)
+        intervals = (1.0, *(np.diff(times) / interval).tolist())
+    steps = len(times) - task.skip - task.history
+    return Forecast(task.history, task.scheme, steps, interval, along_time, intervals, task.skip)
 
 
 def _interval(times: np.ndarray) -> float:
@@ -98,5 +138,6 @@ def _interval(times: np.ndarray) -> float:
         return mean
     raise InputError(
         f"the frames are between {intervals.min():g} and {intervals.max():g} apart; expected "
-        "equal distances: generate the dataset with a time axis of equal steps"
+        "equal distances: generate the dataset with a time axis of equal steps, or set "
+        "task.time=axis"
     )

@@ -6,16 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mno.core.forecast import TaskConfig
 from mno.core.readings import Layout, Part, check_part, is_reading
 from mno.data.reading import Split, StoredSplit, open_splits
 
 
-def seen(split: Split | StoredSplit, part: Part) -> Split | StoredSplit:
+def seen(split: Split | StoredSplit, part: Part, skip: int = 0) -> Split | StoredSplit:
     """Return a split as operators of a part see it; itself where it has no readings.
+
+    Of fields over time, so many first frames are left out.
 
     Raises:
         InputError: Readings are asked for, and there are none.
     """
+    if skip:
+        split = _later(split, skip)
     schema = split.schema
     check_part(part, schema.fields, schema.scenario)
     layout = Layout(part, schema.fields, schema.axes)
@@ -31,13 +36,27 @@ def seen(split: Split | StoredSplit, part: Part) -> Split | StoredSplit:
     return Split(split.name, there, layout.of(arrays), split.indices)
 
 
+def _later(split: Split | StoredSplit, skip: int) -> Split:
+    """Return a split, in memory, without its first frames."""
+    schema = split.schema
+    over_time = {field.name for field in schema.fields if field.dims[:1] == ("time",)}
+    fields = {n: a[:][:, skip:] if n in over_time else a[:] for n, a in split.fields.items()}
+    axes = (replace(a, points=a.points[skip:]) if a.name == "time" else a for a in schema.axes)
+    return Split(split.name, replace(schema, axes=tuple(axes)), fields, split.indices)
+
+
 def open_parts(
-    store: Path, part: Part, first: str, *others: str
+    store: Path, task: TaskConfig, first: str, *others: str
 ) -> list[Split] | list[StoredSplit]:
-    """Open several splits as `mno.data.reading.open_splits` does, as operators of a part see them.
+    """Open several splits as `mno.data.reading.open_splits` does, as operators of a task see them.
+
+    The training split has all its frames, the others those that the task does not skip.
 
     Raises:
         InputError: Readings are asked for, and there are none; or what that function raises.
     """
-    found: Any = [seen(split, part) for split in open_splits(store, first, *others)]
+    found: Any = [
+        seen(split, task.part, 0 if split.name == "train" else task.skip)
+        for split in open_splits(store, first, *others)
+    ]
     return found

@@ -13,7 +13,7 @@ import numpy as np
 
 from mno.core.errors import InputError
 from mno.core.fields import Field
-from mno.core.forecast import TaskConfig, forecast_of
+from mno.core.forecast import Forecast, TaskConfig, forecast_of
 from mno.data.reading import Schema, Split, StoredSplit, blocks
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.metrics import Pooled, measured, pooled_relative_l2, relative_l2
@@ -122,19 +122,27 @@ def frames_to_predict(description: Description, schema: Schema) -> int | None:
     forecast = description.forecast
     if forecast is None:
         return None
-    task = TaskConfig(history=forecast.history, scheme=forecast.scheme)
+    time = "axis" if forecast.along_time else "frames"
+    task = TaskConfig(history=forecast.history, scheme=forecast.scheme, time=time)
     here = forecast_of(task, schema.fields, schema.axes)
-    if here is None or not math.isclose(here.interval, forecast.interval, rel_tol=1e-6):
+    if here is None or not _follow_alike(here, forecast):
         raise InputError(
             f"the model continues frames that are {forecast.interval:g} apart; those of the "
             "dataset are not: train again on this dataset"
         )
-    if forecast.scheme == "horizon" and here.steps != forecast.steps:
+    if not description.any_steps and here.steps != forecast.steps:
         raise InputError(
             f"the model predicts {forecast.steps} frames at once, but the dataset has {here.steps} "
             f"after the first {forecast.history}; train again on this dataset"
         )
     return here.steps
+
+
+def _follow_alike(one: Forecast, other: Forecast) -> bool:
+    """Say whether the frames of two forecasts are as far apart, as far as both go."""
+    pairs = zip((one.interval, *one.intervals), (other.interval, *other.intervals), strict=False)
+    alike = bool(one.intervals) == bool(other.intervals)
+    return alike and all(math.isclose(a, b, rel_tol=1e-6) for a, b in pairs)
 
 
 def _examples(

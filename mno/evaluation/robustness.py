@@ -217,7 +217,7 @@ def _half(trial: Trial, samples: Split, seed: int) -> Result | Absent:
     if history == 1 and not forcings:
         return Absent("robustness.one_frame")
     first = (history - 1) % 2  # frame to begin with, so that the last one given is an even one
-    if first and not description.rolls_out:
+    if first and not description.any_steps:
         return Absent("robustness.fixed_frames")
     if samples.fields[states[0]].shape[1] <= history + first:
         return Absent("robustness.no_frame_left")
@@ -290,7 +290,7 @@ def over_time(
     beyond: Result | Absent | Split
     if description.forcings:
         beyond = Absent("robustness.forced")
-    elif not description.rolls_out:
+    elif not description.any_steps:
         beyond = Absent("robustness.fixed_frames")
     else:
         beyond = solved_in_time(schema, count, seed, duration=2, intervals=2)

@@ -308,9 +308,12 @@ def _polynomial(x: np.ndarray, y: np.ndarray, scalars: int, settings: Settings) 
     a = features(x)
     centre, level = a.mean(axis=0), y.mean(axis=0)
     a = a - centre
-    moments = a.T @ a
+    few = len(a) < a.shape[1]  # then the same weights are found among the samples
+    moments = a @ a.T if few else a.T @ a
     moments.flat[:: len(moments) + 1] += settings["penalty"] * (np.trace(moments) or 1.0)
-    weights = solve(moments, a.T @ (y - level), assume_a="pos")
+    right = y - level if few else a.T @ (y - level)
+    weights = solve(moments, right, assume_a="pos")
+    weights = a.T @ weights if few else weights
     return lambda x: (features(x) - centre) @ weights + level
 
 

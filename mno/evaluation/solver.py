@@ -128,7 +128,7 @@ def physical_consistency(
     samples = some_samples(test, count)
     description = surrogate.description
     given, truth = description.given(samples.fields), description.truth(samples.fields)
-    steps = truth[description.states[0]].shape[1] if description.rolls_out else None
+    steps = truth[description.states[0]].shape[1] if description.any_steps else None
     answer = surrogate.predict(given, batch_size, steps)
     states = {n: np.concatenate([given[n], answer[n]], axis=1) for n in description.states}
     sides = {"prediction": {**samples.fields, **answer, **states}, "truth": samples.fields}

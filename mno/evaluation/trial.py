@@ -43,7 +43,7 @@ class Trial:
     def predict(self, given: Arrays, truth: Arrays) -> dict[str, np.ndarray]:
         """Return what the surrogate answers, as many frames of states as the truth has."""
         states, steps = self.description.states, None
-        if states and self.description.rolls_out:
+        if states and self.description.any_steps:
             steps = truth[states[0]].shape[1]
         return self.surrogate.predict(given, self.batch_size, steps)
 

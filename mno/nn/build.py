@@ -30,6 +30,7 @@ def build_operator(
     scalars: Sequence[str] = (),
     dims: int = 2,
     gaps: Collection[str] = (),
+    along_time: bool = False,
 ) -> Operator:
     """Build an operator with fresh weights, drawn from torch's global generator.
 
@@ -42,6 +43,8 @@ def build_operator(
         dims: Axes of the grids or points it will be given, from one to three.
         gaps: Names of the fields among `inputs` whose values may be missing: a missing value is
             NaN, and the operator is told which are. Of other fields it takes numbers only.
+        along_time: Whether time is an axis (`mno.nn.along_time`): frames come one after the other,
+            any number of them, and a field that has any is given the number 1.
 
     Returns:
         A module that takes and returns a `mno.data.Batch` of normalised fields, on any grid, or at
@@ -49,14 +52,20 @@ def build_operator(
 
     Raises:
         ValueError: No input or no output is named, `dims` is not from one to three, `gaps` names
-            what is not an input, or the backbone cannot be built so.
+            what is not an input, or the backbone cannot be built so, or has no time as an axis.
     """
     given, predicted = (
         dict(names) if isinstance(names, Mapping) else dict.fromkeys(names)
         for names in (inputs, outputs)
     )
-    signature = Signature(given, predicted, tuple(scalars), dims, frozenset(gaps))
+    signature = Signature(given, predicted, tuple(scalars), dims, frozenset(gaps), along_time)
     entry = BACKBONES[config.backbone]
+    if along_time and not entry.in_time:
+        known = ", ".join(name for name, entry in BACKBONES.items() if entry.in_time)
+        raise ValueError(
+            f"backbone={config.backbone!r} does not take time as an axis; choose one of {known}, "
+            "or give frames as features"
+        )
     backbone: type[Operator] = getattr(import_module(entry.module), entry.operator)
     return backbone(config, Mixers(config, dims), signature)
 

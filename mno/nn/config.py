@@ -52,6 +52,12 @@ class ModelConfig(Config):
     expand: int = Field(
         1, ge=1, le=8, description="Channels inside a mixer per feature of the model (mamba, ssd)."
     )
+    time_state: int = Field(
+        8,
+        ge=1,
+        le=256,
+        description="State size of the scans along time, per channel (task.time=axis).",
+    )
     path: Annotated[list[Path], BeforeValidator(_one_is_a_list)] = Field(
         ["axial"],
         description="Order in which scans visit the points (mamba, ssd): one name for all layers, "
@@ -169,19 +175,32 @@ class ModelConfig(Config):
 
 
 def for_dataset(
-    model: ModelConfig, axes: Sequence[Axis], *, walls: str, scattered: bool, both: bool = False
+    model: ModelConfig,
+    axes: Sequence[Axis],
+    *,
+    walls: str,
+    scattered: bool,
+    both: bool = False,
+    along_time: bool = False,
 ) -> ModelConfig:
     """Return a configuration with all said that it leaves to the scenario or to the grid.
 
     `walls` are what the scenario declares, `axes` those of the dataset without time. A patch that
     is left open becomes the largest, up to 4 cells along an axis (8 where all have more than 128),
     that divides the grid and leaves 8 tokens along each. Where there are points of fields and of
-    readings, `both`, the former have to listen to the latter alone, as attention can.
+    readings, `both`, the former have to listen to the latter alone, as attention can. Where time is
+    an axis, `along_time`, the backbone has to know it.
 
     Raises:
         InputError: Patches do not divide the grid, or there are points where cells are missing, or
-            a grid where there are cells; or fields cannot listen to readings.
+            a grid where there are cells; or fields cannot listen to readings, or time is no axis.
     """
+    in_time = [name for name, entry in BACKBONES.items() if entry.in_time]
+    if along_time and model.backbone not in in_time:
+        raise InputError(
+            f"task.time=axis with model.backbone={model.backbone}: expected a backbone that mixes "
+            f"along time, one of {', '.join(in_time)}; choose one, or set task.time=frames"
+        )
     attends = {name for name, entry in MIXERS.items() if "path" not in entry.options}
     if both and not (model.backbone == "plain" and attends.issuperset(model.mixer)):
         raise InputError(

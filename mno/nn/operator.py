@@ -26,6 +26,8 @@ Places = Float[Tensor, "batch point axis"]
 Images = Float[Tensor, "batch _ *axis"]
 """With channels second, on a grid."""
 
+AHEAD = "interval ahead"
+"""Scalar of operators along time: the logarithm of the time to the frame that is predicted."""
 WALL_LAYER = 0.5
 """Length of the layer at a known wall, in cells of training: where their outermost points are."""
 
@@ -76,6 +78,9 @@ class Signature:
     of the weights. Frames are features of a point; of outputs all are predicted at once. `gaps` are
     the inputs whose values may be missing, which are NaN.
 
+    Where time is an axis, `along_time`, frames come one after the other, any number of them; an
+    input that has any then says 1, as all outputs do, which are predicted for the frame behind.
+
     Raises:
         ValueError: No input or no output is named, there are not one to three axes, or `gaps` names
             what is not an input.
@@ -86,6 +91,7 @@ class Signature:
     scalars: tuple[str, ...]
     dims: int
     gaps: frozenset[str] = frozenset()
+    along_time: bool = False
 
     def __post_init__(self) -> None:
         if not self.inputs or not self.outputs:
@@ -99,6 +105,12 @@ class Signature:
             raise ValueError(
                 f"gaps={unknown}: values can be missing of {tuple(self.inputs)} only, the fields "
                 "that the operator is given; name some of these"
+            )
+        given, predicted = set(self.inputs.values()), set(self.outputs.values())
+        if self.along_time and (given - {None} != {1} or predicted != {1}):
+            raise ValueError(
+                f"inputs={self.inputs}, outputs={self.outputs} along time: frames come one by one; "
+                "give 1 for each field that has any, one input at least and all outputs"
             )
 
 
@@ -122,7 +134,9 @@ class Operator(nn.Module):
         super().__init__()
         self.config, self.signature = config, signature
         self.inputs, self.outputs = signature.inputs, signature.outputs
-        self.scalars, self.dims, self.gaps = signature.scalars, signature.dims, signature.gaps
+        self.dims, self.gaps = signature.dims, signature.gaps
+        self.scalars = (*signature.scalars, *((AHEAD,) if signature.along_time else ()))
+        self.over_time = tuple(name for name, frames in self.inputs.items() if frames)
         self._layer_of = mixers.layer_of  # filled as the subclass builds its layers
         # Numbers per point: of each input in `_features`, of all in `_inputs`, in `_answer`.
         self.input_sizes = [

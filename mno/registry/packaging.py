@@ -162,7 +162,7 @@ def _signature(surrogate: Surrogate) -> ModelSignature:
         for fields in (given, predicted)
     )
     params: Any = None
-    if forecast and description.rolls_out:
+    if forecast and description.any_steps:
         params = ParamSchema([ParamSpec("steps", DataType.long, forecast.steps)])
     signature = ModelSignature(inputs, outputs, params=params)
     signature._is_signature_from_type_hint = True

@@ -241,8 +241,8 @@ _DEFAULTS = {
 TRACKED = ("scenario", "seed", "generate", "task", "model", "train", "learning_curve", "evaluate")
 """The parameters that a cell depends on, besides those of its own scenario."""
 _ADDED = {
-    "task": ("predict", "part"),
-    "model": ("patch", "cells", "local_width"),
+    "task": ("predict", "part", "time", "skip"),
+    "model": ("patch", "cells", "local_width", "time_state"),
     "train": ("scales", "beta2", "optimizer"),
     "evaluate": ("tools", "economics.questions", "trust.draws"),
 }

@@ -48,21 +48,28 @@ def signature_of(params: Mapping[str, Any], root: Path) -> dict[str, Any]:
     """
     source = _source(params, root)
     forecast = forecast_of(section(params, "task", TaskConfig), source.fields, source.axes)
+    along_time = forecast is not None and forecast.along_time
+    unseen = forecast is not None and along_time and not forecast.rolls_out
 
     def frames_seen(field: Field) -> int | None:
         if forecast is None or not (field.role == "state" or field.is_forcing):
             return None
+        if along_time:
+            return 1
         whole = field.is_forcing and forecast.scheme == "horizon"
         return forecast.history + (forecast.steps - 1 if whole else 0)
 
-    predicted = forecast.frames_at_once if forecast else None
+    predicted = 1 if along_time else forecast.frames_at_once if forecast else None
     points = [field for field in source.fields if field.role == "coordinate"]
     return {
         "inputs": {f.name: frames_seen(f) for f in source.inputs if not f.is_scalar},
         "outputs": {f.name: predicted if f.role == "state" else None for f in source.outputs},
         "scalars": tuple(f.name for f in source.inputs if f.is_scalar),
         "dims": len(points) or sum(axis.name != "time" for axis in source.axes),
-        "gaps": tuple(f.name for f in source.inputs if f.gaps and f.dims),
+        "gaps": tuple(
+            f.name for f in source.inputs if f.gaps and f.dims or unseen and f.role == "state"
+        ),
+        "along_time": along_time,
     }
 
 
@@ -75,8 +82,15 @@ def model_of(params: Mapping[str, Any], root: Path) -> ModelConfig:
     source, model = _source(params, root), section(params, "model", ModelConfig)
     space = [axis for axis in source.axes if axis.name != "time"]
     scattered = any(field.role == "coordinate" for field in source.fields)
-    both = section(params, "task", TaskConfig).part == "both"
-    return for_dataset(model, space, walls=source.walls, scattered=scattered, both=both)
+    task = section(params, "task", TaskConfig)
+    return for_dataset(
+        model,
+        space,
+        walls=source.walls,
+        scattered=scattered,
+        both=task.part == "both",
+        along_time=task.time == "axis",
+    )
 
 
 def _source(params: Mapping[str, Any], root: Path) -> SampleSource:
@@ -151,7 +165,7 @@ def _stepped(cells: list[Mapping[str, Any]], root: Path, rounds: int) -> list[fl
     for params in cells:
         signature, n = signature_of(params, root), params["generate"]["resolution"]
         operator = build_operator(model_of(params, root), **signature)
-        batch = _batch(signature, n, n, params["train"]["batch_size"])
+        batch = _batch(signature, n, n, params["train"]["batch_size"], _frames(params))
         config = TrainConfig.model_validate(params["train"])
         steps.append(_step(operator, batch, optimizers_of(operator, config)))
     times = [[seconds_of(step) for step in steps] for _ in range(1 + rounds)]
@@ -199,7 +213,7 @@ def _measured(
     operator = build_operator(model_of(params, root), **signature)
     found = []
     for n in resolutions:
-        batch = _batch(signature, n, params["generate"]["resolution"], 1)
+        batch = _batch(signature, n, params["generate"]["resolution"], 1, _frames(params))
         step = _step(operator, batch)
 
         def predict(batch: Batch = batch) -> None:
@@ -217,11 +231,21 @@ def _measured(
     return found
 
 
-def _batch(signature: Signature, n: int, trained: int, samples: int) -> Batch:
-    """Return random samples on n points along each axis, of a model for another number of them."""
+def _frames(params: Mapping[str, Any]) -> int:
+    """Return how many frames a model along time is given in a step of training."""
+    task = section(params, "task", TaskConfig)
+    return task.history + section(params, "train", TrainConfig).unroll - 1
+
+
+def _batch(signature: Signature, n: int, trained: int, samples: int, along: int) -> Batch:
+    """Return random samples on n points along each axis, of a model for another number of them.
+
+    Along time there are so many frames.
+    """
+    many = signature["along_time"]
     shape = (n,) * signature["dims"]
     fields = {
-        name: torch.randn((samples, *([frames] if frames else []), *shape))
+        name: torch.randn((samples, *([along if many else frames] if frames else []), *shape))
         for name, frames in signature["inputs"].items()
     }
     grid = Grid(shape, (1 / n,) * len(shape), (1 / trained,) * len(shape))

@@ -9,7 +9,8 @@ from typing import Any
 from mno.core.absent import Absent
 from mno.core.config import section
 from mno.core.forecast import TaskConfig
-from mno.data.parts import open_parts
+from mno.data.parts import seen
+from mno.data.reading import open_splits
 from mno.evaluation.simple_peers import errors_of_peer, fit_peer
 from mno.study.design import Cell
 from mno.study.operators import model_of
@@ -28,7 +29,10 @@ def fit_peers(cell: Cell, dataset: Path, names: Sequence[str], root: Path) -> li
         InputError: There is no such peer, or the data cannot be read.
     """
     task = section(cell.params, "task", TaskConfig)
-    training, validation, test = open_parts(dataset, task.part, "train", "validation", "test")
+    training, validation, test = (
+        seen(split, task.part, task.skip)
+        for split in open_splits(dataset, "train", "validation", "test")
+    )
     scales = cell.params["train"]["scales"]
     description = describe(training, model_of(cell.params, root), task, scales)
     found = []

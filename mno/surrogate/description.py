@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,7 +19,18 @@ from mno.core.readings import Part, is_in_space
 from mno.data.normalise import ArrayT, Normaliser
 from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
-from mno.surrogate.rollout import Operator, from_changes, roll_out
+from mno.surrogate.rollout import (
+    Operator,
+    all_at_once,
+    follow_on,
+    following,
+    from_changes,
+    roll_out,
+)
+
+INTERVALS = "intervals"
+"""What may be given beside the fields of a model along time: `Batch.intervals`."""
+_AT_FIRST = ("history", "scheme", "steps", "interval")  # what has always been said of forecasts
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,9 @@ class Description:
         content = {**asdict(self), "model": self.model.model_dump(mode="json")}
         told = content["normaliser"]
         content["normaliser"] = {k: v for k, v in told.items() if v or k in ("mean", "std")}
+        if self.forecast:
+            told = content["forecast"]
+            content["forecast"] = {k: v for k, v in told.items() if v or k in _AT_FIRST}
         return {k: v for k, v in content.items() if v or k not in ("readings", "cells")}
 
     def grid(self, shape: tuple[int, ...]) -> Grid:
@@ -142,9 +156,24 @@ class Description:
         return tuple(name for name in self.inputs if name in self.outputs and self.forecast)
 
     @property
+    def along_time(self) -> bool:
+        """Whether time is an axis of the operator."""
+        return self.forecast is not None and self.forecast.along_time
+
+    @property
+    def skip(self) -> int:
+        """First frames of each sample of its dataset that are left out where it is evaluated."""
+        return self.forecast.skip if self.forecast else 0
+
+    @property
+    def any_steps(self) -> bool:
+        """Whether it predicts as many frames as it is asked for."""
+        return self.rolls_out or self.along_time
+
+    @property
     def rolls_out(self) -> bool:
         """Whether the operator is asked for one frame after the other."""
-        return self.forecast is not None and self.forecast.scheme == "rollout"
+        return self.forecast is not None and self.forecast.rolls_out
 
     @cached_property
     def fields(self) -> tuple[str, ...]:
@@ -154,6 +183,18 @@ class Description:
     def build(self) -> nn.Module:
         """Build the operator with fresh weights."""
         predicted = self.forecast.frames_at_once if self.forecast else None
+        if self.along_time:
+            # All at once, states are missing behind those given.
+            unseen = () if self.rolls_out else self.states
+            return build_operator(
+                self.model,
+                inputs={name: 1 if name in self._in_time else None for name in self.fields},
+                outputs=dict.fromkeys(self.outputs, 1),
+                scalars=self.scalars,
+                dims=len(self.extent),
+                gaps={*self.gaps, *unseen},
+                along_time=True,
+            )
         return build_operator(
             self.model,
             inputs={name: self._frames_seen(name) for name in self.fields},
@@ -170,15 +211,27 @@ class Description:
         whole = name in self.forcings and not self.rolls_out
         return self.frames_given(name) if whole else self.forecast.history
 
-    def frames_given(self, name: str, steps: int | None = None) -> int | None:
+    def frames_given(
+        self, name: str, steps: int | None = None, history: int | None = None
+    ) -> int | None:
         """Return how many frames of an input are given to predict `steps`; none where it has none.
 
-        They are those of the forecast if not given.
+        Steps, and the frames of states, are those of the forecast if not given.
         """
         if self.forecast is None or name not in self._in_time:
             return None
-        history = self.forecast.history
+        history = history or self.forecast.history
         return history if name in self.states else history + (steps or self.forecast.steps) - 1
+
+    def history_of(self, arrays: Mapping[str, Any]) -> int | None:
+        """Return how many frames of states are given, along time as many as one likes; else none.
+
+        Those of the first state count, if it has any.
+        """
+        if not self.along_time:
+            return None
+        first = arrays[self.states[0]]
+        return first.shape[1] if first.ndim > 1 else None
 
     def check_shapes(
         self, arrays: Mapping[str, Any], steps: int | None, *, surplus: bool = False
@@ -188,8 +241,9 @@ class Description:
         With a `surplus` states may have more frames than are given to predict `steps`, as forcings
         may anyway.
         """
+        history = None if surplus else self.history_of(arrays)
         for name, array in arrays.items():
-            dims, frames = ("samples", *self.dims(name)), self.frames_given(name, steps)
+            dims, frames = ("samples", *self.dims(name)), self.frames_given(name, steps, history)
             more = surplus or name in self.forcings
             fits = array.ndim == len(dims) and array.dtype.kind in "fiub"
             if fits and frames is not None:
@@ -218,7 +272,8 @@ class Description:
         """
         history = self.forecast.history if self.forecast else 0
         kept = dict.fromkeys(self.states, history) | dict.fromkeys(self.forcings, -1)
-        return {n: fields[n][:, : kept[n]] if n in kept else fields[n] for n in self.given_names}
+        names = (*self.given_names, *(n for n in (INTERVALS,) if n in fields))
+        return {n: fields[n][:, : kept[n]] if n in kept else fields[n] for n in names}
 
     def truth(self, fields: Mapping[str, ArrayT]) -> dict[str, ArrayT]:
         """Return what is to be predicted of whole fields: of states, all later frames."""
@@ -233,17 +288,38 @@ class Description:
         else:
             place = self.grid_of(given)
         fields = {name: given[name] for name in self.fields}
-        return Batch(fields, place, {name: given[name] for name in self.scalars})
+        intervals = given.get(INTERVALS)
+        if intervals is None and self.forecast and self.forecast.intervals:
+            like = fields[self.states[0]]
+            intervals = like.new_tensor(self.forecast.intervals).expand(len(like), -1)
+        return Batch(fields, place, {name: given[name] for name in self.scalars}, intervals)
 
     def answer(self, operator: nn.Module, batch: Batch, steps: int | None = None) -> Batch:
         """Return what an operator predicts, by a rollout where that is the scheme.
 
-        The rollout has as many steps as the forecast if they are not given.
+        There are as many steps as the forecast has if they are not given: of a rollout, and of any
+        operator along time.
         """
+        if self.along_time:
+            frames = self.forecast.steps if self.forecast and steps is None else steps or 1
+            found = self.all_answers(operator, batch, frames).fields
+            return Batch({name: field[:, -frames:] for name, field in found.items()}, batch.place)
         predict = self.predictor(operator)
         if self.forecast is None or not self.rolls_out:
             return predict(batch)
         return roll_out(predict, batch, steps or self.forecast.steps, self.forcings)
+
+    def all_answers(self, operator: nn.Module, batch: Batch, steps: int) -> Batch:
+        """Return what an operator along time answers, also to the given frames but the last."""
+        follow = following(operator, self.normaliser.changes)
+        if batch.intervals is not None:  # beyond those that are known, frames are evenly spaced
+            frames = self.history_of(batch.fields) or 1
+            more = frames + steps - batch.intervals.shape[1]
+            intervals = nn.functional.pad(batch.intervals, (0, max(more, 0)), value=1.0)
+            batch = replace(batch, intervals=intervals)
+        if self.rolls_out:
+            return follow_on(follow, batch, steps)
+        return all_at_once(follow, batch, steps, self.states)
 
     def predictor(self, operator: nn.Module) -> Operator:
         """Return what predicts states and outputs, once asked; the operator may answer changes."""

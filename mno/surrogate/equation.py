@@ -39,13 +39,14 @@ def residual_left(
 
 def known_fields(description: Description, given: Fields, predicted: Fields) -> dict[str, Tensor]:
     """Return all fields, those with frames from the last given to the last predicted."""
-    known, forecast = {**given, **predicted}, description.forecast
-    if forecast is None:
+    known = {**given, **predicted}
+    if description.forecast is None:
         return known
     for name in description.states:  # a difference in time needs the frame before
         known[name] = torch.cat([given[name][:, -1:], predicted[name]], dim=1)
+    history = given[description.states[0]].shape[1]
     intervals = known[description.states[0]].shape[1] - 1
     for name in description.forcings:  # one frame per interval, the last said again
-        held = given[name][:, forecast.history - 1 :][:, :intervals]
+        held = given[name][:, history - 1 :][:, :intervals]
         known[name] = torch.cat([held, held[:, -1:]], dim=1)
     return known

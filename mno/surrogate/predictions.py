@@ -41,10 +41,11 @@ def predict_store(
     The source is a Zarr group with an array of shape `(sample, *grid)` for each input field
     (`(sample, point)` for those of a model of unordered points, and for its coordinates),
     `(sample, time, *grid)` for a state or a forcing, of which the first frames are given, and
-    `(sample,)` for a number per sample. The destination appears only when it is complete. Progress
-    is told how many samples of how many are done. `answers` judges predictions, and its arrays are
-    written beside them. `readings_alone` leaves out the fields of a model of both. Returns the
-    number of samples.
+    `(sample,)` for a number per sample. Along time, frames are where the source's `time` says, and
+    behind its last as far apart as in training. The destination appears only when it is complete.
+    Progress is told how many samples of how many are done. `answers` judges predictions, and its
+    arrays are written beside them. `readings_alone` leaves out the fields of a model of both.
+    Returns the number of samples.
 
     Raises:
         InputError: The source lacks a field or its fields do not fit, the destination exists, or
@@ -57,13 +58,13 @@ def predict_store(
     description, outputs = surrogate.description, dict[str, zarr.Array]()
     with replacing_folder(destination) as partial:
         group = zarr.open_group(str(partial), mode="w", attributes={"Conventions": "CF-1.11"})
-        _copy_axes(description, source, group, steps)
+        times = _copy_axes(description, source, group, steps)
         for start in range(0, max(samples, 1), batch_size):
             stop = min(start + batch_size, samples)
             batch = read_inputs(surrogate, inputs, slice(start, stop), steps)
             try:
                 predicted: Mapping[str, np.ndarray] = surrogate.predict(
-                    batch, batch_size, steps, readings_alone=readings_alone
+                    batch, batch_size, steps, readings_alone=readings_alone, times=times
                 )
             except InputError as error:
                 raise InputError(f"{source}, from {start} on: {error}") from None
@@ -130,8 +131,12 @@ def read_inputs(
 
 def _copy_axes(
     description: Description, source: Path, group: zarr.Group, steps: int | None
-) -> None:
-    """Copy what the source says of places, and go on with its times."""
+) -> np.ndarray | None:
+    """Copy what the source says of places, and go on with its times.
+
+    Where time is an axis, return those of all frames given and predicted, if it says any.
+    """
+    of_all = None
     given, forecast = zarr.open_group(str(source), mode="r"), description.forecast
     axes = (axis for names, _, _ in description.readings.values() for axis in names.split())
     numbered = dict.fromkeys(axes)
@@ -142,15 +147,22 @@ def _copy_axes(
         values = np.asarray(points[:])
         if forecast and name == "time":
             first = values[: forecast.history]
-            if not np.allclose(np.diff(first), forecast.interval, rtol=1e-6):
+            frames = np.arange(1, (steps or forecast.steps) + 1)
+            if description.along_time:
+                last = forecast.history + len(frames)
+                more = values[-1] + forecast.interval * np.arange(1, last - len(values) + 1)
+                of_all = np.concatenate([values, more])[:last]
+            elif not np.allclose(np.diff(first), forecast.interval, rtol=1e-6):
                 raise InputError(
                     f"the first {forecast.history} frames are at times {first}; this model "
                     f"continues frames that are {forecast.interval:g} apart: give it such frames"
                 )
-            frames = np.arange(1, (steps or forecast.steps) + 1)
-            values = first[-1] + forecast.interval * frames
+            values = (
+                first[-1] + forecast.interval * frames if of_all is None else of_all[len(first) :]
+            )
         attributes = dict(points.attrs)
         group.create_array(name, data=values, dimension_names=(name,), attributes=attributes)
+    return of_all
 
 
 def _create(

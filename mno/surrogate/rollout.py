@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mno.core.batch import Batch
 
 Operator = Callable[[Batch], Batch]
 """A module, or what is made of one; fields in and out are normalised."""
+Follower = Callable[[Batch, Tensor | None], tuple[Batch, Tensor]]
+"""What answers, at each frame of a batch, the one behind it, given the state behind the frames
+before, and returns that behind its own (`mno.nn.along_time`)."""
 
 
 def from_changes(operator: Operator, changes: Mapping[str, float]) -> Operator:
@@ -32,6 +36,80 @@ def from_changes(operator: Operator, changes: Mapping[str, float]) -> Operator:
         return replace(answer, fields={**answer.fields, **changed})
 
     return predict
+
+
+def following(operator: nn.Module, changes: Mapping[str, float]) -> Follower:
+    """Return what predicts states along time, given an operator that may answer how they change.
+
+    Changes are from the frame at which the operator answers; where it is missing, as in
+    `from_changes`.
+    """
+
+    def follow(batch: Batch, state: Tensor | None) -> tuple[Batch, Tensor]:
+        answer, behind = operator(batch, state, return_state=True)
+        changed = {}
+        for name, size in changes.items():
+            known = _known_so_far(batch.fields[name])
+            changed[name] = known + size * answer.fields[name]
+        return replace(answer, fields={**answer.fields, **changed}), behind
+
+    return follow
+
+
+def _known_so_far(frames: Tensor) -> Tensor:
+    """Return frames in which a missing value is the last one before it that is not, or else 0."""
+    if not frames.isnan().any():
+        return frames
+    return torch.cat([_last_known(frames[:, : n + 1]) for n in range(frames.shape[1])], dim=1)
+
+
+def follow_on(follow: Follower, batch: Batch, steps: int) -> Batch:
+    """Continue the states of a batch along time, `(batch, frames, *place)`, by one frame or more.
+
+    Each frame is answered by the one behind it, the last one given, and then that answer, and so
+    on: none is seen twice, however many there are. Forcings, and the batch's intervals, go on as
+    far as is needed, or further.
+
+    Returns:
+        All answers: to each given frame but the last the one behind it, then the steps.
+    """
+    given = min(field.shape[1] for field in batch.fields.values() if _has_frames(field, batch))
+    answer, state = follow(_frames(batch, 0, given), None)
+    found = [answer.fields]
+    for start in range(given, given + steps - 1):
+        last = {name: field[:, -1:] for name, field in found[-1].items()}
+        ahead = _frames(replace(batch, fields={**batch.fields, **last}), start, 1)
+        answer, state = follow(ahead, state)
+        found.append(answer.fields)
+    fields = {name: torch.cat([part[name] for part in found], dim=1) for name in found[0]}
+    return Batch(fields, batch.place)
+
+
+def all_at_once(follow: Follower, batch: Batch, steps: int, states: Collection[str]) -> Batch:
+    """Return what `follow_on` does, but of states that are missing behind the frames given."""
+    fields = dict(batch.fields)
+    for name in states:
+        missing = torch.full_like(fields[name][:, :1], math.nan).expand(-1, steps - 1, *batch.shape)
+        fields[name] = torch.cat([fields[name], missing], dim=1)
+    frames = fields[next(iter(states))].shape[1]
+    return follow(_frames(replace(batch, fields=fields), 0, frames), None)[0]
+
+
+def _has_frames(field: Tensor, batch: Batch) -> bool:
+    return field.ndim > 1 + len(batch.shape)
+
+
+def _frames(batch: Batch, start: int, count: int) -> Batch:
+    """Return so many frames of a batch from one on; of a field with a single one that."""
+    fields = {
+        name: field[:, start : start + count] if _has_frames(field, batch) else field
+        for name, field in batch.fields.items()
+    }
+    alone = {n: f for n, f in batch.fields.items() if _has_frames(f, batch) and f.shape[1] == 1}
+    intervals = batch.intervals
+    if intervals is not None:
+        intervals = intervals[:, start : start + count + 1]
+    return replace(batch, fields={**fields, **alone}, intervals=intervals)
 
 
 def _last_known(frames: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from mno.data.normalise import first_not_positive
 from mno.nn.lean import lean
 from mno.nn.mixers.mamba import reorder_cross
 from mno.nn.operator import Operator, count_parameters
-from mno.surrogate.description import Description
+from mno.surrogate.description import INTERVALS, Description
 
 FORMAT, FORMAT_OF_SCALES = 5, 6
 """The latter of models with fields that are not plain, or that predict changes: versions before it
@@ -118,6 +118,7 @@ class Surrogate:
         steps: int | None = None,
         *,
         readings_alone: bool = False,
+        times: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
         """Predict the output fields of any number of samples, in physical units, by field name.
 
@@ -131,6 +132,10 @@ class Surrogate:
         A model of fields and readings can be asked for `readings_alone`, which it answers as it
         would beside the fields, for less; then no field in space need be given.
 
+        A model along time (`task.time=axis`) is given any number of frames of each state, and
+        predicts any number. They are as far apart as those of its training, or at `times`, in the
+        unit of these: of all frames given and predicted, `(frames,)` or `(samples, frames)`.
+
         Returns:
             Arrays of shape `(samples, *grid)`, of states `(samples, steps, *grid)`, float32.
 
@@ -138,12 +143,12 @@ class Surrogate:
             InputError: A field is missing, unknown, or of the wrong shape or type, or has a value
                 that is infinite, or missing where the model knows no missing ones, or not positive
                 where it takes the logarithm, or the model cannot predict that number of frames, or
-            readings alone.
+                readings alone, or frames at these times.
         """
         description, normaliser = self.description, self.description.normaliser
         forecast = description.forecast
         if steps is not None and not (forecast and steps == forecast.steps):
-            if not description.rolls_out:
+            if not description.any_steps:
                 fixed = f"{forecast.steps} frames at once" if forecast else "no frames"
                 raise InputError(f"steps={steps}: this model predicts {fixed}; leave steps out")
             if steps < 1:
@@ -155,18 +160,52 @@ class Surrogate:
         elif told:
             inputs = to_points(readings, inputs, cells)
         arrays = self._checked(inputs, steps)
+        intervals = None if times is None else self._intervals(times, arrays, steps)
         parts, operator = [], self._answering()
         with torch.inference_mode():
             for start in range(0, max(len(arrays[description.fields[0]]), 1), batch_size):
                 rows = slice(start, start + batch_size)
                 given = {name: torch.from_numpy(array[rows]) for name, array in arrays.items()}
                 batch = {n: normaliser.encode(n, field, given) for n, field in given.items()}
+                if intervals is not None:
+                    batch[INTERVALS] = intervals[rows]
                 out = description.answer(operator, description.batch(batch), steps).fields
                 parts.append({n: normaliser.decode(n, f, given).numpy() for n, f in out.items()})
         left_out = description.of_cells if readings_alone else ()
         names = [name for name in description.outputs if name not in left_out]
         found = {name: np.concatenate([part[name] for part in parts]) for name in names}
         return from_points(readings, found, cells) if told else found
+
+    def _intervals(
+        self, times: np.ndarray, arrays: Mapping[str, np.ndarray], steps: int | None
+    ) -> Tensor:
+        """Return the intervals of frames at some times; see `Batch.intervals`."""
+        forecast, history = self.description.forecast, self.description.history_of(arrays)
+        if forecast is None or history is None:
+            raise InputError(
+                "times were given, but time is no axis of this model: its frames are as far apart "
+                "as in training; leave them out, or train with task.time=axis"
+            )
+        samples, frames = (
+            len(arrays[self.description.fields[0]]),
+            history + (steps or forecast.steps),
+        )
+        times = np.asarray(times, dtype=np.float64)
+        if times.shape not in ((frames,), (samples, frames)) or not np.isfinite(times).all():
+            raise InputError(
+                f"times have shape {times.shape}; expected a finite number for each frame that is "
+                f"given or predicted, {(frames,)} or {(samples, frames)}"
+            )
+        steps_between = np.diff(np.broadcast_to(times, (samples, frames)), axis=1)
+        if not (steps_between > 0).all():
+            sample, frame = (int(i[0]) for i in (steps_between <= 0).nonzero())
+            raise InputError(
+                f"times of sample {sample} do not ascend: frame {frame + 1} is not later than "
+                f"frame {frame}; give the frames in their order"
+            )
+        intervals = np.ones((samples, frames))
+        intervals[:, 1:] = steps_between / forecast.interval
+        return torch.from_numpy(intervals.astype(np.float32))
 
     def _of_readings(self, inputs: Mapping[str, np.ndarray], told: bool) -> dict[str, np.ndarray]:
         """Return what is given at the points of readings; fields in space are missing there.
@@ -198,11 +237,16 @@ class Surrogate:
             )
         given = {name: np.asarray(inputs[name]) for name in expected}
         self.description.check_shapes(given, steps)
-        return {name: self._checked_values(name, array, steps) for name, array in given.items()}
+        history = self.description.history_of(given)
+        return {
+            name: self._checked_values(
+                name, array, self.description.frames_given(name, steps, history)
+            )
+            for name, array in given.items()
+        }
 
-    def _checked_values(self, name: str, array: np.ndarray, steps: int | None) -> np.ndarray:
-        """Return one input, float32, with the frames that are needed."""
-        frames = self.description.frames_given(name, steps)
+    def _checked_values(self, name: str, array: np.ndarray, frames: int | None) -> np.ndarray:
+        """Return one input, float32, with so many frames, if it has any."""
         needed = array if frames is None else array[:, :frames]
         values = np.ascontiguousarray(needed, dtype=np.float32)
         knows_gaps = name in self.description.gaps

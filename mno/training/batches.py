@@ -22,6 +22,7 @@ from mno.core.fields import Field
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split, StoredSplit
 from mno.data.samples import Samples
+from mno.surrogate.description import INTERVALS
 from mno.training.processes import Rank
 
 Purpose = Literal["turn", "window"]
@@ -91,11 +92,16 @@ class TrainingSamples:
 
 @dataclass(frozen=True)
 class Windows:
-    """Cuts fields that have frames to windows of `length`, each beginning where `starts` says."""
+    """Cuts fields that have frames to windows of `length`, each beginning where `starts` says.
+
+    Where frames follow each other at `intervals`, to each from the one before, the windows' own
+    stand beside the fields.
+    """
 
     names: Collection[str]
     length: int
     starts: Choices
+    intervals: Sequence[float] = ()
 
     def __call__(
         self, fields: Mapping[str, Tensor], samples: Tensor, epoch: int
@@ -104,7 +110,10 @@ class Windows:
         starts = torch.from_numpy(self.starts(epoch))[samples]
         rows = torch.arange(len(samples))[:, None]
         frames = starts[:, None] + torch.arange(self.length)
-        return {n: f[rows, frames] if n in self.names else f for n, f in fields.items()}
+        cut = {n: f[rows, frames] if n in self.names else f for n, f in fields.items()}
+        if self.intervals:
+            cut[INTERVALS] = torch.tensor(self.intervals)[frames]
+        return cut
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,12 @@ class TrainConfig(Config):
 
 
 def check_unroll(config: TrainConfig, forecast: Forecast | None) -> None:
-    """Refuse to unroll more steps than a sample has frames to predict."""
+    """Refuse to unroll more steps than a sample has frames to predict, or to push a state."""
+    if forecast and forecast.along_time and config.pushforward:
+        raise InputError(
+            "train.pushforward=true looks at the last step alone, but with task.time=axis what is "
+            "remembered is learned from all of them; set train.pushforward=false"
+        )
     if forecast and forecast.scheme == "rollout" and config.unroll > forecast.steps:
         raise InputError(
             f"train.unroll={config.unroll} is more than the {forecast.steps} frames that "

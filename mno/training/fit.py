@@ -295,8 +295,9 @@ def _changes(module: OperatorTraining, training: Split | StoredSplit, seed: int)
     changes: list[Change] = []
     if forecast is not None and description.rolls_out:
         names, frames = (*description.states, *description.forcings), forecast.history
-        starts = drawn(forecast.steps - config.unroll + 1, "window")
-        changes.append(Windows(names, frames + config.unroll, starts))
+        starts = drawn(forecast.skip + forecast.steps - config.unroll + 1, "window")
+        windows = Windows(names, frames + config.unroll, starts, forecast.intervals)
+        changes.append(windows)
     if config.augment and training.schema.symmetries:
         turns = turns_of(training.schema)
         changes.append(Augmentation(turns, drawn(len(turns), "turn")))

@@ -170,6 +170,13 @@ def predict_batch(
     """
     given, truth = description.given(fields), description.truth(fields)
     predict = description.predictor(operator)
+    if description.along_time:  # all answers count, also those to given frames
+        if description.forecast and not description.rolls_out:
+            steps = description.forecast.steps
+        answer = description.all_answers(operator, seen, steps).fields
+        truth = {n: fields[n][:, 1 : 1 + frames.shape[1]] for n, frames in answer.items()}
+        given = given | {name: fields[name][:, :1] for name in description.states}
+        return Prediction(_as_precise(answer, truth), truth, given)
     if description.rolls_out:
         truth = {name: frames[:, :steps] for name, frames in truth.items()}
     if description.rolls_out and pushforward and steps > 1:
@@ -180,9 +187,12 @@ def predict_batch(
         given = given | {name: last.fields[name] for name in moving}
     else:
         answer = description.answer(operator, seen, steps).fields
-    # In the precision of the true fields, whatever that of the layers is.
-    predicted = {name: field.to(truth[name].dtype) for name, field in answer.items()}
-    return Prediction(predicted, truth, given)
+    return Prediction(_as_precise(answer, truth), truth, given)
+
+
+def _as_precise(answer: Fields, truth: Fields) -> dict[str, Tensor]:
+    """Return an answer in the precision of the true fields, whatever that of the layers is."""
+    return {name: field.to(truth[name].dtype) for name, field in answer.items()}
 
 
 class Objective:
@@ -211,6 +221,11 @@ class Objective:
             raise InputError(
                 f"{weight} needs all values of the inputs, but {', '.join(description.gaps)} may "
                 "have gaps; set train.residual_weight=0"
+            )
+        if config.residual_weight and description.forecast and description.forecast.intervals:
+            raise InputError(
+                f"{weight} takes differences in time between frames at equal distances; those of "
+                "the dataset are not: set train.residual_weight=0"
             )
         if config.residual_weight:
             residual_of(description.scenario)  # refuses what has none

@@ -124,7 +124,12 @@ def describe(
     schema = training.schema
     scattered = bool(schema.coordinates)
     model = for_dataset(
-        model, schema.space, walls=schema.walls, scattered=scattered, both=bool(schema.cells)
+        model,
+        schema.space,
+        walls=schema.walls,
+        scattered=scattered,
+        both=bool(schema.cells),
+        along_time=task.time == "axis",
     )
     scales = scales_of(schema.fields, scales or {}, model.walls)
     check_logarithms(scales, training)
@@ -251,7 +256,7 @@ def continued(
     )
 
 
-_CONTINUED = ("history", "scheme", "frames_at_once", "interval")
+_CONTINUED = ("history", "scheme", "frames_at_once", "interval", "along_time")
 
 
 def _facets(description: Description) -> dict[str, Any]:

@@ -14,11 +14,15 @@ class BackboneEntry(NamedTuple):
     module: str
     operator: str
     own_mixers: tuple[str, ...] = ()
+    in_time: bool = False
+    """Whether it can take time as an axis."""
 
 
 BACKBONES = {
-    "plain": BackboneEntry("mno.nn.backbones.plain", "PlainOperator", ("mamba",)),
-    "latent": BackboneEntry("mno.nn.backbones.latent", "LatentOperator", ("mamba", "softmax")),
+    "plain": BackboneEntry("mno.nn.backbones.plain", "PlainOperator", ("mamba",), in_time=True),
+    "latent": BackboneEntry(
+        "mno.nn.backbones.latent", "LatentOperator", ("mamba", "softmax"), in_time=True
+    ),
     "gnot": BackboneEntry("mno.nn.backbones.gnot", "GNOTOperator", ("linear",)),
     "galerkin": BackboneEntry("mno.nn.backbones.galerkin", "GalerkinOperator", ("galerkin",)),
     "oformer": BackboneEntry("mno.nn.backbones.oformer", "OFormerOperator", ("galerkin",)),

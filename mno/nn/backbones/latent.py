@@ -17,17 +17,11 @@ from torch import Tensor, nn
 from mno.core.batch import Batch
 from mno.core.grid import Grid
 from mno.core.points import Points
+from mno.nn.along_time import OperatorInTime, Stream
 from mno.nn.backbones.plain import Block
 from mno.nn.backbones.unet import CONVOLUTIONS
 from mno.nn.config import ModelConfig
-from mno.nn.operator import (
-    Images,
-    Mixers,
-    Operator,
-    Signature,
-    coordinates,
-    perceptron,
-)
+from mno.nn.operator import Images, Mixers, Signature, coordinates, perceptron
 
 REACH = 2.0
 """Half the side of the box of cells around points, in standard deviations of their coordinates."""
@@ -39,7 +33,7 @@ FRESH = 0.1
 WRAP = 8  # cells of a periodic axis that are seen beyond its ends by a spline
 
 
-class LatentOperator(Operator):
+class LatentOperator(OperatorInTime):
     """Points to local features, to a few latent tokens, through mixers, and back to the points.
 
     With the inputs x at the points, local features q and tokens z:
@@ -71,23 +65,19 @@ class LatentOperator(Operator):
         self.norm = nn.LayerNorm(width)
         self.projection = nn.Linear(local, self.num_outputs)
         blocks: Any = self.blocks
+        in_time: Any = self.time_blocks
         outward = [self.lattice.up]
         outward += [layer for b in blocks for layer in (b.mixer.out_proj, b.feed_forward[-1])]
+        outward += [b.mixer.out_proj for b in in_time]
         with torch.no_grad():
             for layer in outward:
                 layer.weight.mul_(FRESH)
 
-    def forward(self, batch: Batch) -> Batch:
-        """Predict the output fields where the input fields are.
-
-        Raises:
-            ValueError: As for `Operator`, or points are given to what was built for grids, or a
-                grid to what was built for points.
-        """
+    def _predict(self, batch: Batch, stream: Stream | None) -> Batch:
         tokens = self.lattice.tokens(self._inputs(batch), batch.place)
         whole = torch.cat([tokens.mean, self._scalars(batch)], dim=-1)
         x = tokens.features + self.position(tokens.places) + self.overall(whole)[:, None]
-        x = self._through_blocks(x, self._mixing_domain(tokens.grid))
+        x = self._in_turn(x, self._mixing_domain(tokens.grid), stream)
         points = self.lattice.points(self.norm(x), tokens)
         return self._answer(self.projection(points), batch.place)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from mno.core.batch import Batch
+from mno.nn.along_time import OperatorInTime, Stream
 from mno.nn.config import ModelConfig
-from mno.nn.operator import Features, Mixers, Operator, Signature, perceptron
+from mno.nn.operator import Features, Mixers, Signature, perceptron
 from mno.scan.paths import Domain
 
 WEIGHT_STD = 0.02  # of Transolver's fresh weights
@@ -29,7 +30,7 @@ class Block(nn.Module):
         return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
 
 
-class PlainOperator(Operator):
+class PlainOperator(OperatorInTime):
     """Blocks between a lifting and a projection, all points alike.
 
     Each point is given its coordinates and the scalars of its sample next to the input fields. Any
@@ -47,10 +48,9 @@ class PlainOperator(Operator):
         self.norm = nn.LayerNorm(width)
         self.projection = perceptron(width, 2 * width, self.num_outputs)
 
-    def forward(self, batch: Batch) -> Batch:
-        """Predict the output fields where the input fields are."""
+    def _predict(self, batch: Batch, stream: Stream | None) -> Batch:
         x, domain = self.lifting(self._inputs(batch)), self._mixing_domain(batch.place)
-        x = self._through_blocks(x, domain)
+        x = self._in_turn(x, domain, stream)
         return self._answer(self.projection(self.norm(x)), batch.place)
 
 

@@ -160,8 +160,8 @@ def uniform(*shape: int, fan_in: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape).uniform_(-(fan_in**-0.5), fan_in**-0.5))
 
 
-def step_biases(*shape: int) -> nn.Parameter:
-    """Draw biases whose softplus lies in `STEP_RANGE`, log-uniformly."""
-    low, high = (math.log(step) for step in STEP_RANGE)
+def step_biases(*shape: int, within: tuple[float, float] = STEP_RANGE) -> nn.Parameter:
+    """Draw biases whose softplus lies in a range, log-uniformly."""
+    low, high = (math.log(step) for step in within)
     steps = torch.empty(shape).uniform_(low, high).exp()
     return nn.Parameter(steps + torch.log(-torch.expm1(-steps)))
