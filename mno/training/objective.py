@@ -34,6 +34,8 @@ def relative_error(
     normaliser: Normaliser,
     grid: Grid | None = None,
     given: Fields | None = None,
+    *,
+    by_frame: bool = False,
 ) -> Tensor:
     r"""Return each sample's error `‖u_pred − u‖ / ‖u‖`, averaged over the fields, in L2 or H1.
 
@@ -50,6 +52,8 @@ def relative_error(
         normaliser: Brings both to the physical units in which the norms are taken.
         grid: That of all fields, for H1.
         given: Normalised inputs of the same samples, among them those that fields are less.
+        by_frame: Whether the error is the mean over the frames of each one's own, in L2 alone: then
+            those that are hard to tell do not drown the others.
 
     Returns:
         Errors of shape `(batch,)`, nondimensional; zero where no value is known.
@@ -68,10 +72,11 @@ def relative_error(
         else:
             # Taken before decoding, where what both are less cancels without rounding.
             difference, unit = field - solved, normaliser.std[name]
-        wrong = torch.where(present, difference, 0.0).flatten(1)
-        values = torch.where(present, physical, 0.0).flatten(1)
+        start = 2 if by_frame and grid is None else 1
+        wrong = torch.where(present, difference, 0.0).flatten(start)
+        values = torch.where(present, physical, 0.0).flatten(start)
         if grid is None:
-            error, size = unit * wrong.norm(dim=1), values.norm(dim=1)
+            error, size = unit * wrong.norm(dim=-1), values.norm(dim=-1)
         else:
             of_unit = scale == PLAIN  # the mean cancels in slopes, too
             slopes = _slopes(solved if of_unit else physical, grid)
@@ -80,10 +85,14 @@ def relative_error(
             steps = torch.where(pairs, _slopes(difference, grid), 0.0)
             error = (unit * torch.cat([wrong, steps], dim=1)).norm(dim=1)
             size = torch.cat([values, slopes], dim=1).norm(dim=1)
-        counts = present.flatten(1).sum(dim=1)
+        counts = present.flatten(start).sum(dim=-1)
         floor = NORM_FLOOR * normaliser.unit(name) * counts.clamp_min(1).double().sqrt()
-        errors.append(error / size.maximum(floor.to(size)))
-        known.append(counts > 0)
+        relative, there = error / size.maximum(floor.to(size)), counts > 0
+        if start == 2:
+            relative = relative.sum(dim=1) / there.sum(dim=1).clamp_min(1)
+            there = there.any(dim=1)
+        errors.append(relative)
+        known.append(there)
     return torch.stack(errors).sum(dim=0) / torch.stack(known).sum(dim=0).clamp_min(1)
 
 
@@ -240,7 +249,9 @@ class Objective:
         description, predicted = self.description, prediction.fields
         grid = description.grid_of(predicted) if self.error == "h1" else None
         normaliser, given = description.normaliser, prediction.given
-        loss = relative_error(predicted, prediction.truth, normaliser, grid, given)
+        loss = relative_error(
+            predicted, prediction.truth, normaliser, grid, given, by_frame=description.along_time
+        )
         if not self.residual_weight:
             return loss
         beside = normaliser.references(given)
