@@ -6,8 +6,9 @@
 
 Each value of a state is divided by its standard deviation before components are found, so that
 values of all units count alike. The changes z' - z are regressed on z and the controls u with a
-penalty, so that what the runs do not tell is taken to stay (ridge regression; Hoerl and Kennard,
-1970), and the readings on z. Q and R are the covariances of what the two regressions leave.
+penalty, so that what the runs do not tell is taken to change as it did on average (ridge
+regression; Hoerl and Kennard, 1970), and the readings on z. Q and R are the covariances of what the
+two regressions leave.
 
 Symbols: z components `(k,)`, x states, y readings, u controls, w, v and e errors, independent from
 frame to frame.
