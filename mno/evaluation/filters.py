@@ -227,22 +227,10 @@ def _checked(
     readings: np.ndarray, controls: np.ndarray | None, number: int, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return readings and controls of fitting shapes."""
-    readings = in_frames("readings", readings, gaps=True)
-    samples, frames, found = readings.shape
-    if found != number:
-        raise InputError(
-            f"readings have shape {readings.shape}; expected (samples, frames, {number}), NaN "
-            "where there is none: give all that the model knows"
-        )
-    controls = in_frames(
-        "controls", np.empty((samples, frames, 0)) if controls is None else controls
-    )
-    if controls.shape != (samples, frames, count):
-        raise InputError(
-            f"controls have shape {controls.shape}; expected ({samples}, {frames}, {count}), those "
-            "of the model for each frame of the readings"
-        )
-    return readings, controls
+    readings = in_frames("readings", readings, ("samples", "frames", number), gaps=True)
+    samples, frames, _ = readings.shape
+    controls = np.empty((samples, frames, 0)) if controls is None else controls
+    return readings, in_frames("controls", controls, (samples, frames, count))
 
 
 def _check_times(times: np.ndarray, frames: int, interval: float) -> None:

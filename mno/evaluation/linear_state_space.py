@@ -69,15 +69,11 @@ class Runs:
         """
         states = in_frames("states", states)
         samples, frames, _ = states.shape
-        readings = in_frames("readings", states if readings is None else readings, gaps=True)
+        readings = states if readings is None else readings
         controls = np.empty((samples, frames, 0)) if controls is None else controls
-        controls = in_frames("controls", controls)
-        for name, part in (("readings", readings), ("controls", controls)):
-            if part.shape[:2] != (samples, frames):
-                raise InputError(
-                    f"{name} have shape {part.shape}; expected ({samples}, {frames}, numbers), the "
-                    "samples and frames of the states"
-                )
+        shape = (samples, frames, "numbers")
+        readings = in_frames("readings", readings, shape, gaps=True)
+        controls = in_frames("controls", controls, shape)
         if frames < 2 or not 0.0 < interval < math.inf:
             raise InputError(
                 f"runs have {frames} frames of {interval:g} s; expected 2 or more, and a positive "
@@ -86,16 +82,27 @@ class Runs:
         return cls(states, readings, controls, float(interval))
 
 
-def in_frames(name: str, array: np.ndarray, *, gaps: bool = False) -> np.ndarray:
-    """Return an array of shape `(samples, frames, numbers)` in double precision.
+def in_frames(
+    name: str,
+    array: np.ndarray,
+    expected: tuple[int | str, ...] = ("samples", "frames", "numbers"),
+    *,
+    gaps: bool = False,
+) -> np.ndarray:
+    """Return an array in double precision.
 
     Raises:
-        InputError: It has another number of dimensions, or values that are not finite; NaN are
-            allowed where there may be `gaps`.
+        InputError: Its shape is not the expected one, in which words are any number, or it has
+            values that are not finite; NaN are allowed where there may be `gaps`.
     """
     array = np.asarray(array, dtype=np.float64)
-    if array.ndim != 3:
-        raise InputError(f"{name} have shape {array.shape}; expected (samples, frames, numbers)")
+    sizes = [size for size in expected if isinstance(size, int)]
+    found = [n for n, size in zip(array.shape, expected, strict=False) if isinstance(size, int)]
+    if array.ndim != len(expected) or found != sizes:
+        raise InputError(
+            f"{name} have shape {array.shape}; expected ({', '.join(map(str, expected))}): give "
+            "one row for each frame of each sample"
+        )
     bad = int((np.isinf(array) if gaps else ~np.isfinite(array)).sum())
     if bad:
         raise InputError(
@@ -248,11 +255,12 @@ def choose_state_space(runs: Runs, held_out: Runs, ahead: int) -> tuple[int, flo
 def _components_of(runs: Runs, most: int) -> States:
     """Find the principal components of states, each value by its standard deviation."""
     rows = runs.states.reshape(-1, runs.states.shape[2])
+    count = min(len(rows), MOST_ROWS)
+    rows = rows[np.arange(count) * len(rows) // count]
     level, scale = rows.mean(axis=0), rows.std(axis=0)
     scale = np.where(scale > 1e-12 * np.abs(level), scale, 1.0)
     scaled = (rows - level) / scale
-    some = np.arange(min(len(rows), MOST_ROWS)) * len(rows) // min(len(rows), MOST_ROWS)
-    vectors = leading_vectors(scaled[some], most)
+    vectors = leading_vectors(scaled, most)
     left = np.square(scaled - (scaled @ vectors) @ vectors.T).mean(axis=0)
     return States(level, scale[:, None] * vectors, vectors.T / scale, np.square(scale) * left)
 

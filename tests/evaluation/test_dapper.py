@@ -53,7 +53,8 @@ def test_the_kalman_filter_is_dappers():
         Gaussian(np.ones(size), first),
         1.0,
     )
-    unread = np.concatenate([np.full((1, 3), np.nan), np.stack(readings)])[None]  # DAPPER begins unread
+    # DAPPER's first frame is not read.
+    unread = np.concatenate([np.full((1, 3), np.nan), np.stack(readings)])[None]
     ours = list(kalman_filter(model, unread))[1:]
     np.testing.assert_allclose([belief.mean[0] for belief in ours], theirs.mu.a, rtol=1e-8)
     spread = [np.sqrt(np.diagonal(belief.covariance[0])) for belief in ours]
