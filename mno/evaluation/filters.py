@@ -112,7 +112,7 @@ class EnsembleModel:
     """From states `(batch, values)` and controls `(batch, controls)` to the next states."""
     observe: Callable[[np.ndarray], np.ndarray]
     """From states `(batch, values)` to what would be read of them, `(batch, readings)`."""
-    noise: np.ndarray  # covariance of the readings' errors, (readings, readings)
+    noise: np.ndarray  # covariance of the readings' errors, positive, (readings, readings)
     process: np.ndarray | None = None
     """What the step does not know, as a factor of its covariance: `process @ n` is added to a
     state, n standard normal; `(values, numbers)`."""

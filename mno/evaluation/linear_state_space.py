@@ -178,7 +178,9 @@ class LinearStateSpace:
         """Return mean and variance of states, `(..., values)`, each in its unit."""
         mean = belief.mean @ self.states.matrix.T + self.states.level
         spread = self.states.matrix @ belief.covariance
-        return mean, np.einsum("...vk,vk->...v", spread, self.states.matrix) + self.states.left
+        variance = np.einsum("...vk,vk->...v", spread, self.states.matrix)
+        # Rounding may leave less than nothing where nothing is uncertain.
+        return mean, np.maximum(variance, 0.0) + self.states.left
 
 
 def symmetric(covariance: np.ndarray) -> np.ndarray:

@@ -94,6 +94,13 @@ def test_held_out_runs_choose_what_predicts_them_best(frames):
     assert chosen[0] == 3
 
 
+def test_what_is_certain_has_no_variance_below_zero():
+    runs, _ = linear_runs(30, 20, 1, 0.1)
+    model = fit_state_space(runs, 10, 1e-9)
+    _, variance = model.state(Gaussian(np.zeros(3), -1e-16 * np.eye(3)))  # as rounding leaves it
+    assert (variance >= 0.0).all()
+
+
 def test_values_that_never_vary_and_one_run_are_taken():
     runs, _ = linear_runs(1, 60, 1, 0.1)
     states = np.concatenate([runs.states, np.full((1, 60, 2), 7.0)], axis=2)
