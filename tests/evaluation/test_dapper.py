@@ -1,5 +1,8 @@
-"""The filters beside DAPPER's, which others wrote and test: `pip install dapper` in a place of its
-own, with this project's packages beside it; it is no dependency."""
+"""The filters beside DAPPER's, which others wrote and test.
+
+It is no dependency: `pip install dapper` in an environment of its own, with this project's packages
+beside it, and without the package `tests` that it brings along and that hides ours.
+"""
 
 import numpy as np
 import pytest
