@@ -167,8 +167,6 @@ class PrincipalComponents:
         """Find those of fields `(samples, *dims)`, at most `COMPONENTS`; fewer where less varies.
 
         Among what is `given` of the same samples is what fields are less, if they are.
-        They are the covariance's eigenvectors, found by the products of samples with each other
-        where these are fewer than values (Sirovich, 1987, part I).
         """
         shapes = {name: field.shape[1:] for name, field in fields.items()}
         rows = _rows(normaliser, shapes, fields, given)
@@ -176,15 +174,7 @@ class PrincipalComponents:
         mean = np.nansum(rows, axis=0, dtype=np.float64) / np.maximum(counts, 1)
         rows -= mean.astype(np.float32)
         np.nan_to_num(rows, copy=False)
-        by_samples = rows.shape[0] < rows.shape[1]
-        wide = rows if by_samples else rows.T
-        products, size = sum(block @ block.T for block in _double(wide)), len(wide)
-        variances, vectors = eigh(products, subset_by_index=(max(size - COMPONENTS, 0), size - 1))
-        kept = np.flatnonzero(variances > max(1e-12 * variances[-1], 1e-30))[::-1]
-        vectors = vectors[:, kept]
-        if by_samples:
-            vectors = vectors / np.sqrt(variances[kept])
-            vectors = np.concatenate([block.T @ vectors for block in _double(wide)])
+        vectors = leading_vectors(rows, COMPONENTS)
         return cls(normaliser, shapes, mean.astype(np.float32), vectors.astype(np.float32))
 
     def of(self, fields: Arrays, given: Arrays) -> np.ndarray:
@@ -202,6 +192,28 @@ class PrincipalComponents:
             found[name] = self.normaliser.decode(name, part * np.float32(math.sqrt(values)), given)
             start += values
         return found
+
+
+def leading_vectors(rows: np.ndarray, most: int) -> np.ndarray:
+    """Return the orthonormal directions in which rows `(samples, values)` vary most.
+
+    They are the eigenvectors of the covariance of rows whose means are zero, found by the products
+    of samples with each other where these are fewer than values (Sirovich, 1987, part I).
+
+    Returns:
+        Shape `(values, components)`, float64, those of most variance first; at most so many,
+        fewer where less varies.
+    """
+    by_samples = rows.shape[0] < rows.shape[1]
+    wide = rows if by_samples else rows.T
+    products, size = sum(block @ block.T for block in _double(wide)), len(wide)
+    variances, vectors = eigh(products, subset_by_index=(max(size - most, 0), size - 1))
+    kept = np.flatnonzero(variances > max(1e-12 * variances[-1], 1e-30))[::-1]
+    vectors = vectors[:, kept]
+    if by_samples:
+        vectors = vectors / np.sqrt(variances[kept])
+        vectors = np.concatenate([block.T @ vectors for block in _double(wide)])
+    return vectors
 
 
 def _rows(
