@@ -181,7 +181,7 @@ class StudySpec(FileSpec):
     )
     models: dict[Name, Options] = Field(
         default={},
-        description="Further models, not crossed: their section `model`; `train` within it "
+        description="Further models, not crossed: their section `model`; `train` or `task` in it "
         "changes how they are trained",
     )
     parameters: MatchConfig | None = Field(
@@ -260,7 +260,7 @@ class Model:
     backbone: str
     mixer: str
     options: Mapping[str, Any]  # its section `model`, as far as the study says
-    train: Mapping[str, Any]  # what it changes of the section `train`
+    changes: Mapping[str, Any]  # what it changes of the sections `train` and `task`
 
 
 @dataclass(frozen=True)
@@ -344,15 +344,16 @@ def cells_of(name: str, spec: StudySpec) -> list[Cell]:
 
 
 def _model(name: str, options: Mapping[str, Any], backbone: str, mixer: str) -> Model:
-    kept = {key: value for key, value in options.items() if key != "train"}
-    return Model(name, backbone, mixer, kept, options.get("train", {}))
+    changes = {key: options[key] for key in ("train", "task") if key in options}
+    kept = {key: value for key, value in options.items() if key not in changes}
+    return Model(name, backbone, mixer, kept, changes)
 
 
 def _params(spec: StudySpec, scenario: str, model: Model, seed: int) -> dict[str, Any]:
     own = spec.scenarios[scenario]
     name = own.scenario or scenario
     given = _merged(spec.base.model_dump(), own.model_dump(include=set(Sections.model_fields)))
-    given = _merged(given, {"model": model.options, "train": model.train})
+    given = _merged(given, {"model": model.options, **model.changes})
     defaults = {section: config().model_dump() for section, config in _DEFAULTS.items()}
     return {
         "scenario": name,

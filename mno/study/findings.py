@@ -50,6 +50,7 @@ class Row:
     memory_mib: float | None  # peak of a process that predicts
     finer: float | None  # mean relative L2 on the finest grid that was tried
     finer_ratio: float | None  # its points along an axis, relative to those of training
+    noisy: Mean | None  # relative L2 under the strongest noise that was tried, if any was
     undertrained: tuple[int, ...]  # seeds whose training ended too early, by `RULE`
     break_even: int | None  # solves after which data and training are paid for; none if never
 
@@ -205,6 +206,7 @@ def _row(items: list[Found], solver_ms: float | None, data_seconds: float | None
         memory_mib=_known(r["cost"]["peak_memory_mib"] for r in of),
         finer=statistics.fmean(error for _, error in finer) if finer else None,
         finer_ratio=finer[0][0] if finer else None,
+        noisy=_noisy(of),
         undertrained=tuple(s for s, r in records.items() if is_undertrained(r["training"])),
         break_even=pays,
     )
@@ -219,6 +221,12 @@ def _finer(resolution: Mapping[str, Any] | str | None) -> tuple[float, float] | 
     if error is None or level <= resolution["trained"]:
         return None
     return level / resolution["trained"], error
+
+
+def _noisy(records: Sequence[Mapping[str, Any]]) -> Mean | None:
+    curves = [c for r in records if isinstance(c := r.get("noise"), Mapping)]
+    errors = [e for c in curves if (e := c["relative_l2"]["model"]["mean"][-1]) is not None]
+    return mean_with_interval(errors) if errors else None
 
 
 def _pairs(kind: str, rows: list[Row]) -> list[tuple[str, str]]:

@@ -404,6 +404,7 @@ def done_record(cell: Cell, identity: Identity, folder: Path, workers: int) -> d
             "train": [_rounded(e["train_relative_l2"]) for e in train["epochs"]],
         },
         "resolution": reports["robustness"].get("resolution"),
+        "noise": reports["robustness"].get("noise"),
         "learning_curve": reports["learning_curve"]["points"],
         "cost": {k: v for k, v in cost.items() if k != "spent"},
         "seconds": {stage: spent[stage] for stage in ("generate", "train", "evaluate")},

@@ -130,6 +130,28 @@ def test_another_task_trains_anew_on_the_same_data_and_is_compared_on_its_own_fr
     assert len(read(line, "per_sample.json")["over_time"]["time"]) == 6
 
 
+def test_along_time_frames_are_predicted_at_the_times_of_a_store(line, tmp_path):
+    settings = ("task.time=axis", "task.predict=change", "task.scheme=rollout", "task.history=2")
+    line.mno("run", *(word for key in settings for word in ("--set", key)), check=True)
+    assert read(line, "registered.json")["alias"] in ("champion", "challenger", None)
+    surrogate = Surrogate.load(line.root / "models/candidate")
+    data = xarray.open_zarr(line.root / "data").isel(sample=slice(0, 3))
+    kept = [0, 1, 3, 4, 7]  # at unequal distances
+    source = tmp_path / "uneven.zarr"
+    uneven = data[["activator", "inhibitor"]].isel(time=kept).drop_vars("split", errors="ignore")
+    uneven.to_zarr(source, encoding={name: {"compressors": None} for name in uneven})
+    line.mno("predict", "models/candidate", str(source), str(tmp_path / "p.zarr"), "--steps", "4",
+             check=True)  # fmt: skip
+    found = xarray.open_zarr(tmp_path / "p.zarr")
+    times = 0.625 * np.array([0, 1, 3, 4, 7, 8])
+    np.testing.assert_allclose(found["time"], times[2:])
+    given = {name: data[name].values[:, :2] for name in ("activator", "inhibitor")}
+    for name, field in surrogate.predict(given, steps=4, times=times).items():
+        np.testing.assert_allclose(found[name].values, field, rtol=1e-4, atol=1e-5)
+    evenly = surrogate.predict(given, steps=4)["activator"]
+    assert not np.allclose(evenly, found["activator"].values, rtol=1e-2)
+
+
 def experiments(workspace):
     """Names of DVC experiments by MLflow run, for the runs of finished trainings."""
     client = mlflow.MlflowClient(f"sqlite:///{workspace.root}/mlflow.db")
