@@ -19,7 +19,6 @@ from flows.options import (
     command_group,
     console,
     interruptible,
-    print_json,
     writing_to,
 )
 from flows.workspace import RUN_LOCK, find_workspace, progress_bar, read_json
@@ -284,10 +283,8 @@ def inspect_data(
         inspection = inspect_store(store, report, lambda done, n: show("inspecting", done, n))
     with writing_to(folder, "; name another with --output"):
         page = write_inspection(inspection, folder)
-    if as_json:
-        print_json({**inspection.to_dict(), "page": str(page)})
-    elif not quiet:
-        _print_inspection(inspection, page)
+    told = {**inspection.to_dict(), "page": str(page)}
+    answer(told, as_json, quiet, lambda _: _print_inspection(inspection, page))
 
 
 def _print_inspection(inspection: Inspection, page: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.options import Json, command_group, console, print_json
+from flows.options import Json, answer, command_group, console
 from flows.workspace import (
     VERSION_HEAD,
     aligned,
@@ -49,12 +49,10 @@ def models(data: Data = None, file: File = None, as_json: Json = False) -> None:
     Example: mno lineage models --data b52ee53b    or: mno lineage models --file log.csv
     """
     found = Answers().models(data, file)
-    if as_json:
-        versions = [version.to_dict() for version in found.versions]
-        unknown = [version.uri for version in found.unknown]
-        print_json({"asked": found.asked, "versions": versions, "cannot_be_known": unknown})
-    else:
-        _print_origin(found)
+    versions = [version.to_dict() for version in found.versions]
+    unknown = [version.uri for version in found.unknown]
+    told = {"asked": found.asked, "versions": versions, "cannot_be_known": unknown}
+    answer(told, as_json, False, lambda _: _print_origin(found))
 
 
 @lineage_app.command()
@@ -70,15 +68,10 @@ def diff(
     Example: mno lineage diff 3 5
     """
     one, other, parts = Answers().difference(before, after)
-    if as_json:
-        sides = {"before": one.version.to_dict(), "after": other.version.to_dict()}
-        told = {
-            name: {"changes": [c._asdict() for c in changes], "cannot_be_known": unknown}
-            for name, changes, unknown in parts
-        }
-        print_json({**sides, **told})
-    else:
-        _print_difference(one, other, parts)
+    told = {"before": one.version.to_dict(), "after": other.version.to_dict()}
+    for name, changes, unknown in parts:
+        told[name] = {"changes": [c._asdict() for c in changes], "cannot_be_known": unknown}
+    answer(told, as_json, False, lambda _: _print_difference(one, other, parts))
 
 
 @lineage_app.command()
@@ -99,11 +92,9 @@ def affected(
     Example: mno lineage affected --commit 4f2a91c
     """
     found = Answers().affected(commit, data, file)
-    if as_json:
-        told = [{**v.to_dict(), "why": why, "stages": stages} for v, why, stages in found.affected]
-        print_json({"asked": found.asked, "affected": told, "cannot_be_known": found.unknown})
-    else:
-        _print_affected(found)
+    versions = [{**v.to_dict(), "why": why, "stages": stages} for v, why, stages in found.affected]
+    told = {"asked": found.asked, "affected": versions, "cannot_be_known": found.unknown}
+    answer(told, as_json, False, lambda _: _print_affected(found))
 
 
 def only(**given: str | None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from flows.data import from_here, table, workspace_or_none
-from flows.options import Json, Quiet, answer, console, print_json, writing_to
+from flows.options import Json, Quiet, answer, console, writing_to
 from flows.workspace import find_workspace, prepare_environment, progress_bar
 from mno.core.absent import Absent
 from mno.core.errors import InputError
@@ -151,10 +151,8 @@ def compare(
     folder = output or workspace / "reports/comparison"
     with writing_to(folder, "; name another with --output"):
         page = write_comparison(comparison, folder)
-    if as_json:
-        print_json({**comparison.to_dict(), "page": str(page)})
-    elif not quiet:
-        _print_comparison(comparison, page)
+    told = {**comparison.to_dict(), "page": str(page)}
+    answer(told, as_json, quiet, lambda _: _print_comparison(comparison, page))
 
 
 _REGISTERED = ("models:/", "runs:/")

@@ -17,7 +17,7 @@ import typer
 from rich.text import Text
 
 from flows.audit import DIFFERENCE_FOUND, Caches, Model, audited, print_audit
-from flows.options import Json, Quiet, Say, console, print_json, teller
+from flows.options import Json, Quiet, Say, answer, console, teller
 from flows.stages import run_dvc
 from flows.workspace import UNWATCHED, end_leftovers, handed_down, program, progress_bar
 from mno.core.config import PARAMS_FILE, read_params
@@ -99,11 +99,10 @@ def replay(
     with audited(model, quiet or as_json, cache or ()) as (evidence, found):
         if not as_json and (not quiet or not found.passed):
             print_audit(found)
-        found = replace(found, replay=make_again(evidence, targets, quiet or as_json))
-    if as_json:
-        print_json(found.to_dict())
-    elif found.replay and (not quiet or not found.replay.reproduced):
-        print_replay(found.model, found.replay)
+        outcome = make_again(evidence, targets, quiet or as_json)
+        found = replace(found, replay=outcome)
+    silent = quiet and outcome.reproduced
+    answer(found.to_dict(), as_json, silent, lambda _: print_replay(found.model, outcome))
     if not found.passed:
         raise typer.Exit(DIFFERENCE_FOUND)
 

@@ -28,7 +28,6 @@ from flows.options import (
     answer,
     command_group,
     interruptible,
-    print_json,
     seconds_of,
 )
 from flows.workspace import aligned, find_workspace
@@ -186,10 +185,7 @@ def _change(how: str, as_json: bool, line: str) -> None:
 
     with service.prefect_server(root):
         service.change(plan, how)
-    if as_json:
-        print_json(read_schedule(root))
-    else:
-        print(line)
+    answer(read_schedule(root), as_json, False, lambda _: print(line))
 
 
 def need_plan(root: Path) -> dict[str, Any]:

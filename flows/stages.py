@@ -10,7 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,12 +21,11 @@ from flows.workspace import program, read_json, read_yaml
 from mno.core.config import read_params
 from mno.core.errors import InputError, MnoError
 from mno.core.files import json_sha256, lock_holder
-from mno.lineage.dvcfiles import locked_stages, lookup
+from mno.lineage.dvcfiles import filled, locked_stages
 
 REGISTERED = Path("reports/registered.json")
 GRACE = 15.0  # seconds between asking a stage to stop and killing it
 _STARTED = re.compile(r"Running stage '(.+)':")
-_PARAMETER = re.compile(r"\$\{([\w.]+)\}")
 _DVC_CHATTER = (
     "Running stage '", "> ", "Stage '", "'data.dvc' didn't", "Importing ", "Updating lock file",
     "Generating lock file", "Data and pipelines are up to date", "To track the changes with git",
@@ -166,8 +165,8 @@ def read_graph(root: Path) -> dict[str, set[str]]:
         if "cmd" not in stage:
             raise InputError(f"dvc.yaml cannot be used: stage {name!r} has no cmd")
         outs = [stage.get(kind) or () for kind in ("outs", "metrics", "plots")]
-        needs[name] = _paths(stage.get("deps") or (), params)
-        makes[name] = [path for kind in outs for path in _paths(kind, params)]
+        needs[name] = filled(stage.get("deps"), params)
+        makes[name] = [path for kind in outs for path in filled(kind, params)]
     for file in sorted(path for path in root.glob("?*.dvc") if path.is_file()):
         content = read_yaml(file)
         needs[file.name] = [item["path"] for item in content.get("deps") or ()]
@@ -183,12 +182,6 @@ def read_graph(root: Path) -> dict[str, set[str]]:
         }
         for name, paths in needs.items()
     }
-
-
-def _paths(entries: Iterable[Any], params: Mapping[str, Any]) -> list[str]:
-    """Return the paths of a list of `dvc.yaml`: entries may have settings, paths parameters."""
-    listed = [path for e in entries for path in ([e] if isinstance(e, str) else e)]
-    return [_PARAMETER.sub(lambda m: str(lookup(params, m[1])), path) for path in listed]
 
 
 def run_order(graph: Mapping[str, set[str]], target: str | None = None) -> list[str]:

@@ -129,10 +129,12 @@ def study_page(
     with writing_to(output):
         for path, content in (*contents.items(), (output, text.encode())):
             write_bytes(path, content)
-    if as_json:
-        print_json({"page": str(output), "figures": [str(path) for path in contents]})
-    elif not quiet:
-        print(f"Page:     {output}   ({len(contents)} figures in assets/)")
+    told = {"page": str(output), "figures": [str(path) for path in contents]}
+    answer(told, as_json, quiet, _print_page)
+
+
+def _print_page(written: Mapping[str, Any]) -> None:
+    print(f"Page:     {written['page']}   ({len(written['figures'])} figures in assets/)")
 
 
 @study_app.command("list")

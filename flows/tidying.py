@@ -15,7 +15,7 @@ import psutil
 import typer
 from rich.filesize import decimal
 
-from flows.options import Json, Quiet, console, print_json
+from flows.options import Json, Quiet, answer, console
 from flows.schedule import RETRAIN_LOCK, SERVE_LOCK
 from flows.workspace import (
     RUN_LOCK,
@@ -89,10 +89,8 @@ def gc(
     Example: mno gc    then: mno gc --delete
     """
     plan = tidy(delete, retention, quiet or as_json)
-    if as_json:
-        print_json({"deleted": delete, **plan.to_dict()})
-    elif not quiet:
-        _print_plan(plan, delete, retention)
+    told = {"deleted": delete, **plan.to_dict()}
+    answer(told, as_json, quiet, lambda _: _print_plan(plan, delete, retention))
 
 
 def tidy(delete: bool, retention: bool, quiet: bool) -> TidyingPlan:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,9 +21,6 @@ from tests.support.workspaces import (
     make_workspace,
     serve_prefect,
 )
-
-if TYPE_CHECKING:
-    pass
 
 SPREAD = "PYTEST_XDIST_WORKER" in os.environ
 

@@ -21,6 +21,7 @@ LOCK_FILE = "dvc.lock"
 MAKING = ("generate", "train", "evaluate")
 # What `.dvcignore` leaves out of folders, too.
 IGNORED = {".pyc", ".nbi", ".nbc", ".md", ".swp"}
+_PARAMETER = re.compile(r"\$\{([\w.]+)\}")
 
 
 class DataVersion(NamedTuple):
@@ -123,14 +124,10 @@ def stage_inputs(root: Path, stage: str, params: Mapping[str, Any]) -> StageInpu
     if stage not in stages:
         raise InputError(f"dvc.yaml has no stage {stage!r}; it has {', '.join(stages)}")
 
-    def filled(part: str) -> list[str]:
-        texts = stages[stage].get(part, [])
-        named = re.compile(r"\$\{([\w.]+)\}")
-        return [named.sub(lambda match: str(lookup(params, match[1])), text) for text in texts]
-
-    paths = [path for path in filled("deps") if path.split("/")[0] in TRACKED]
+    depends = filled(stages[stage].get("deps"), params)
+    paths = [path for path in depends if path.split("/")[0] in TRACKED]
     code = tuple(sorted(name for path in paths for name in _files(root, path)))
-    tracked = {key: lookup(params, key) for key in filled("params")}
+    tracked = {key: lookup(params, key) for key in filled(stages[stage].get("params"), params)}
     text = "".join(f"{name} {file_sha256(root / name)}\n" for name in code)
     digest = sha256(json.dumps(tracked, sort_keys=True) + text)
     return StageInputs(stage, code, tracked, digest)
@@ -144,6 +141,12 @@ def _files(root: Path, name: str) -> Iterable[str]:
         raise InputError(f"{name}, which dvc.yaml names, does not exist")
     kept = (file for file, place in folder_files(path).items() if place.suffix not in IGNORED)
     return [(stated / file).as_posix() for file in kept]
+
+
+def filled(entries: Iterable[Any] | None, params: Mapping[str, Any]) -> list[str]:
+    """Return a list of `dvc.yaml`, whose entries may have settings, with its parameters."""
+    listed = [text for e in entries or () for text in ([e] if isinstance(e, str) else e)]
+    return [_PARAMETER.sub(lambda m: str(lookup(params, m[1])), text) for text in listed]
 
 
 def lookup(params: Mapping[str, Any], key: str) -> Any:

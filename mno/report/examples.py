@@ -23,10 +23,8 @@ _MOVING_DPI = 90
 _MILLISECONDS = 400
 
 
-def draw_example(
-    example: Example, schema: Schema, words: Words, columns: tuple[int, ...] = (4, 2)
-) -> list[bytes]:
-    """Draw one sample, once for each number of panels in a row.
+def draw_example(example: Example, schema: Schema, words: Words) -> list[bytes]:
+    """Draw one sample, once for a page and once for a telephone.
 
     Truth and prediction share a scale; the error has one of its own, symmetric about zero. What is
     missing in fields with gaps is left blank, and so is the error where the truth is missing. The
@@ -35,7 +33,7 @@ def draw_example(
     panels = [_input_panel(example, field, schema, words) for field in schema.inputs if field.dims]
     for field in schema.outputs:
         panels += _output_panels(example, field, schema, words)
-    return pictures(placed(panels, schema, example.inputs), columns, words)
+    return pictures(placed(panels, schema, example.inputs), (4, 2), words)
 
 
 def _input_panel(example: Example, field: Field, schema: Schema, words: Words) -> Panel:

@@ -30,7 +30,7 @@ from mno.report.sections.data import check_figure
 PAGE = "index.html"
 _MOST_SENSORS = 200  # in the table
 _MOST_NAMES = 24  # along an axis
-_COLOURS = (*style.COLOURS, "#e69f00", "#56b4e9")
+_COLOURS = style.MANY_COLOURS[:-1]  # without black
 _DASHES = ("-", "--", ":", "-.")
 
 Row = dict[str, str]

@@ -104,21 +104,26 @@ LEGEND: dict[str, Any] = {  # above the axes, where it hides nothing
 
 
 def on_page_and_telephone(
-    draw: Callable[[Figure], None], height: float = HEIGHT, wide: float = WIDE
+    draw: Callable[[Figure], None], height: float = HEIGHT, square: bool = False
 ) -> tuple[bytes, bytes]:
-    """Return what is drawn into an empty figure as PNG, once for each of the two widths."""
+    """Return what is drawn into an empty figure as PNG, once for each of the two widths.
+
+    A `square` one is no higher than it is wide.
+    """
     pictures = []
-    for width in (wide, NARROW):
+    for width in (WIDE, NARROW):
         with house_style():
-            figure = new_figure(width, height)
+            figure = new_figure(width, min(width, height) if square else height)
             draw(figure)
             pictures.append(png_bytes(figure))
     return pictures[0], pictures[1]
 
 
-def curves(draw: Callable[[Axes], None], height: float = HEIGHT) -> tuple[bytes, bytes]:
+def curves(
+    draw: Callable[[Axes], None], height: float = HEIGHT, square: bool = False
+) -> tuple[bytes, bytes]:
     """Return what is drawn into empty axes, for a page and for the screen of a telephone."""
-    return on_page_and_telephone(lambda figure: draw(figure.add_subplot()), height)
+    return on_page_and_telephone(lambda figure: draw(figure.add_subplot()), height, square)
 
 
 def grid(ax: Axes, axis: Any = "y", which: Any = "major") -> None:

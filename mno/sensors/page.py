@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,11 @@ from mno.report.language import fact_rows
 from mno.report.page import Figure, embedded, render_page
 from mno.report.panels import labelled
 from mno.report.style import (
-    LEGEND,
-    NARROW,
     PREDICTION_COLOUR,
     REFERENCE_COLOUR,
     TRUTH_COLOUR,
-    WIDE,
-    house_style,
-    new_figure,
-    png_bytes,
+    curves,
+    draw_legend,
 )
 from mno.sensors.pairs import Pairs
 from mno.sensors.scores import TO_UNCERTAINTY, Comparison, Estimate, Scores
@@ -134,56 +130,34 @@ _SOLVER: dict[str, Any] = {"color": TRUTH_COLOUR, "label": "solver"}
 _MODEL: dict[str, Any] = {"color": PREDICTION_COLOUR, "label": "model"}
 
 
-def _figure(
-    name: str,
-    title: str,
-    caption: str,
-    alt: str,
-    draw: Callable[[Axes], None],
-    height: float,
-    square: bool = False,
-) -> Figure:
-    pictures = []
-    for width in (WIDE, NARROW):
-        with house_style():
-            figure = new_figure(width, min(width, height) if square else height)
-            ax = figure.add_subplot()
-            draw(ax)
-            ax.legend(**LEGEND)
-            pictures.append(png_bytes(figure))
-    return Figure(name, title, caption, alt, *pictures)
-
-
 def _figures(comparison: Comparison, scores: Scores) -> Iterator[Figure]:
     """Draw a quantity: all readings, and the worst sensor over time."""
     pairs, name, rows = comparison.pairs, scores.quantity, comparison.sensors
     own = [place for place, row in enumerate(rows) if row["quantity"] == name]
     worst = max(own, key=lambda place: rows[place]["model"]["rmse"])
+    time_units = comparison.facts["time_units"]
     who = "the model and the solver" if pairs.solver is not None else "the model"
     rmse = f"{number(scores.model['rmse'].value, 3)}{_unit(scores.units)}"
     stride = f" One reading in {_stride(scores.readings)} is drawn."
-    yield _figure(
+    yield Figure(
         f"parity_{name}",
         f"{name}: predicted and read",
         f"Predictions of {who} at the place and time of each reading, against the reading. "
         f"On the line they agree; the model's RMSE is {rmse}."
         + (stride if scores.readings > _MOST_DOTS else ""),
         f"Scatter of predicted against read {name} of {scores.sensors} sensors; RMSE {rmse}.",
-        lambda ax: _parity(ax, pairs, scores),
-        5.0,
-        square=True,
+        *curves(lambda ax: _parity(ax, pairs, scores), 5.0, square=True),
     )
     sensor = pairs.series[worst].sensor
     if len(pairs.series[worst].times):
-        yield _figure(
+        yield Figure(
             f"series_{name}_worst",
             f"{name}: the worst sensor, {sensor}",
             f"Readings of {sensor} with bars of two standard uncertainties, where they are "
             f"given, and predictions of {who} at its place. By RMSE of the model it is the worst "
             f"of {len(own)}.",
             f"Readings of {name} at {sensor} over time, with the prediction of {who}.",
-            lambda ax: _over_time(ax, pairs, worst, scores.units, comparison.facts["time_units"]),
-            3.4,
+            *curves(lambda ax: _over_time(ax, pairs, worst, scores.units, time_units)),
         )
 
 
@@ -205,6 +179,7 @@ def _parity(ax: Axes, pairs: Pairs, scores: Scores) -> None:
     ax.set(xlim=line, ylim=line, aspect="equal")
     ax.set_xlabel(labelled(f"{scores.quantity}, read", scores.units))
     ax.set_ylabel(labelled(f"{scores.quantity}, predicted", scores.units))
+    draw_legend(ax)
 
 
 def _over_time(ax: Axes, pairs: Pairs, number_of: int, units: str, time_units: str) -> None:
@@ -221,6 +196,7 @@ def _over_time(ax: Axes, pairs: Pairs, number_of: int, units: str, time_units: s
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.set_xlabel(labelled("time", time_units))
     ax.set_ylabel(labelled(series.quantity, units))
+    draw_legend(ax)
 
 
 def _unit(units: str) -> str:

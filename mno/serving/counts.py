@@ -42,13 +42,7 @@ class Seen(Config):
 
     def plus(self, other: Seen) -> Seen:
         """Return both as one."""
-        return Seen(
-            samples=self.samples + other.samples,
-            judged=self.judged + other.judged,
-            flagged=self.flagged + other.flagged,
-            bounded=self.bounded + other.bounded,
-            bound=self.bound + other.bound,
-        )
+        return Seen(**{n: getattr(self, n) + getattr(other, n) for n in Seen.model_fields})
 
 
 class Counts:

@@ -11,11 +11,18 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mno.core.numbers import setting
 from mno.report.page import Figure
-from mno.report.style import HEIGHT, PER_CENT, REFERENCE_COLOUR, curves, draw_legend, log_ticks
+from mno.report.style import (
+    HEIGHT,
+    MANY_COLOURS,
+    PER_CENT,
+    REFERENCE_COLOUR,
+    curves,
+    draw_legend,
+    log_ticks,
+)
 from mno.study.findings import Row, ScenarioFindings, front
 
-# Okabe and Ito, told apart by all kinds of sight: one for each mixer, a marker for each backbone.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+# Each mixer has one of MANY_COLOURS, and each backbone a marker.
 _MARKERS = "osD^vP*X"
 _HEIGHT = HEIGHT + 0.6
 _PLAIN = FuncFormatter(lambda value, _: setting(float(f"{value:.3g}")))
@@ -87,12 +94,12 @@ def _kinds(found: ScenarioFindings) -> Kinds:
 def _styles(kinds: Kinds) -> dict[str, dict[str, Any]]:
     backbones = list(dict.fromkeys(backbone for backbone, _ in kinds.values()))
     mixers = list(dict.fromkeys(mixer for _, mixer in kinds.values()))
-    many = len(mixers) > len(_COLOURS)  # then markers tell apart what has the same colour
+    many = len(mixers) > len(MANY_COLOURS)  # then markers tell apart what has the same colour
     styles = {}
     for model, (backbone, mixer) in kinds.items():
-        turn, colour = divmod(mixers.index(mixer), len(_COLOURS))
+        turn, colour = divmod(mixers.index(mixer), len(MANY_COLOURS))
         marker = turn if many else backbones.index(backbone)
-        styles[model] = {"color": _COLOURS[colour], "marker": _MARKERS[marker % len(_MARKERS)]}
+        styles[model] = {"color": MANY_COLOURS[colour], "marker": _MARKERS[marker % len(_MARKERS)]}
     return styles
 
 

@@ -112,7 +112,7 @@ def scaling_section(found: Sequence[Found]) -> Section:
             "points": number(p["points"]),
             "prediction, ms": number(p["predict_ms"], 3),
             "training step, ms": number(p["step_ms"], 3),
-            "memory of a step, MiB": _or_none(p["step_mib"], 3),
+            "memory of a step, MiB": _or_none(p["step_mib"]),
         }
         for name, r in records.items()
         for p in r["points"]
@@ -262,7 +262,7 @@ def _model_rows(found: ScenarioFindings) -> list[dict[str, str]]:
         *rows,
         {**blank, "model": "the solver", "test error": "reference",
          "prediction, ms": solver if isinstance(solver, str) else number(solver, 3),
-         "memory, MiB": _or_none(found.solver_mib, 3)},
+         "memory, MiB": _or_none(found.solver_mib)},
         {**blank, "model": "the mean field", "test error": percent(found.baseline)},
     ]  # fmt: skip
 
@@ -276,16 +276,16 @@ def _model_row(row: Row) -> dict[str, str]:
         "test error": row.mean.text(percent, least=0.0),
         "seeds": str(len(row.errors)),
         "on a finer grid": finer,
-        "training, cpu s": _or_none(row.train_seconds, 3),
+        "training, cpu s": _or_none(row.train_seconds),
         "prediction, ms": number(row.latency_ms, 3),
-        "memory, MiB": _or_none(row.memory_mib, 3),
+        "memory, MiB": _or_none(row.memory_mib),
         "break-even, solves": "never" if row.break_even is None else number(row.break_even),
         "remarks": undertrained if row.undertrained else _NONE,
     }
 
 
-def _or_none(value: float | None, digits: int) -> str:
-    return _NONE if value is None else number(float(value), digits)
+def _or_none(value: float | None) -> str:
+    return _NONE if value is None else number(float(value), 3)
 
 
 def write_report(
