@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -109,6 +108,7 @@ def _measure(stage: Stage) -> Results:
     scales = dict(description.normaliser.scales)
     middle, solver = evaluation.example("median"), solver_of(test.schema)
     examples = evaluation.examples if description.readings else ()
+    told = description.to_dict()["forecast"] or {}
     return Results(
         scenario=description.scenario,
         schema=test.schema,
@@ -121,7 +121,7 @@ def _measure(stage: Stage) -> Results:
         trust=trust,
         dataset=dataset,
         model=description.model.model_dump()
-        | ({} if description.forecast is None else asdict(description.forecast))
+        | {k: v for k, v in told.items() if k != "intervals"}
         | ({"scales": scales} if scales else {})
         | ({"predict": "change"} if description.normaliser.changes else {}),
         training=training,
