@@ -12,6 +12,7 @@ import copy
 import math
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -104,7 +105,7 @@ class LeanMamba(nn.Module):
         """Mix features `(batch, points, d_model)`, points of a grid in row-major order."""
         mixer = self.mixer
         known = mixer.discretization != "trapezoidal" and is_direct((x,))
-        if domain is None or isinstance(domain, Points) or not known:
+        if domain is None or not known:
             return mixer(x, domain)
         from mno.scan.cpu import launch  # loads numba
 
@@ -160,10 +161,22 @@ def _has_equal_cells(domain: Domain) -> bool:
     return not isinstance(domain, Grid) or not any(isinstance(h, tuple) for h in domain.spacing)
 
 
+def _path(name: str, domain: Grid | Points | tuple[int, ...], num_points: int) -> ScanPath:
+    if not isinstance(domain, Points):
+        return _path_of_grid(name, domain, num_points)
+    laid = _paths_of_points.setdefault(domain, {})
+    if (path := laid.get(name)) is None:
+        path = laid[name] = scan_path(name, domain, num_points)
+    return path
+
+
 @lru_cache(maxsize=64)
-def _path(name: str, domain: Grid | tuple[int, ...], num_points: int) -> ScanPath:
+def _path_of_grid(name: str, domain: Grid | tuple[int, ...], num_points: int) -> ScanPath:
     return scan_path(name, domain, num_points)
 
+
+# All layers, and all frames of a stream, are given the same points.
+_paths_of_points: WeakKeyDictionary[Points, dict[str, ScanPath]] = WeakKeyDictionary()
 
 _FORMS: dict[type, Any] = {
     Block: LeanBlock,

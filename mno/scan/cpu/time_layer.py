@@ -239,13 +239,13 @@ class TimeLayer:
         """
         lines, frames, _ = x.shape
         width, channels, *_ = self.sizes
-        for name, tensor, *shape in (
-            ("x", x, lines, frames, width),
-            ("intervals", intervals, lines, frames),
-            ("state", state, lines, *reversed(self.remembered)),
+        for name, tensor, shape in (
+            ("x", x, (lines, frames, width)),
+            ("intervals", intervals, (lines, frames)),
+            ("state", state, (lines, *reversed(self.remembered))),
         ):
-            if tensor is not None and list(tensor.shape) != shape:
-                raise ValueError(f"{name} has shape {tuple(tensor.shape)}; expected {shape}")
+            if tensor is not None and tensor.shape != shape:
+                raise ValueError(f"{name}: shape {tuple(tensor.shape)}, expected {shape}")
         x, intervals, y = x.contiguous(), intervals.contiguous(), empty(*x.shape)
         behind = empty(lines, *self.remembered)
         behind = behind.zero_() if state is None else behind.copy_(state.mT)
