@@ -53,7 +53,7 @@ def _replace(module: nn.Module) -> None:
 
 
 class LeanBlock(nn.Module):
-    """A `Block` without dropout, in fewer calls; of few points in one pass, as far as it can be."""
+    """A `Block` without dropout, in fewer calls; with softmax of few points in a single one."""
 
     mixer: Any
     layer: Any
@@ -65,22 +65,14 @@ class LeanBlock(nn.Module):
         self.norms = [(n.normalized_shape, n.weight, n.bias, n.eps) for n in norms]
         layers: Any = block.feed_forward
         self.inward, self.outward = ((layers[i].weight, layers[i].bias) for i in (0, 2))
-        wide = len(block.mixer_norm.weight) > NARROW
-        self.layer = None if wide or cpu.unavailable() else self._in_one_pass(*norms)
+        narrow = isinstance(self.mixer, LeanSoftmax) and self.mixer.mixer.d_model <= NARROW
+        self.layer = None if cpu.unavailable() or not narrow else self._in_one_pass(*norms)
 
     def _in_one_pass(self, mixed: nn.LayerNorm, fed: nn.LayerNorm) -> Any:
         from mno.scan.cpu.space_layer import SpaceLayer  # loads numba
 
-        (inward, inward_bias), (outward, outward_bias) = self.inward, self.outward
-        weights = {
-            "inward": (inward * fed.weight).T,
-            "inward_bias": inward_bias + inward @ fed.bias,
-            "outward": outward.T,
-            "outward_bias": outward_bias,
-        }
-        if not isinstance(self.mixer, LeanSoftmax):
-            return SpaceLayer(0, **weights)
         mixer, projection = self.mixer.mixer, self.mixer.projection.clone()
+        (inward, inward_bias), (outward, outward_bias) = self.inward, self.outward
         projection[: mixer.d_model] *= math.log2(math.e) * (mixer.d_model / mixer.heads) ** -0.5
         return SpaceLayer(
             mixer.heads,
@@ -88,18 +80,19 @@ class LeanBlock(nn.Module):
             mixed_bias=(projection @ mixed.bias).unflatten(0, (3, -1)),
             merged=mixer.out_proj.weight.T,
             merged_bias=mixer.out_proj.bias,
-            **weights,
+            inward=(inward * fed.weight).T,
+            inward_bias=inward_bias + inward @ fed.bias,
+            outward=outward.T,
+            outward_bias=outward_bias,
         )
 
     def forward(self, x: Tensor, domain: Domain) -> Tensor:
         """Apply the layer to features of shape `(batch, points, width)`."""
-        layer = self.layer if x.shape[1] <= FEW_POINTS and is_direct((x,)) else None
-        if layer and isinstance(self.mixer, LeanSoftmax) and self.mixer.takes(x, domain):
-            return layer(x, mixed=False)
+        few = x.shape[1] <= FEW_POINTS and is_direct((x,))
+        if self.layer is not None and few and self.mixer.takes(x, domain):
+            return self.layer(x)
         mixed, fed = self.norms
         x = x + self.mixer(F.layer_norm(x, *mixed), domain)
-        if layer:
-            return layer(x, mixed=True)
         hidden = F.gelu(F.linear(F.layer_norm(x, *fed), *self.inward))
         return x.add_(F.linear(hidden, *self.outward))
 

@@ -1,4 +1,4 @@
-"""A layer in space in one pass: softmax attention of few points, and the network behind a mixer.
+"""A layer in space in one pass: softmax attention of few points, and the network behind it.
 
 With few points its parts are so little work that calling them would take most of the time. Of many
 points torch's attention, which never holds all scores, is as fast. A task is a sample.
@@ -95,9 +95,9 @@ def _begin(rows, row, count, bias):
 
 
 def _mix(job, task, scratch):
-    """Take a sample, which has been mixed already where there are no heads."""
+    """Take a sample."""
     points, width, hidden, heads = job[POINTS], job[WIDTH], job[HIDDEN], job[HEADS]
-    part = width // max(heads, 1)
+    part = width // heads
     w, f = row_bytes(width), row_bytes(hidden)
     rows, across = row_bytes(points) // FLOAT_BYTES, row_bytes(points)
     # A head's last vector may reach into the next head, which is written later, or behind all.
@@ -119,46 +119,32 @@ def _mix(job, task, scratch):
             value = load_part(there + j * FLOAT_BYTES, min(LANES, width - j))
             store(x + at, value)
             store(kept + at, value)
-    if heads > 0:
-        standardise(x, w, points, width, sums, of_row)
-        _begin(z, 3 * w, rows, job[MIXED_BIAS])
+    standardise(x, w, points, width, sums, of_row)
+    _begin(z, 3 * w, rows, job[MIXED_BIAS])
+    multiply(
+        x, w, FLOAT_BYTES, job[MIXED], 3 * w, z, 3 * w, rows, width, 3 * w // VECTOR_BYTES, False, 0
+    )
+    for i in range(0, rows, LANES):
+        for j in range(0, w, VECTOR_BYTES):
+            to = turned + j // FLOAT_BYTES * across + i * FLOAT_BYTES
+            transpose(z + i * 3 * w + j, 3 * w, to, across)
+    for head in range(heads):
+        at = head * part * FLOAT_BYTES
         multiply(
-            x,
-            w,
-            FLOAT_BYTES,
-            job[MIXED],
-            3 * w,
-            z,
-            3 * w,
-            rows,
-            width,
-            3 * w // VECTOR_BYTES,
-            False,
-            0,
-        )
-        for i in range(0, rows, LANES):
-            for j in range(0, w, VECTOR_BYTES):
-                to = turned + j // FLOAT_BYTES * across + i * FLOAT_BYTES
-                transpose(z + i * 3 * w + j, 3 * w, to, across)
-        for head in range(heads):
-            at = head * part * FLOAT_BYTES
-            multiply(
-                z + w + at, 3 * w, FLOAT_BYTES, turned + head * part * across, across, scores,
-                across, rows, part, across // VECTOR_BYTES, True, 0,
-            )  # fmt: skip
-            _softmax(scores, across, points)
-            multiply(
-                scores, FLOAT_BYTES, across, z + 2 * w + at, 3 * w, y + at, merged, rows, points,
-                (part + LANES - 1) // LANES, True, 0,
-            )  # fmt: skip
-        _begin(x, w, rows, job[MERGED_BIAS])
+            z + w + at, 3 * w, FLOAT_BYTES, turned + head * part * across, across, scores, across,
+            rows, part, across // VECTOR_BYTES, True, 0,
+        )  # fmt: skip
+        _softmax(scores, across, points)
         multiply(
-            y, merged, FLOAT_BYTES, job[MERGED], w, x, w, rows, width, w // VECTOR_BYTES, False, 0
-        )
-        for i in range(0, points * w, VECTOR_BYTES):
-            value = total(load(kept + i), load(x + i))
-            store(kept + i, value)
-            store(x + i, value)
+            scores, FLOAT_BYTES, across, z + 2 * w + at, 3 * w, y + at, merged, rows, points,
+            (part + LANES - 1) // LANES, True, 0,
+        )  # fmt: skip
+    _begin(x, w, rows, job[MERGED_BIAS])
+    multiply(y, merged, FLOAT_BYTES, job[MERGED], w, x, w, rows, width, w // VECTOR_BYTES, False, 0)
+    for i in range(0, points * w, VECTOR_BYTES):
+        value = total(load(kept + i), load(x + i))
+        store(kept + i, value)
+        store(x + i, value)
     standardise(x, w, points, width, sums, of_row)
     _begin(z, f, rows, job[INWARD_BIAS])
     multiply(x, w, FLOAT_BYTES, job[INWARD], f, z, f, rows, width, f // VECTOR_BYTES, False, 0)
@@ -175,7 +161,7 @@ def _mix(job, task, scratch):
 
 
 class SpaceLayer:
-    """A `Block` with its weights prepared, those of its mixer where that is softmax attention.
+    """A `Block` with softmax attention, with its weights prepared.
 
     Each weight, by its name in a job, has a row for every number that it takes in. The norms' are
     in `mixed`, whose rows have three parts, for queries in units of log(2), keys and values, and in
@@ -184,23 +170,16 @@ class SpaceLayer:
 
     def __init__(self, heads: int, **weights: Tensor) -> None:
         self.width, self.hidden = (len(weights[name]) for name in ("inward", "outward"))
-        given = (weights.get(name, torch.empty(0)) for name in NAMES)
-        self.heads, self.weights = heads, [filled_up(weight) for weight in given]
+        self.heads, self.weights = heads, [filled_up(weights[name]) for name in NAMES]
 
-    def __call__(self, x: Tensor, *, mixed: bool) -> Tensor:
-        """Return what the block makes of `(batch, points, width)`, float32, at equal cells.
-
-        Args:
-            x: Features before the block, or after its mixer.
-            mixed: Which of the two.
-        """
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return what the block makes of `(batch, points, width)`, float32, at equal cells."""
         batch, points, width = x.shape
         if width != self.width:
             raise ValueError(f"x: shape {tuple(x.shape)}, expected a width of {self.width}")
         x, y = x.contiguous(), empty(*x.shape)
         addresses = [tensor.data_ptr() for tensor in (x, y, *self.weights)]
-        sizes = points, width, self.hidden, 0 if mixed else self.heads
-        job = np.array([*addresses, *sizes], np.int64)
+        job = np.array([*addresses, points, width, self.hidden, self.heads], np.int64)
         threads = 1 if x.numel() * width < _SMALL else torch.get_num_threads()
         run_tasks(_kernel(), job, batch if points else 0, self._scratch_bytes(points), threads)
         return y
