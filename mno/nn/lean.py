@@ -30,9 +30,6 @@ from mno.scan.arguments import ScanArguments, ScanPath
 from mno.scan.backends import is_direct
 from mno.scan.paths import Domain, check_num_points, scan_path
 
-FEW_POINTS, NARROW = 64, 128
-"""Points and width up to which a compiled layer in space is faster than torch's parts of it."""
-
 
 def lean(operator: Operator) -> Operator:
     """Return the lean form of an operator, with weights of its own.
@@ -53,10 +50,7 @@ def _replace(module: nn.Module) -> None:
 
 
 class LeanBlock(nn.Module):
-    """A `Block` without dropout, in fewer calls; with softmax of few points in a single one."""
-
-    mixer: Any
-    layer: Any
+    """A `Block` without dropout, in fewer calls."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -65,32 +59,9 @@ class LeanBlock(nn.Module):
         self.norms = [(n.normalized_shape, n.weight, n.bias, n.eps) for n in norms]
         layers: Any = block.feed_forward
         self.inward, self.outward = ((layers[i].weight, layers[i].bias) for i in (0, 2))
-        narrow = isinstance(self.mixer, LeanSoftmax) and self.mixer.mixer.d_model <= NARROW
-        self.layer = None if cpu.unavailable() or not narrow else self._in_one_pass(*norms)
-
-    def _in_one_pass(self, mixed: nn.LayerNorm, fed: nn.LayerNorm) -> Any:
-        from mno.scan.cpu.space_layer import SpaceLayer  # loads numba
-
-        mixer, projection = self.mixer.mixer, self.mixer.projection.clone()
-        (inward, inward_bias), (outward, outward_bias) = self.inward, self.outward
-        projection[: mixer.d_model] *= math.log2(math.e) * (mixer.d_model / mixer.heads) ** -0.5
-        return SpaceLayer(
-            mixer.heads,
-            mixed=(projection * mixed.weight).T.unflatten(1, (3, -1)),
-            mixed_bias=(projection @ mixed.bias).unflatten(0, (3, -1)),
-            merged=mixer.out_proj.weight.T,
-            merged_bias=mixer.out_proj.bias,
-            inward=(inward * fed.weight).T,
-            inward_bias=inward_bias + inward @ fed.bias,
-            outward=outward.T,
-            outward_bias=outward_bias,
-        )
 
     def forward(self, x: Tensor, domain: Domain) -> Tensor:
         """Apply the layer to features of shape `(batch, points, width)`."""
-        few = x.shape[1] <= FEW_POINTS and is_direct((x,))
-        if self.layer is not None and few and self.mixer.takes(x, domain):
-            return self.layer(x)
         mixed, fed = self.norms
         x = x + self.mixer(F.layer_norm(x, *mixed), domain)
         hidden = F.gelu(F.linear(F.layer_norm(x, *fed), *self.inward))
@@ -108,21 +79,13 @@ class LeanSoftmax(nn.Module):
 
     def forward(self, x: Tensor, domain: Domain) -> Tensor:
         """Mix features `(batch, points, d_model)`."""
-        if not self.takes(x, domain):
+        chosen = isinstance(domain, Points) and domain.sources not in (None, x.shape[1])
+        if chosen or not _has_equal_cells(domain):
             return self.mixer(x, domain)
+        check_num_points(domain, x.shape[1])
         heads = F.linear(x, self.projection).unflatten(-1, (3, self.mixer.heads, -1))
         q, k, v = heads.permute(2, 0, 3, 1, 4)
         return self.mixer.out_proj(merge(F.scaled_dot_product_attention(q, k, v)))
-
-    def takes(self, x: Tensor, domain: Domain) -> bool:
-        """Say whether all points listen to all alike.
-
-        Raises:
-            ValueError: The domain has another number of points.
-        """
-        check_num_points(domain, x.shape[1])
-        chosen = isinstance(domain, Points) and domain.sources not in (None, x.shape[1])
-        return not chosen and _has_equal_cells(domain)
 
 
 class LeanMamba(nn.Module):
@@ -161,12 +124,11 @@ class LeanMamba(nn.Module):
 class LeanTimeBlock(nn.Module):
     """A `TimeBlock` in one pass of a compiled kernel."""
 
-    layer: Any
-
     def __init__(self, block: TimeBlock) -> None:
         super().__init__()
-        self.block, self.layer = block, None
-        if cpu.unavailable():
+        self.block = block
+        self.layer = None
+        if cpu.unavailable() is not None:
             return
         from mno.scan.cpu.time_layer import TimeLayer  # loads numba
 

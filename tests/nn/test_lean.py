@@ -1,7 +1,5 @@
 """The lean form of an operator is the operator: backbones, mixers, paths, and places."""
 
-import dataclasses
-
 import pytest
 import torch
 from backbone_cases import build, points, random, unit_grid
@@ -43,19 +41,6 @@ def test_it_scans_along_every_path_and_with_unscaled_steps(path):
         operator = build("plain", path=path, scale_delta=scaled).eval()
         batch = Batch({"a": random(2, 6, 5)}, Grid((6, 5), (0.1, 0.2), (0.2, 0.2)))
         torch.testing.assert_close(answers(lean(operator), batch), answers(operator, batch))
-
-
-@pytest.mark.parametrize(("width", "heads", "num_points"), [(8, 2, 1), (6, 1, 64), (36, 3, 17)])
-def test_softmax_of_few_points_in_one_pass_is_the_layer(width, heads, num_points):
-    operator = build("plain", "softmax", width=width, heads=heads, feed_forward=3).eval()
-    for name, weight in operator.named_parameters():
-        if "norm" in name or name.endswith("bias"):
-            torch.nn.init.normal_(weight)
-    for sources in (None, num_points, 1):
-        place = dataclasses.replace(points(num_points), sources=sources)
-        batch = Batch({"a": random(3, num_points)}, place)
-        expected, found = answers(operator, batch), answers(lean(operator), batch)
-        assert (found - expected).abs().amax() <= 2e-6 * expected.abs().amax()
 
 
 def test_it_takes_points_and_double_precision_the_operators_own_way():

@@ -8,8 +8,6 @@ over a tile's steps, `tiles` brings what lies along a walk into scratch memory a
 the passes made of them; `job` is what they are given, `plan` what of it a layout determines,
 `threads` compiles and runs them, `launch` is called for a pass, and `memory` keeps memory for
 results. `blocks` has the passes of a scan with one decay per head, which `launch_blocks` runs.
-`time_layer` and `space_layer` take whole layers of an operator in one pass, for answers that must
-come fast.
 Shared words are those of `mno.scan.arguments`, and
 
     dt      step, scale * softplus(delta + bias)

@@ -253,11 +253,8 @@ def _check(scan: ScanArguments) -> None:
 
 
 def _check_order(order: Tensor, points: int) -> None:
-    if not order.numel():
-        return
-    first, last = (int(point) for point in order.aminmax())
-    if first < 0 or last >= points:
-        raise ValueError(f"order names points from {first} to {last} of {points}")
+    if order.numel() and not 0 <= order.min() <= order.max() < points:
+        raise ValueError(f"order names points from {order.min()} to {order.max()} of {points}")
 
 
 def check_types(tensors: Mapping[str, Tensor | None]) -> None:

@@ -79,13 +79,13 @@ _minus = emitted(VECTOR)(lambda a, b: a - b)
 
 
 @njit(**OPTIONS)
-def row_bytes(count):
+def _row(count):
     """Return the bytes of a row of so many numbers, filled up."""
     return (count + WIDEST - 1) // WIDEST * WIDEST * FLOAT_BYTES
 
 
 @njit(**OPTIONS)
-def standardise(rows, row, count, width, sums, of_row):
+def _standardise(rows, row, count, width, sums, of_row):
     """Give so many rows mean zero and variance one; behind `width` they may hold anything then."""
     for i in range(count):
         value = zeros()
@@ -164,7 +164,7 @@ def _scan(job, i, interval, u, low, y, c):
 def _follow(job, task, scratch):
     """Take all frames of some lines."""
     lines, frames, width, channels = job[LINES], job[FRAMES], job[WIDTH], job[CHANNELS]
-    w, c, p = row_bytes(width), row_bytes(channels), row_bytes(job[RANK] + 2 * job[STATES])
+    w, c, p = _row(width), _row(channels), _row(job[RANK] + 2 * job[STATES])
     first = task * ROWS
     count = min(ROWS, lines - first)
     rows = (count + TALL - 1) // TALL * TALL
@@ -181,7 +181,7 @@ def _follow(job, task, scratch):
             for j in range(0, width, LANES):
                 at = j * FLOAT_BYTES
                 store(x + i * w + at, load_part(there + at, min(LANES, width - j)))
-        standardise(x, w, count, width, sums, of_row)
+        _standardise(x, w, count, width, sums, of_row)
         for i in range(rows):
             for j in range(0, 2 * c, VECTOR_BYTES):
                 store(z + i * 2 * c + j, load(job[INWARD_BIAS] + j))
@@ -197,7 +197,7 @@ def _follow(job, task, scratch):
         for i in range(count):
             interval = job[INTERVALS] + ((first + i) * frames + frame) * FLOAT_BYTES
             _scan(job, first + i, interval, u + i * c, low + i * p, y + i * c, c)
-        standardise(y, c, count, channels, sums, of_row)
+        _standardise(y, c, count, channels, sums, of_row)
         for i in range(count):
             for j in range(0, c, VECTOR_BYTES):
                 at = y + i * c + j
@@ -227,8 +227,8 @@ class TimeLayer:
         seen = len(weights["window"]) - 1
         self.sizes = width, channels, states, rank, seen
         self.remembered = states + seen, channels
-        self.weights = [filled_up(weights[name]) for name in NAMES]
-        w, c, p = map(row_bytes.py_func, (width, channels, rank + 2 * states))
+        self.weights = [_filled_up(weights[name]) for name in NAMES]
+        w, c, p = map(_row.py_func, (width, channels, rank + 2 * states))
         self.scratch_bytes = ROWS * (w + 4 * c + p + VECTOR_BYTES + FLOAT_BYTES)
 
     def __call__(self, x: Tensor, intervals: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -258,8 +258,7 @@ class TimeLayer:
         return y, behind.mT
 
 
-def filled_up(x: Tensor) -> Tensor:
-    """Return a weight with its rows filled up with zeros."""
+def _filled_up(x: Tensor) -> Tensor:
     return F.pad(x.float(), (0, -x.shape[-1] % WIDEST)).contiguous()
 
 
