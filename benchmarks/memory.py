@@ -39,6 +39,12 @@ def peak(function: Callable[[], object]) -> int:
     return _peak()
 
 
+def resident() -> int:
+    """Return the memory of this process that is resident now, in bytes."""
+    gc.collect()
+    return _told("VmRSS:")
+
+
 def _forget() -> None:
     """Let the peak be what is resident now."""
     PEAK_RESET.write_text("5", encoding="ascii")
@@ -46,5 +52,9 @@ def _forget() -> None:
 
 def _peak() -> int:
     """Return the peak of this process's resident memory, in bytes."""
+    return _told("VmHWM:")
+
+
+def _told(name: str) -> int:
     lines = STATUS.read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))

@@ -35,23 +35,29 @@ class Stream:
 
     def __init__(self, intervals: Tensor, state: Tensor | None) -> None:
         self.intervals, self.before = intervals, state
+        self._of_lines: Tensor | None = None  # intervals of each point's line
         self._behind: list[Tensor] = []
 
     def through(self, block: nn.Module, x: Features) -> Features:
         """Return features `(batch * frames, points, width)` after the next layer along time."""
-        (samples, frames), points = self.intervals.shape, x.shape[1]
+        (samples, frames), (_, points, width) = self.intervals.shape, x.shape
+        if self._of_lines is None:
+            self._of_lines = self.intervals.repeat_interleave(points, 0)
         before = None
         if self.before is not None:
             before = self.before[:, len(self._behind)].flatten(0, 1)
-        lines = x.unflatten(0, (samples, frames)).transpose(1, 2).flatten(0, 1)
-        y, behind = block(lines, self.intervals.repeat_interleave(points, 0), before)
-        self._behind.append(behind.unflatten(0, (samples, points)))
-        return y.unflatten(0, (samples, points)).transpose(1, 2).flatten(0, 1)
+        lines = x.reshape(samples, frames, points, width).transpose(1, 2).flatten(0, 1)
+        y, behind = block(lines, self._of_lines, before)
+        self._behind.append(behind)
+        return y.reshape(samples, points, frames, width).transpose(1, 2).flatten(0, 1)
 
     @property
     def state(self) -> Tensor:
         """What is remembered behind the last frame; see `OperatorInTime.forward`."""
-        return torch.stack(self._behind, dim=1)
+        # Channels are innermost in memory, as mixers take them.
+        stacked = torch.stack([behind.mT for behind in self._behind])
+        layers, _, kept, channels = stacked.shape
+        return stacked.view(layers, len(self.intervals), -1, kept, channels).transpose(0, 1).mT
 
 
 class OperatorInTime(Operator):
@@ -130,19 +136,22 @@ class OperatorInTime(Operator):
     def _one_by_one(self, batch: Batch, ahead: Tensor) -> Batch:
         """Return a batch of which each frame is a sample."""
         frames = ahead.shape[1]
+
+        def repeated(x: Tensor) -> Tensor:
+            return x if frames == 1 else x.repeat_interleave(frames, 0)
+
         fields = {}
         for name in self.inputs:
             field = batch.fields.get(name)
             if name in self.over_time and field is not None:
                 fields[name] = field.flatten(0, 1)[:, None]
             elif field is not None:
-                fields[name] = field.repeat_interleave(frames, 0)
-        scalars = {name: values.repeat_interleave(frames) for name, values in batch.scalars.items()}
+                fields[name] = repeated(field)
+        scalars = {name: repeated(values) for name, values in batch.scalars.items()}
         scalars[AHEAD] = ahead.flatten().log()
         place = batch.place
-        if isinstance(place, Points) and place.coordinates.ndim == 3:
-            coordinates = place.coordinates.repeat_interleave(frames, 0)
-            place = replace(place, coordinates=coordinates)
+        if isinstance(place, Points) and place.coordinates.ndim == 3 and frames > 1:
+            place = replace(place, coordinates=repeated(place.coordinates))
         return Batch(fields, place, scalars)
 
     def _in_turn(self, x: Tensor, domain: Domain, stream: Stream | None) -> Features:

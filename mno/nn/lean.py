@@ -9,8 +9,10 @@ rounding; a batch that the compiled scan does not take goes the operator's own w
 from __future__ import annotations
 
 import copy
+import math
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +20,12 @@ from torch.nn import functional as F
 
 from mno.core.grid import Grid
 from mno.core.points import Points
+from mno.nn.along_time import TimeBlock
 from mno.nn.backbones.plain import Block
 from mno.nn.mixers.attention import SoftmaxMixer, merge
 from mno.nn.mixers.mamba import MambaMixer
 from mno.nn.operator import Operator
+from mno.scan import cpu
 from mno.scan.arguments import ScanArguments, ScanPath
 from mno.scan.backends import is_direct
 from mno.scan.paths import Domain, check_num_points, scan_path
@@ -101,7 +105,7 @@ class LeanMamba(nn.Module):
         """Mix features `(batch, points, d_model)`, points of a grid in row-major order."""
         mixer = self.mixer
         known = mixer.discretization != "trapezoidal" and is_direct((x,))
-        if domain is None or isinstance(domain, Points) or not known:
+        if domain is None or not known:
             return mixer(x, domain)
         from mno.scan.cpu import launch  # loads numba
 
@@ -117,18 +121,67 @@ class LeanMamba(nn.Module):
         return mixer.out_proj(mixer.out_norm(y[:, :, 0]).mul_(gate))
 
 
+class LeanTimeBlock(nn.Module):
+    """A `TimeBlock` in one pass of a compiled kernel."""
+
+    def __init__(self, block: TimeBlock) -> None:
+        super().__init__()
+        self.block = block
+        self.layer = None
+        if cpu.unavailable() is not None:
+            return
+        from mno.scan.cpu.time_layer import TimeLayer  # loads numba
+
+        mixer, norm, inward = block.mixer, block.norm, block.mixer.in_proj.weight
+        A = -torch.exp(mixer.A_logs.float()).T
+        self.layer = TimeLayer(
+            inward=(inward * norm.weight).T.unflatten(1, (2, -1)),
+            inward_bias=(inward @ norm.bias).unflatten(0, (2, -1)),
+            window=mixer.window.T,
+            window_bias=mixer.window_bias,
+            weights=mixer.x_proj_weight[0].T,
+            step=mixer.dt_projs_weight[0].T,
+            step_bias=mixer.dt_projs_bias[0],
+            rates=A * math.log2(math.e),
+            inverse=1 / A,
+            direct=mixer.Ds,
+            scale=mixer.out_norm.weight,
+            offset=mixer.out_norm.bias,
+            outward=mixer.out_proj.weight.T,
+        )
+
+    def forward(self, x: Tensor, intervals: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Apply the layer to `(lines, frames, width)`."""
+        if self.layer is None or not is_direct((x, intervals, state)):
+            return self.block(x, intervals, state)
+        return self.layer(x, intervals, state)
+
+
 def _has_equal_cells(domain: Domain) -> bool:
     return not isinstance(domain, Grid) or not any(isinstance(h, tuple) for h in domain.spacing)
 
 
+def _path(name: str, domain: Grid | Points | tuple[int, ...], num_points: int) -> ScanPath:
+    if not isinstance(domain, Points):
+        return _path_of_grid(name, domain, num_points)
+    laid = _paths_of_points.setdefault(domain, {})
+    if (path := laid.get(name)) is None:
+        path = laid[name] = scan_path(name, domain, num_points)
+    return path
+
+
 @lru_cache(maxsize=64)
-def _path(name: str, domain: Grid | tuple[int, ...], num_points: int) -> ScanPath:
+def _path_of_grid(name: str, domain: Grid | tuple[int, ...], num_points: int) -> ScanPath:
     return scan_path(name, domain, num_points)
 
+
+# All layers, and all frames of a stream, are given the same points.
+_paths_of_points: WeakKeyDictionary[Points, dict[str, ScanPath]] = WeakKeyDictionary()
 
 _FORMS: dict[type, Any] = {
     Block: LeanBlock,
     SoftmaxMixer: LeanSoftmax,
     MambaMixer: LeanMamba,
+    TimeBlock: LeanTimeBlock,
 }
 """The lean forms, by what they stand for."""

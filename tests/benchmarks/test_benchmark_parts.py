@@ -13,6 +13,7 @@ import torch
 
 from benchmarks import scan_llama
 from benchmarks.bench_mixer import crossover
+from benchmarks.bench_stream import CachedAttention
 from benchmarks.exponentials import exp2_repeatedly
 from benchmarks.memory import extra_peak, is_told
 from benchmarks.model_cases import (
@@ -284,6 +285,21 @@ def test_without_fno_and_without_memory_the_rest_is_told():
     assert "memory" not in against_attention([measured])
     tables = [part for part in report([measured]).parts if isinstance(part, Table)]
     assert ("U-Net", "150,000", "500", "", "not told by this system", "") in tables[0].rows
+
+
+def test_attention_with_a_cache_is_causal_attention_along_time():
+    torch.manual_seed(0)
+    layer, x = CachedAttention(3, 8, 2), torch.randn(3, 9, 8)
+    with torch.no_grad():
+        steps = torch.cat([layer(x[:, t : t + 1], None, None)[0] for t in range(9)], dim=1)
+        heads = layer.projection(layer.norm(x)).unflatten(-1, (3, 2, -1)).permute(2, 0, 3, 1, 4)
+        mixed = torch.nn.functional.scaled_dot_product_attention(*heads, is_causal=True)
+        whole = x + layer.out_proj(mixed.transpose(1, 2).flatten(-2))
+    torch.testing.assert_close(steps, whole)
+    assert layer.cache.shape == (2, 3, 2, 16, 4)
+    layer.fill(17)
+    assert layer.length == 17
+    assert layer.cache.shape[3] == 32
 
 
 def test_tables_have_a_row_for_each_model_and_backbone():

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from mno.data import Batch
 from mno.nn import Grid, ModelConfig, Points, build_operator
+from mno.nn.along_time import TimeBlock
+from mno.nn.lean import LeanTimeBlock, lean
 from mno.nn.mixers.time import TimeMixer
 from mno.nn.replace import replace_mixer
 
@@ -60,6 +62,13 @@ def answered(operator, batch, state=None):
     return answer.fields["level"], state
 
 
+def assert_near(found, expected):
+    """Assert that they differ by 1e-6 of the largest value at most."""
+    assert found.shape == expected.shape
+    if expected.numel():
+        assert (found - expected).abs().amax() <= 1e-6 * expected.abs().amax()
+
+
 def cases():
     for place in PLACES:
         for backbone in BACKBONES:
@@ -106,6 +115,57 @@ def test_a_mixer_follows_any_split_of_any_sequence(cuts, frames, lines, wide, se
     for t in range(frames):
         y, state = mixer.step(x[:, t], intervals[:, t], state)
         torch.testing.assert_close(y, whole[:, t], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("backbone", "place", "options"), cases())
+def test_the_lean_form_answers_alike_whole_in_pieces_and_step_by_step(backbone, place, options):
+    dims = 1 if place == "line" else 2
+    operator, batch = build(backbone, dims, **options), batch_at(PLACES[place])
+    whole, behind = answered(operator, batch)
+    form = lean(operator)
+    with torch.inference_mode():
+        for cuts in ((), (4,), range(1, FRAMES)):
+            state, found, ends = None, [], [0, *cuts, FRAMES]
+            for start, stop in zip(ends, ends[1:], strict=False):
+                part, state = answered(form, piece(batch, start, stop), state)
+                found.append(part)
+            assert_near(torch.cat(found, 1), whole)
+            assert_near(state, behind)
+        part, state = answered(form, piece(batch, 0, 4))  # and takes over from each other
+        assert_near(answered(operator, piece(batch, 4, FRAMES), state)[1], behind)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    lines=st.integers(0, 70), frames=st.integers(0, 5), width=st.integers(1, 50),
+    wide=st.integers(1, 2), kept=st.integers(1, 9), rest=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_a_lean_layer_of_any_size_is_the_layer(lines, frames, width, wide, kept, rest, seed):
+    torch.manual_seed(seed)
+    config = ModelConfig(width=width, expand=wide, time_state=kept, dropout=0.2)
+    block = TimeBlock(config).eval().requires_grad_(False)
+    for weight in (block.norm.weight, block.norm.bias, *block.mixer.out_norm.parameters()):
+        weight += 0.3 * torch.randn(width if weight.shape == (width,) else width * wide)
+    block.mixer.window_bias.normal_()
+    x = random(frames, lines, width, seed=seed).transpose(0, 1)  # not contiguous
+    intervals = 0.1 + random(lines, frames, seed=seed).abs()
+    state = None if rest else random(lines, wide * width, kept + 3, seed=seed)
+    given_state = None if rest else state.clone()
+    for found, expected in zip(
+        LeanTimeBlock(block)(x, intervals, state), block(x, intervals, state), strict=True
+    ):
+        assert_near(found, expected)
+    assert rest or torch.equal(state, given_state)
+
+
+def test_a_lean_layer_takes_double_precision_the_layers_own_way_and_refuses_what_does_not_fit():
+    block = TimeBlock(ModelConfig(width=4)).eval()
+    x, intervals = random(3, 2, 4), torch.ones(3, 2)
+    with pytest.raises(ValueError, match=r"intervals: shape \(3, 1\), expected \(3, 2\)"):
+        LeanTimeBlock(block)(x, intervals[:, :1], None)
+    block.double()
+    given = x.double(), intervals.double(), None
+    assert torch.equal(LeanTimeBlock(block)(*given)[0], block(*given)[0])
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

@@ -85,19 +85,18 @@ class TimeMixer(MambaMixer):
                 f"{remembered}: give what this mixer returned for the same lines"
             )
         inner, gate = self.in_proj(x).chunk(2, dim=-1)
-        scanned, seen = state.split((self.d_state, WINDOW - 1), dim=-1)
-        padded = torch.cat([seen.transpose(1, 2).to(inner), inner], dim=1)
+        scanned, seen = state.mT.split((self.d_state, WINDOW - 1), dim=1)
+        padded = torch.cat([seen.to(inner), inner], dim=1)
         views = (padded[:, i : i + frames] * self.window[:, i] for i in range(WINDOW))
         inner = F.silu(sum(views, self.window_bias))
         weights = F.linear(inner, self.x_proj_weight[0])[:, :, None]
         path = ScanPath((Direction(frames, frames),), None, intervals[:, None].float())
-        before = scanned.transpose(1, 2)[:, None].to(exact)
-        scan = replace(self._scan(inner, weights, path), initial=before)
+        scan = replace(self._scan(inner, weights, path), initial=scanned[:, None].to(exact))
         y, behind = compute_and_carry(scan, self.backend)
         assert behind is not None
         out = self.out_proj(self.out_norm(y[:, :, 0]) * F.silu(gate))
-        kept = padded[:, frames:].transpose(1, 2).to(exact)
-        return out, torch.cat([behind[:, 0].transpose(1, 2), kept], dim=-1)
+        # Channels are innermost in memory, as the scan takes them.
+        return out, torch.cat([behind[:, 0], padded[:, frames:].to(exact)], dim=1).mT
 
     def step(
         self, x: Tensor, interval: Tensor, state: Tensor | None = None

@@ -1,0 +1,267 @@
+"""A layer along time in one pass: x + mixer(norm(x)) of `mno.nn.mixers.time`, frame by frame.
+
+A single frame is so little work that calling its parts, a dozen operations, would take most of the
+time. What is remembered is moved on in place. A task is a range of lines.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import torch
+from numba import njit
+from torch import Tensor
+from torch.nn import functional as F
+
+from mno.scan.cpu.blocks import TALL, multiply
+from mno.scan.cpu.job import FLOAT_BYTES, OPTIONS
+from mno.scan.cpu.memory import empty
+from mno.scan.cpu.rules import LOG2E, decay_and_hold, exp2, softplus
+from mno.scan.cpu.threads import Kernel, compiled_tasks, run_tasks
+from mno.scan.cpu.tiles import fill_zeros
+from mno.scan.cpu.vectors import (
+    LANES,
+    VECTOR,
+    VECTOR_BYTES,
+    Address,
+    Lanes,
+    emitted,
+    fused,
+    load,
+    load_everywhere,
+    load_float,
+    load_part,
+    product,
+    store,
+    store_float,
+    store_part,
+    sums_of_vectors,
+    total,
+    zeros,
+)
+
+ROWS = 32
+"""Lines of a task at most, a multiple of `TALL` and `LANES`."""
+WIDEST = 16
+"""Rows of weights are filled up with zeros to a multiple of it, which is one of `LANES`."""
+# Fewer multiplications than this are done before another thread has woken up.
+_SMALL = 1_000_000
+
+NAMES = (
+    "inward", "inward_bias", "window", "window_bias", "weights", "step", "step_bias", "rates",
+    "inverse", "direct", "scale", "offset", "outward",
+)  # fmt: skip
+"""Weights, in the order in which they stand in a job."""
+(
+    X, Y, INTERVALS, STATE,
+    INWARD, INWARD_BIAS, WINDOW, WINDOW_BIAS, WEIGHTS, STEP, STEP_BIAS, RATES, INVERSE, DIRECT,
+    SCALE, OFFSET, OUTWARD,
+    LINES, FRAMES, WIDTH, CHANNELS, STATES, RANK, SEEN,
+) = range(len(NAMES) + 11)  # fmt: skip
+LEAST = np.float32(1e-5)  # added to a variance, as torch does
+
+
+@emitted(VECTOR)
+def _silu(x: Lanes) -> Lanes:
+    return x / (exp2(x * -LOG2E)[0] + 1.0)
+
+
+@emitted(VECTOR)
+def _advanced(h: Lanes, rate: Lanes, inverse: Lanes, dt: Lanes, u: Lanes, B: Address) -> Lanes:
+    """Return the state behind a step that holds its input."""
+    a, hold = decay_and_hold(rate, inverse, dt)
+    return h * a + (u * B.load_everywhere()) * hold
+
+
+_minus = emitted(VECTOR)(lambda a, b: a - b)
+
+
+@njit(**OPTIONS)
+def _row(count):
+    """Return the bytes of a row of so many numbers, filled up."""
+    return (count + WIDEST - 1) // WIDEST * WIDEST * FLOAT_BYTES
+
+
+@njit(**OPTIONS)
+def _standardise(rows, row, count, width, sums, of_row):
+    """Give so many rows mean zero and variance one; behind `width` they may hold anything then."""
+    for i in range(count):
+        value = zeros()
+        for j in range(0, width, LANES):
+            at = rows + i * row + j * FLOAT_BYTES
+            value = total(value, load_part(at, min(LANES, width - j)))
+        store(sums + i * VECTOR_BYTES, value)
+    for i in range(0, count, LANES):
+        store(of_row + i * FLOAT_BYTES, sums_of_vectors(sums + i * VECTOR_BYTES))
+    for i in range(count):
+        store_float(
+            of_row + i * FLOAT_BYTES, load_float(of_row + i * FLOAT_BYTES) / np.float32(width)
+        )
+        mean, value = load_everywhere(of_row + i * FLOAT_BYTES), zeros()
+        for j in range(0, width, LANES):
+            at, part = rows + i * row + j * FLOAT_BYTES, min(LANES, width - j)
+            store_part(at, _minus(load(at), mean), part)
+            rest = load_part(at, part)
+            value = fused(rest, rest, value)
+        store(sums + i * VECTOR_BYTES, value)
+    for i in range(0, count, LANES):
+        store(of_row + i * FLOAT_BYTES, sums_of_vectors(sums + i * VECTOR_BYTES))
+    for i in range(count):
+        at = of_row + i * FLOAT_BYTES
+        variance = load_float(at) / np.float32(width)
+        store_float(at, np.float32(1.0) / np.float32(math.sqrt(variance + LEAST)))
+        factor = load_everywhere(at)
+        for j in range(0, width, LANES):
+            at = rows + i * row + j * FLOAT_BYTES
+            store(at, product(load(at), factor))
+
+
+@njit(**OPTIONS)
+def _convolve(job, i, newest, u, c):
+    """Write SiLU of the convolution's output of a line, and move on what it has seen."""
+    channels, seen = job[CHANNELS], job[SEEN]
+    kept = job[STATE] + (i * (job[STATES] + seen) + job[STATES]) * channels * FLOAT_BYTES
+    for j in range(0, channels, LANES):
+        at, part = j * FLOAT_BYTES, min(LANES, channels - j)
+        x = load(newest + at)
+        last = job[WINDOW] + seen * c + at
+        value = fused(x, load(last), load(job[WINDOW_BIAS] + at))
+        for k in range(seen):
+            there = kept + k * channels * FLOAT_BYTES + at
+            old = load_part(there, part)
+            value = fused(old, load(job[WINDOW] + k * c + at), value)
+            if k > 0:
+                store_part(there - channels * FLOAT_BYTES, old, part)
+        store_part(kept + (seen - 1) * channels * FLOAT_BYTES + at, x, part)
+        store(u + at, _silu(value))
+
+
+@njit(**OPTIONS)
+def _scan(job, i, interval, u, low, y, c):
+    """Move the state of a line on by a frame, and write what is read from it."""
+    channels, states, rank = job[CHANNELS], job[STATES], job[RANK]
+    B, C = low + rank * FLOAT_BYTES, low + (rank + states) * FLOAT_BYTES
+    h = job[STATE] + i * (states + job[SEEN]) * channels * FLOAT_BYTES
+    for j in range(0, channels, LANES):
+        at, part = j * FLOAT_BYTES, min(LANES, channels - j)
+        raw, x = load(job[STEP_BIAS] + at), load(u + at)
+        for r in range(rank):
+            weight = load(job[STEP] + r * c + at)
+            raw = fused(load_everywhere(low + r * FLOAT_BYTES), weight, raw)
+        dt = product(softplus(raw), load_everywhere(interval))
+        value = product(x, load(job[DIRECT] + at))
+        for n in range(states):
+            there, own = h + n * channels * FLOAT_BYTES + at, n * c + at
+            rate, inverse = load(job[RATES] + own), load(job[INVERSE] + own)
+            behind = _advanced(load_part(there, part), rate, inverse, dt, x, B + n * FLOAT_BYTES)
+            store_part(there, behind, part)
+            value = fused(behind, load_everywhere(C + n * FLOAT_BYTES), value)
+        store(y + at, value)
+
+
+def _follow(job, task, scratch):
+    """Take all frames of some lines."""
+    lines, frames, width, channels = job[LINES], job[FRAMES], job[WIDTH], job[CHANNELS]
+    w, c, p = _row(width), _row(channels), _row(job[RANK] + 2 * job[STATES])
+    first = task * ROWS
+    count = min(ROWS, lines - first)
+    rows = (count + TALL - 1) // TALL * TALL
+    x = scratch
+    z = x + ROWS * w
+    u, low = z + ROWS * 2 * c, z + ROWS * 3 * c
+    y = low + ROWS * p
+    sums = y + ROWS * c
+    of_row = sums + ROWS * VECTOR_BYTES
+    fill_zeros(scratch, (of_row - scratch) // FLOAT_BYTES + ROWS)
+    for frame in range(frames):
+        for i in range(count):
+            there = job[X] + ((first + i) * frames + frame) * width * FLOAT_BYTES
+            for j in range(0, width, LANES):
+                at = j * FLOAT_BYTES
+                store(x + i * w + at, load_part(there + at, min(LANES, width - j)))
+        _standardise(x, w, count, width, sums, of_row)
+        for i in range(rows):
+            for j in range(0, 2 * c, VECTOR_BYTES):
+                store(z + i * 2 * c + j, load(job[INWARD_BIAS] + j))
+        vectors = c // VECTOR_BYTES
+        multiply(
+            x, w, FLOAT_BYTES, job[INWARD], 2 * c, z, 2 * c, rows, width, 2 * vectors, False, 0
+        )
+        for i in range(count):
+            _convolve(job, first + i, z + i * 2 * c, u + i * c, c)
+        multiply(
+            u, c, FLOAT_BYTES, job[WEIGHTS], p, low, p, rows, channels, p // VECTOR_BYTES, True, 0
+        )
+        for i in range(count):
+            interval = job[INTERVALS] + ((first + i) * frames + frame) * FLOAT_BYTES
+            _scan(job, first + i, interval, u + i * c, low + i * p, y + i * c, c)
+        _standardise(y, c, count, channels, sums, of_row)
+        for i in range(count):
+            for j in range(0, c, VECTOR_BYTES):
+                at = y + i * c + j
+                value = fused(load(at), load(job[SCALE] + j), load(job[OFFSET] + j))
+                store(at, product(value, _silu(load(z + i * 2 * c + c + j))))
+        multiply(
+            y, c, FLOAT_BYTES, job[OUTWARD], w, x, w, rows, channels, w // VECTOR_BYTES, True, 0
+        )
+        for i in range(count):
+            here = ((first + i) * frames + frame) * width * FLOAT_BYTES
+            for j in range(0, width, LANES):
+                at, part = here + j * FLOAT_BYTES, min(LANES, width - j)
+                value = total(load_part(job[X] + at, part), load(x + i * w + j * FLOAT_BYTES))
+                store_part(job[Y] + at, value, part)
+
+
+class TimeLayer:
+    """A layer along time with its weights prepared.
+
+    Each weight, by its name in a job, has a row for every number that it takes in. The norm's are
+    in `inward`, whose rows have two halves, for the input and for the gate.
+    """
+
+    def __init__(self, **weights: Tensor) -> None:
+        width, channels = (len(weights[name]) for name in ("inward", "outward"))
+        states, rank = len(weights["rates"]), len(weights["step"])
+        seen = len(weights["window"]) - 1
+        self.sizes = width, channels, states, rank, seen
+        self.remembered = states + seen, channels
+        self.weights = [_filled_up(weights[name]) for name in NAMES]
+        w, c, p = map(_row.py_func, (width, channels, rank + 2 * states))
+        self.scratch_bytes = ROWS * (w + 4 * c + p + VECTOR_BYTES + FLOAT_BYTES)
+
+    def __call__(self, x: Tensor, intervals: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Do what `TimeBlock` does, with float32 tensors.
+
+        Raises:
+            ValueError: Shapes do not fit each other.
+        """
+        lines, frames, _ = x.shape
+        width, channels, *_ = self.sizes
+        for name, tensor, shape in (
+            ("x", x, (lines, frames, width)),
+            ("intervals", intervals, (lines, frames)),
+            ("state", state, (lines, *reversed(self.remembered))),
+        ):
+            if tensor is not None and tensor.shape != shape:
+                raise ValueError(f"{name}: shape {tuple(tensor.shape)}, expected {shape}")
+        x, intervals, y = x.contiguous(), intervals.contiguous(), empty(*x.shape)
+        behind = empty(lines, *self.remembered)
+        behind = behind.zero_() if state is None else behind.copy_(state.mT)
+        tensors = (x, y, intervals, behind, *self.weights)
+        addresses = [tensor.data_ptr() for tensor in tensors]
+        job = np.array([*addresses, lines, frames, *self.sizes], np.int64)
+        tasks, work = -(-lines // ROWS), x.numel() * channels
+        threads = 1 if tasks == 1 or work < _SMALL else torch.get_num_threads()
+        run_tasks(_kernel(), job, tasks, self.scratch_bytes, threads)
+        return y, behind.mT
+
+
+def _filled_up(x: Tensor) -> Tensor:
+    return F.pad(x.float(), (0, -x.shape[-1] % WIDEST)).contiguous()
+
+
+@cache
+def _kernel() -> Kernel:
+    return compiled_tasks(_follow, "time_layer")
