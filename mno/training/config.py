@@ -67,7 +67,8 @@ class TrainConfig(Config):
         False,
         description="Whether the last step alone is compared with the truth and has a gradient, "
         "after a number of steps that is drawn anew each time, below `unroll`: the operator learns "
-        "from its own mistakes at the memory of one step (rollouts of states)",
+        "from its own mistakes at the memory of one step (rollouts of states). Along time all "
+        "steps are compared, and half of the given frames are its own answers to those before",
     )
     augment: bool = Field(
         False,
@@ -138,12 +139,7 @@ class TrainConfig(Config):
 
 
 def check_unroll(config: TrainConfig, forecast: Forecast | None) -> None:
-    """Refuse to unroll more steps than a sample has frames to predict, or to push a state."""
-    if forecast and forecast.along_time and config.pushforward:
-        raise InputError(
-            "train.pushforward=true looks at the last step alone, but with task.time=axis what is "
-            "remembered is learned from all of them; set train.pushforward=false"
-        )
+    """Refuse to unroll more steps than a sample has frames to predict."""
     if forecast and forecast.scheme == "rollout" and config.unroll > forecast.steps:
         raise InputError(
             f"train.unroll={config.unroll} is more than the {forecast.steps} frames that "

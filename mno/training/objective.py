@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -136,6 +137,25 @@ def pushed(operator: Operator, batch: Batch, steps: int, forcings: Collection[st
     return batch
 
 
+@torch.no_grad()
+def half_own(operator: nn.Module, description: Description, seen: Batch) -> Batch:
+    """Return a batch along time in which half of the given frames are the operator's own answers.
+
+    They are those to the frames before, without gradients; which ones is drawn from torch's
+    generator. So the operator sees, at every frame, such mistakes as its rollouts make.
+    """
+    own = description.all_answers(operator, seen, 1).fields
+    fields = dict(seen.fields)
+    for name in description.states:
+        first, others = fields[name][:, :1], fields[name][:, 1:]
+        shape = (*others.shape[:2], *(1 for _ in seen.shape))
+        drawn = torch.rand(shape, device=others.device) < 0.5
+        answers = own[name][:, : others.shape[1]].to(others.dtype)
+        fields[name] = torch.cat([first, torch.where(drawn, answers, others)], dim=1)
+    torch.clear_autocast_cache()
+    return replace(seen, fields=fields)
+
+
 class Prediction(NamedTuple):
     """A prediction in training, beside what it is measured by. All fields are normalised.
 
@@ -156,7 +176,7 @@ def drawn_steps(description: Description, config: TrainConfig) -> int:
     which nothing is learned; so any number up to `train.unroll` may come up, a single step too. The
     number is drawn from torch's generator, which starts anew in each epoch.
     """
-    if not (description.rolls_out and config.pushforward):
+    if description.along_time or not (description.rolls_out and config.pushforward):
         return config.unroll
     return int(torch.randint(1, config.unroll + 1, ()))
 
@@ -182,6 +202,8 @@ def predict_batch(
     if description.along_time:  # all answers count, also those to given frames
         if description.forecast and not description.rolls_out:
             steps = description.forecast.steps
+        if pushforward:
+            seen = half_own(operator, description, seen)
         answer = description.all_answers(operator, seen, steps).fields
         truth = {n: fields[n][:, 1 : 1 + frames.shape[1]] for n, frames in answer.items()}
         given = given | {name: fields[name][:, :1] for name in description.states}
