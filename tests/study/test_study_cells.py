@@ -244,6 +244,15 @@ peers: [mean, ridge, persistence]
 """
 
 
+def test_a_model_may_have_a_task_and_a_training_of_its_own():
+    memory = {"backbone": "latent", "task": {"time": "axis", "history": 4}, "train": {"unroll": 2}}
+    params = {c.model.name: c.params for c in cells_of("small", spec(models={"memory": memory}))}
+    assert (params["memory"]["task"]["time"], params["memory"]["task"]["history"]) == ("axis", 4)
+    assert params["memory"]["train"]["unroll"] == 2
+    assert params["memory"]["model"]["backbone"] == "latent"
+    assert params["plain-axial"]["task"]["time"] == "frames"
+
+
 def test_a_plan_says_how_long_and_how_fast_a_model_is_trained(tmp_path):
     equal = {"seconds": 60, "trials": [{"learning_rate": 0.001}, {"learning_rate": 0.003}]}
     results, study = Results(tmp_path, "small"), spec(equal_cost=equal)

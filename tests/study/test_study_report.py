@@ -26,7 +26,9 @@ def test_findings_hold_means_comparisons_and_a_verdict(tmp_path):
     def finished(cell):
         if cell.scenario == "burgers":  # where seeds matter more than models
             return record((0.03, 0.02, 0.05)[(cell.seed + ("axial" in cell.model.name)) % 3])
-        return record(SCALES[cell.model.name] * (1 + 0.02 * cell.seed))
+        error = SCALES[cell.model.name] * (1 + 0.02 * cell.seed)
+        noisy = {"level": [0.0, 0.1], "relative_l2": {"model": {"mean": [error, 3 * error]}}}
+        return record(error, noise=noisy)
 
     found = answers_with(tmp_path, finished).findings
     assert found["darcy"].best.model == "plain-axial"
@@ -37,6 +39,9 @@ def test_findings_hold_means_comparisons_and_a_verdict(tmp_path):
     assert (row.finer_ratio, row.finer) == (2.0, pytest.approx(2 * 0.02 * 1.02))
     assert row.break_even == 8000  # (8 s of data + 8 s of training) / (4 ms - 2 ms)
     assert row.undertrained == ()
+    assert row.noisy.value == pytest.approx(3 * 0.02 * 1.02)
+    assert row.noisy.low < row.noisy.value < row.noisy.high
+    assert found["burgers"].rows[0].noisy is None  # where no noise was tried
 
 
 def test_the_front_holds_what_no_other_beats_in_both():
