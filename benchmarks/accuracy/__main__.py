@@ -2,8 +2,9 @@
 
 `python -m benchmarks.accuracy FOLDER` goes on where it was stopped; each cell is made on one
 thread, as many at a time as there are cores. FOLDER holds the public data: `darcy_train_16.pt` and
-`darcy_test_16.pt` of the package neuraloperator's small Darcy flow (Zenodo record 12784353), or the
-same as `darcy16_train.npz` and `darcy16_test.npz`.
+`darcy_test_16.pt` of the package neuraloperator's small Darcy flow (Zenodo record 12784353; its
+wheel of version 0.3.0, `pip download --no-deps neuraloperator==0.3.0`, holds them in
+`neuralop/datasets/data`), or the same as `darcy16_train.npz` and `darcy16_test.npz`.
 """
 
 from __future__ import annotations
