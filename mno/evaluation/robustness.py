@@ -196,7 +196,7 @@ def _at_frame_rates(
     """Return the errors where frames come at half and at double the trained rate.
 
     A model continues states in steps of its own and cannot be told of others, so its user has to
-    interpolate in time, and that is what is measured:
+    interpolate in time, and that is what is measured. One along time is told when its frames are.
 
     `half`: of what the model is given, every second frame is known. Between them states are
     interpolated linearly, and of a forcing the mean of both intervals stands for either.
@@ -208,6 +208,8 @@ def _at_frame_rates(
     """
     if not trial.description.states:
         return Absent("robustness.no_states")
+    if trial.description.along_time:
+        return Absent("robustness.told_of_times")
     return {"half": _half(trial, samples, seed), "double": _double(trial, schema, count, seed)}
 
 

@@ -28,7 +28,7 @@ from mno.surrogate.rollout import (
     roll_out,
 )
 
-INTERVALS = "intervals"
+INTERVALS = "frame intervals"
 """What may be given beside the fields of a model along time: `Batch.intervals`."""
 _AT_FIRST = ("history", "scheme", "steps", "interval")  # what has always been said of forecasts
 

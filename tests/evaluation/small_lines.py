@@ -56,7 +56,7 @@ class Line:
 
 
 @cache
-def line(scenario, resolution=16, history=1, scheme="rollout"):
+def line(scenario, resolution=16, history=1, scheme="rollout", time="frames"):
     """Solve and train; once for each set of arguments in a test run."""
     parameters = PARAMETERS.get(scenario, {})
     splits = [
@@ -64,7 +64,7 @@ def line(scenario, resolution=16, history=1, scheme="rollout"):
         for seed, (name, count) in enumerate({"train": 48, "validation": 8, "test": 10}.items())
     ]
     model = POINTS if scenario.endswith("_ring") else MODEL
-    task = TaskConfig.model_validate({"history": history, "scheme": scheme})
+    task = TaskConfig.model_validate({"history": history, "scheme": scheme, "time": time})
     return Line(*splits, model=model, task=task)
 
 

@@ -228,6 +228,14 @@ def test_frame_rates_of_a_model_that_is_given_several_frames():
     assert isinstance(one["double"], dict)
 
 
+def test_a_model_along_time_is_tried_like_others_but_for_frame_rates():
+    found = found_of("diffusion_reaction", history=2, time="axis")
+    assert found["frame_rate"] == Absent("robustness.told_of_times")
+    assert isinstance(found["over_time"]["beyond"], dict)
+    for kind in ("noise", "resolution"):
+        assert len(means(found[kind])) == len(found[kind]["level"])
+
+
 def test_growth_over_time_goes_on_beyond_the_trained_duration():
     small = line("diffusion_reaction", history=2)
     found = over_time(trial_of(small), small.test, small.test.schema, 3, 0, threshold=0.2)
