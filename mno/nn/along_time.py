@@ -90,8 +90,9 @@ class OperatorInTime(Operator):
         are those that mixers work on, the tokens of a latent operator; see `TimeMixer`.
 
         Raises:
-            ValueError: The batch or the state does not fit the operator, or a state is given or
-                asked for where time is no axis.
+            ValueError: The batch or the state does not fit the operator, among them points given to
+                a latent one that was built for grids and the reverse, or a state is given or asked
+                for where time is no axis.
         """
         if not self.signature.along_time:
             if state is not None or return_state:
