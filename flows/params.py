@@ -26,6 +26,7 @@ from mno.core.config import (
 from mno.core.errors import InputError
 from mno.core.files import write_text
 from mno.core.forecast import TaskConfig, forecast_of
+from mno.core.observing import observing_of
 from mno.core.readings import has_readings
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.evaluation.config import EvaluateConfig
@@ -119,8 +120,13 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
     """Validate what can be known before any work starts; refuse, in a line, what cannot be used."""
     params = validate(Params, values)
     scenario = part_of(_source(params, root), params.task.part)
-    check_unroll(params.train, forecast_of(params.task, scenario.fields, scenario.axes))
-    check_kpis(params.evaluate.kpis, [field.name for field in scenario.outputs])
+    task, fields = params.task, scenario.fields
+    if task.observes:
+        said = scenario.provenance.get("observe")
+        fields = observing_of(fields, task.sensors, task.hidden, said).fields
+    check_unroll(params.train, forecast_of(task, fields, scenario.axes))
+    told = [field.name for field in fields if field.role in ("output", "state")]
+    check_kpis(params.evaluate.kpis, told)
     points = any(field.role == "coordinate" for field in scenario.fields)
     space = [axis for axis in scenario.axes if axis.name != "time"]
     model = for_dataset(
@@ -129,7 +135,7 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
         walls=scenario.walls,
         scattered=points,
         both=params.task.part == "both",
-        along_time=params.task.time == "axis",
+        along_time=params.task.along_time,
     )
     if points:
         for key, (setting, remedy) in _unsuited_to_points(params).items():
@@ -138,7 +144,7 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
                 f"{setting} needs a grid, but scenario={params.scenario} has unordered points; set "
                 f"{key}={to}"
             )
-    scales_of(scenario.fields, params.train.scales, model.walls)
+    scales_of(fields, params.train.scales, model.walls)
     if params.model.backbone == "fno" and find_spec("neuralop") is None:
         raise InputError(
             "model.backbone=fno needs the package neuraloperator, which is not installed here; run "

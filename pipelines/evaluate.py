@@ -67,10 +67,10 @@ def _measure(stage: Stage) -> Results:
     """
     config = section(stage.params, "evaluate", EvaluateConfig)
     surrogate, digest = Surrogate.load(stage.candidate), candidate_digest(stage.candidate)
-    as_seen = surrogate.description.part, surrogate.description.skip
-    test = seen(open_split(stage.data, "test"), *as_seen)
+    as_seen = surrogate.description.as_seen
+    test = seen(open_split(stage.data, "test"), **as_seen)
     train, validation = (  # verified above
-        seen(open_split(stage.data, name, checked=False), *as_seen)
+        seen(open_split(stage.data, name, checked=False), **as_seen)
         for name in ("train", "validation")
     )
     dataset, training, learning = (

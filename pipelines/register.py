@@ -44,7 +44,7 @@ def body(stage: Stage) -> None:
     history = forecast.history if forecast else 0
 
     def score(model: Any) -> Pooled:
-        test = seen(open_split(stage.data, "test"), description.part, description.skip)
+        test = seen(open_split(stage.data, "test"), **description.as_seen)
         return split_error(model.predict, test, config.batch_size, frames_given(model), history)
 
     registered = register(

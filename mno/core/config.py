@@ -66,10 +66,13 @@ def dataset_name(params: Mapping[str, Any]) -> str:
 def model_subject(params: Mapping[str, Any]) -> str:
     """Return what models are named by, behind `mno-`: the dataset, and what of it they predict.
 
-    Models of fields, of readings and of both predict other things and are no rivals.
+    Models of fields, of readings and of both predict other things and are no rivals; nor are
+    observers, which are given others.
     """
-    part = (params.get("task") or {}).get("part") or "fields"
-    return dataset_name(params) + ("" if part == "fields" else f"-{part}")
+    task = params.get("task") or {}
+    part, observes = task.get("part") or "fields", task.get("kind") == "observe"
+    name = dataset_name(params) + ("" if part == "fields" else f"-{part}")
+    return f"{name}-observer" if observes else name
 
 
 def section(params: Mapping[str, Any], name: str, model: type[ConfigT]) -> ConfigT:

@@ -12,6 +12,7 @@ from pydantic import Field as Parameter
 from mno.core.config import Config
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
+from mno.core.observing import Sensor
 from mno.core.readings import Part
 
 Scheme = Literal["horizon", "rollout"]
@@ -45,6 +46,21 @@ class TaskConfig(Config):
         "again and again, from the last frames given or predicted before (rollout)",
     )
 
+    kind: Literal["forecast", "observe"] = Parameter(
+        default="forecast",
+        description="Whether fields over time are continued (forecast), or told as they are now, "
+        "from what sensors have read of some of them so far (observe: time is then an axis)",
+    )
+    sensors: dict[str, Sensor] = Parameter(
+        default={},
+        description="What an observer reads: by field, the faults of its sensors; as the plant's "
+        "file says if it is empty",
+    )
+    hidden: list[str] = Parameter(
+        default=[],
+        description="Inputs that an observer is not given, and has to tell; those of the plant's "
+        "file come with its sensors",
+    )
     time: Literal["frames", "axis"] = Parameter(
         default="frames",
         description="What time is to a model: frames are numbers of a point, as many as it was "
@@ -56,6 +72,16 @@ class TaskConfig(Config):
         description="What a model answers of a state: its later frames, or how they differ from "
         "the last frame given or predicted before, so that it only has to learn what happens",
     )
+
+    @property
+    def observes(self) -> bool:
+        """Whether fields are told as they are now."""
+        return self.kind == "observe"
+
+    @property
+    def along_time(self) -> bool:
+        """Whether time is an axis of the model."""
+        return self.time == "axis" or self.observes
 
 
 @dataclass(frozen=True)
@@ -73,6 +99,8 @@ class Forecast:
     intervals: tuple[float, ...] = ()
     """Where they differ, the time to each frame from the one before, relative to their mean."""
     skip: int = 0  # first frames of a sample of its dataset that are trained on alone
+    observes: bool = False
+    """Whether the frames told are those given, as of an observer, and not the later ones."""
 
     @property
     def rolls_out(self) -> bool:
@@ -93,9 +121,14 @@ def forecast_of(task: TaskConfig, fields: Sequence[Field], axes: Sequence[Axis])
             distances, or a rollout is wanted of fields that no state continues, or outputs that are
             no states of a model along time.
     """
-    if not any(field.role == "state" for field in fields):
+    if not (task.observes or any(field.role == "state" for field in fields)):
         return None
     (times,) = (axis.points for axis in axes if axis.name == "time")
+    if task.observes:
+        interval, intervals = _intervals(times, along_time=True)
+        return Forecast(
+            0, "horizon", len(times), interval, along_time=True, intervals=intervals, observes=True
+        )
     if task.skip + task.history >= len(times):
         skipped = f" with task.skip={task.skip}" if task.skip else ""
         raise InputError(
@@ -107,7 +140,7 @@ def forecast_of(task: TaskConfig, fields: Sequence[Field], axes: Sequence[Axis])
             f"task.skip={task.skip} is for models that predict any number of frames; set "
             "task.scheme=rollout, or task.skip=0"
         )
-    along_time = task.time == "axis"
+    along_time = task.along_time
     steady = [field.name for field in fields if field.role == "output"]
     if steady and (along_time or task.scheme == "rollout"):
         setting, other = ("time=axis", "time=frames") if along_time else ("scheme=rollout", "")
@@ -115,16 +148,20 @@ def forecast_of(task: TaskConfig, fields: Sequence[Field], axes: Sequence[Axis])
             f"task.{setting} continues states, but {', '.join(steady)} is an output without "
             f"frames to go on from; set task.{other or 'scheme=horizon'}"
         )
-    intervals = ()
+    interval, intervals = _intervals(times, along_time=along_time)
+    steps = len(times) - task.skip - task.history
+    return Forecast(task.history, task.scheme, steps, interval, along_time, intervals, task.skip)
+
+
+def _intervals(times: np.ndarray, *, along_time: bool) -> tuple[float, tuple[float, ...]]:
+    """Return the mean distance of frames, and all of them relative to it where they differ."""
     try:
-        interval = _interval(times)
+        return _interval(times), ()
     except InputError:
         if not along_time or not (np.diff(times) > 0).all():
             raise
-        interval = float(times[-1] - times[0]) / (len(times) - 1)
-        intervals = (1.0, *(np.diff(times) / interval).tolist())
-    steps = len(times) - task.skip - task.history
-    return Forecast(task.history, task.scheme, steps, interval, along_time, intervals, task.skip)
+    interval = float(times[-1] - times[0]) / (len(times) - 1)
+    return interval, (1.0, *(np.diff(times) / interval).tolist())
 
 
 def _interval(times: np.ndarray) -> float:

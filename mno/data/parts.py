@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mno.core.forecast import TaskConfig
+from mno.core.observing import READ, observing_of
 from mno.core.readings import Layout, Part, check_part, is_reading
 from mno.data.reading import Split, StoredSplit, open_splits
 
 
-def seen(split: Split | StoredSplit, part: Part, skip: int = 0) -> Split | StoredSplit:
+def seen(
+    split: Split | StoredSplit,
+    part: Part,
+    skip: int = 0,
+    sensors: Mapping[str, Any] | None = None,
+    hidden: Sequence[str] = (),
+) -> Split | StoredSplit:
     """Return a split as operators of a part see it; itself where it has no readings.
 
-    Of fields over time, so many first frames are left out.
+    Of fields over time, so many first frames are left out. With `sensors` it is what an observer
+    sees; where none are said, they are those that the dataset has.
 
     Raises:
-        InputError: Readings are asked for, and there are none.
+        InputError: Readings are asked for, and there are none; or what observers are given is not
+            there.
     """
+    if sensors is not None:
+        return _observed(seen(split, part, skip), sensors, hidden)
     if skip:
         split = _later(split, skip)
     schema = split.schema
@@ -34,6 +46,26 @@ def seen(split: Split | StoredSplit, part: Part, skip: int = 0) -> Split | Store
         readings=layout.readings, grid=layout.grid,
     )  # fmt: skip
     return Split(split.name, there, layout.of(arrays), split.indices)
+
+
+def _observed(
+    split: Split | StoredSplit, sensors: Mapping[str, Any], hidden: Sequence[str]
+) -> Split:
+    """Return a split, in memory, as an observer sees it."""
+    schema = split.schema
+    observing = observing_of(schema.fields, sensors, hidden, schema.observe)
+    readings = dict(schema.readings)
+    of_plant = [place for place in readings.values() if not place[0]]
+    if readings and of_plant:
+        readings |= {n: of_plant[0] for n in observing.hidden if n not in readings}
+    readings |= {n + READ: readings[n] for n in observing.sensors if n in readings}
+    own = {name: slice(*place[1:]) for name, place in readings.items()}
+    arrays = observing.of({n: a[:] for n, a in split.fields.items()}, split.indices.tolist(), own)
+    there = replace(
+        schema, fields=observing.fields, symmetries=(), readings=readings,
+        observing=observing,
+    )  # fmt: skip
+    return Split(split.name, there, arrays, split.indices)
 
 
 def _later(split: Split | StoredSplit, skip: int) -> Split:
@@ -56,7 +88,13 @@ def open_parts(
         InputError: Readings are asked for, and there are none; or what that function raises.
     """
     found: Any = [
-        seen(split, task.part, 0 if split.name == "train" else task.skip)
+        seen(
+            split,
+            task.part,
+            0 if split.name == "train" else task.skip,
+            task.sensors if task.observes else None,
+            task.hidden,
+        )
         for split in open_splits(store, first, *others)
     ]
     return found

@@ -24,6 +24,7 @@ from mno.core.errors import InputError, MnoError
 from mno.core.fields import PLAIN, Axis, Field, difference_from
 from mno.core.files import file_sha256, metadata_sha256
 from mno.core.memory import fits_in_memory
+from mno.core.observing import Observing
 from mno.core.readings import Part
 from mno.data.shard_file import content_size, read_index
 
@@ -180,8 +181,10 @@ class Schema:
     their SHA-256; `resolution` the points along each space axis that it was solved at; `walls` what
     is known of the outputs there, as `model.walls` says it; `part` which part of it is looked at,
     where there are fields and readings, `readings` the axis of each and its points from the first
-    to before the last, and `grid` the axes of the cells among these points (`mno.core.readings`).
-    Each is empty, None or `free`, where there is nothing to say.
+    to before the last, and `grid` the axes of the cells among these points (`mno.core.readings`);
+    `observe` is what the plant's file says of sensors, and `observing` what of them an observer is
+    given, where its view is this (`mno.core.observing`). Each is empty, None or `free`, where there
+    is nothing to say.
     """
 
     scenario: str
@@ -195,6 +198,8 @@ class Schema:
     part: Part = "fields"
     readings: Mapping[str, tuple[str, int, int]] = field(default_factory=dict)
     grid: tuple[Axis, ...] = ()
+    observe: Mapping[str, Any] = field(default_factory=dict)
+    observing: Observing | None = None
 
     @property
     def cells(self) -> tuple[int, ...]:
@@ -347,6 +352,7 @@ def read_schema(store: Path) -> Schema:
             sources,
             None if sources else dict(attributes["generate"]).get("resolution"),
             str(attributes.get("walls", "free")),
+            observe=dict(attributes.get("observe", {})),
         )
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{store} is not a dataset of this version: {error!r}") from None

@@ -14,6 +14,7 @@ import numpy as np
 from mno.core.errors import InputError
 from mno.core.fields import Field
 from mno.core.forecast import Forecast, TaskConfig, forecast_of
+from mno.core.observing import READ
 from mno.data.reading import Schema, Split, StoredSplit, blocks
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.metrics import Pooled, measured, pooled_relative_l2, relative_l2
@@ -59,7 +60,7 @@ def evaluate(
             fields or frames, or on fields without gaps that have some here.
     """
     _require_fit(surrogate, test)
-    description, states = surrogate.description, surrogate.description.states
+    description, states = surrogate.description, surrogate.description.timed
     outputs = test.schema.outputs
     means = description.truth({name: mean[None] for name, mean in train_mean.items()})
     steps = frames_to_predict(description, test.schema)
@@ -77,7 +78,9 @@ def evaluate(
             error_map.add(predicted[name], true[name])
         expected = {name: np.broadcast_to(means[name], field.shape) for name, field in true.items()}
         baseline.add(expected, true)
-        if states:
+        if description.observes:
+            persistence.add(expected | last_read(description.sensors, given, expected), true)
+        elif states:
             persistence.add(expected | kept_frames(states, given, expected, true), true)
     if not measured(model.whole).any():
         raise InputError(
@@ -122,6 +125,8 @@ def frames_to_predict(description: Description, schema: Schema) -> int | None:
     forecast = description.forecast
     if forecast is None:
         return None
+    if forecast.observes:
+        return len(next(axis for axis in schema.axes if axis.name == "time").points)
     time = "axis" if forecast.along_time else "frames"
     task = TaskConfig(history=forecast.history, scheme=forecast.scheme, time=time)
     here = forecast_of(task, schema.fields, schema.axes)
@@ -266,6 +271,21 @@ def kept_frames(
         for other in (*others, expected[name][:, :1]):
             kept = np.where(np.isnan(kept), other, kept) if np.isnan(kept).any() else kept
         found[name] = np.broadcast_to(kept, truth[name].shape)
+    return found
+
+
+def last_read(sensors: Iterable[str], given: Arrays, expected: Arrays) -> FieldArrays:
+    """Return what persistence tells of the fields that an observer reads: the last reading so far.
+
+    Before the first one it has the mean field. All are `(samples, frames, *place)`, by name.
+    """
+    found = {}
+    for name in sensors:
+        last, frames = expected[name][:, 0], []
+        for read in np.moveaxis(given[name + READ], 1, 0):
+            last = np.where(np.isnan(read), last, read)
+            frames.append(last)
+        found[name] = np.stack(frames, axis=1)
     return found
 
 

@@ -95,6 +95,8 @@ def fit_peer(
     """
     if name not in (*GUESSES, *_METHODS):
         raise InputError(f"{name!r} is no peer; choose one of {', '.join((*GUESSES, *_METHODS))}")
+    if description.observes:
+        return Absent("peers.observer")
     if description.coordinates and not description.readings:
         return Absent("peers.points")
     if name == "persistence" and not description.states:

@@ -25,6 +25,8 @@ _USES = ("noise", "missing", "block", "solved", "drawn")
 
 def solver_of(schema: Schema) -> Scenario | Absent:
     """Return the scenario that a dataset was solved by, at its parameters and on its points."""
+    if schema.observing:
+        return Absent("solver.observer")
     if schema.sources or schema.scenario not in scenario_names():
         return Absent("solver.imported", {"scenario": schema.scenario})
     scenario = other_solver(schema)

@@ -12,9 +12,10 @@ from mno.core.absent import Absent
 from mno.data.reading import Split, StoredSplit
 from mno.evaluation.config import IntervalConfig, ToolName
 from mno.evaluation.intervals import intervals
+from mno.evaluation.kalman_peer import fit_kalman_filter
 from mno.evaluation.metrics import mean_over
 from mno.evaluation.reduced_basis import fit_reduced_basis
-from mno.evaluation.simple_peers import errors_of_peer, fit_peer
+from mno.evaluation.simple_peers import Peer, errors_of_peer, fit_peer
 from mno.evaluation.timing import one_thread, times_of
 from mno.surrogate.description import Description
 
@@ -35,12 +36,14 @@ def measure_tools(
         For each, in the order given: its `name`, and `why` there is none, or: the `error`, mean
         relative L2, and its `interval` or why there is none; `ms`, the median of an answer alone,
         on one thread; and `seconds`, the processor time of fitting it and choosing its
-        hyperparameters.
+        hyperparameters; beside an observer, the `rmse` of each output.
     """
     found = []
     for name in names:
         with one_thread(), threadpool_limits(limits=1):
-            if name == "reduced_basis":
+            if name == "kalman_filter":
+                peer = fit_kalman_filter(training, validation, description)
+            elif name == "reduced_basis":
                 peer = fit_reduced_basis(training, description)
             else:
                 peer = fit_peer(name, training, validation, description)
@@ -48,11 +51,22 @@ def measure_tools(
                 found.append({"name": name, "why": peer})
                 continue
             errors = errors_of_peer(peer, test, description)
+            rmse = _rmse(peer, test, description) if description.observes else {}
             one = description.given({key: field[:1] for key, field in test.fields.items()})
             alone = times_of(lambda peer=peer, one=one: peer.predict(one), _SECONDS)
         figure = mean_over(errors, np.ones(len(errors), bool))
         found.append({
             "name": name, "error": figure.value(), "interval": intervals({"": figure}, config)[""],
-            "ms": 1e3 * alone.median, "seconds": round(peer.seconds, 2),
+            "ms": 1e3 * alone.median, "seconds": round(peer.seconds, 2), **rmse,
         })  # fmt: skip
     return found
+
+
+def _rmse(peer: Peer, test: Split | StoredSplit, description: Description) -> dict[str, Any]:
+    """Return the root mean square error of each output, in its unit."""
+    fields = {name: array[:] for name, array in test.fields.items()}
+    found, truth = peer.predict(description.given(fields)), description.truth(fields)
+    squares = {
+        n: np.nanmean((found[n] - true).astype(np.float64) ** 2) for n, true in truth.items()
+    }
+    return {"rmse": {name: float(np.sqrt(square)) for name, square in squares.items()}}

@@ -15,6 +15,7 @@ import numpy as np
 
 from mno.core.absent import Absent
 from mno.core.errors import MnoError
+from mno.core.observing import READ
 from mno.data.reading import Split, StoredSplit
 from mno.evaluation.evaluator import batches, frames_to_predict
 from mno.evaluation.result import Example
@@ -121,7 +122,9 @@ def calibrate(
         steps=steps,
         bounds={
             name: {
-                measure: _bound(
+                measure: _bound_by_run(errors, config.level)
+                if description.observes
+                else _bound(
                     known_signals(seen.sizes[name], distance, seen.residual), errors, config.level
                 )
                 for measure, errors in seen.errors[name].items()
@@ -129,7 +132,29 @@ def calibrate(
             for name in description.outputs
         },
         likeness=likeness,
+        misfit=_misfits(surrogate, validation, config, batch_size),
     )
+
+
+def _misfits(
+    surrogate: Surrogate, validation: Split | StoredSplit, config: TrustConfig, batch_size: int
+) -> dict[str, float | None]:
+    """Return what readings are farther than from what is told in no more runs than may be alarms.
+
+    Nothing else tells, while a run goes on, that a sensor or the plant is another than in training.
+    """
+    sensors = surrogate.description.sensors
+    largest: dict[str, list[np.ndarray]] = {name: [] for name in sensors}
+    for fields in batches(validation, batch_size) if sensors else ():
+        given = surrogate.description.given(fields)
+        told = surrogate.predict(given, batch_size)
+        for name, found in largest.items():
+            far = np.abs(given[name + READ] - told[name])
+            found.append(np.nan_to_num(far).reshape(len(far), -1).max(axis=1))
+    level = 1.0 - config.false_alarm_rate / max(len(sensors), 1)
+    scores = {name: np.concatenate(parts) for name, parts in largest.items()}
+    limits = {n: quantile(s, min(level, len(s) / (len(s) + 1))) for n, s in scores.items()}
+    return dict(zip(limits, finite(np.array(list(limits.values()))), strict=True))
 
 
 def _measure(
@@ -150,6 +175,14 @@ def _measure(
             bounds = bound.of(signals, errors.shape[1])
             held = coverage(errors, bounds, bound.calibrated_on, trust.level, together)
             rates[name][kind] = held
+            if bound.over_run and errors.shape[1] > 1:
+                within = np.array([np.inf if b is None else b for b in bound.over_run])
+                largest = np.nanmax(errors / within, axis=1, keepdims=True)
+                (rates[name][f"{kind}_over_run"],) = (
+                    coverage(
+                        largest, np.ones_like(largest), bound.calibrated_on, trust.level, together
+                    ),
+                )
             if kind == "relative_l2":
                 shown = slice(0, _MOST_PAIRS)
                 pairs[name] = Pairs(error=finite(errors[shown, 0]), bound=finite(bounds[shown, 0]))
@@ -197,7 +230,7 @@ def _observe(
                 equation if isinstance(equation, Absent) else equation(given, predicted),
                 {name: size(predicted[name]) for name in description.outputs},
                 {
-                    name: sample_errors(predicted[name], truth[name], name in description.states)
+                    name: sample_errors(predicted[name], truth[name], name in description.timed)
                     for name in description.outputs
                 },
             )
@@ -234,6 +267,27 @@ def _bound(signals: Arrays, errors: np.ndarray, level: float) -> Bound:
         scale=scale,
         values=finite(np.array([quantile(scores, level) for scores in known])),
         calibrated_on=min(len(scores) for scores in known),
+    )
+
+
+def _bound_by_run(errors: np.ndarray, level: float) -> Bound:
+    """Calibrate a bound on an observer's errors, `(samples, frames)`, each sample being a run.
+
+    What is known at a frame is the time since the run began, and no more: a run's own size is only
+    known at its end. Some runs say how errors go with that time, the others calibrate: each frame
+    by itself, and the largest error of a run beside what is usual at its frame.
+    """
+    usual = np.arange(len(errors)) % 4 == 0
+    with np.errstate(invalid="ignore"):
+        profile = np.sqrt(np.nanmean(errors[usual] ** 2, axis=0)) if usual.any() else errors[:0]
+    rest = errors[~usual]
+    known = [column[~np.isnan(column)] for column in rest.T]
+    largest = np.nanmax(rest / profile, axis=1) if len(rest) else rest
+    return Bound(
+        scale=Scale(),
+        values=finite(np.array([quantile(scores, level) for scores in known])),
+        calibrated_on=min(len(scores) for scores in known),
+        over_run=finite(quantile(largest, level) * profile),
     )
 
 

@@ -149,7 +149,8 @@ class OperatorInTime(Operator):
             elif field is not None:
                 fields[name] = repeated(field)
         scalars = {name: repeated(values) for name, values in batch.scalars.items()}
-        scalars[AHEAD] = ahead.flatten().log()
+        if AHEAD in self.scalars:
+            scalars[AHEAD] = ahead.flatten().log()
         place = batch.place
         if isinstance(place, Points) and place.coordinates.ndim == 3 and frames > 1:
             place = replace(place, coordinates=repeated(place.coordinates))

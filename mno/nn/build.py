@@ -31,6 +31,7 @@ def build_operator(
     dims: int = 2,
     gaps: Collection[str] = (),
     along_time: bool = False,
+    now: bool = False,
 ) -> Operator:
     """Build an operator with fresh weights, drawn from torch's global generator.
 
@@ -45,6 +46,7 @@ def build_operator(
             NaN, and the operator is told which are. Of other fields it takes numbers only.
         along_time: Whether time is an axis (`mno.nn.along_time`): frames come one after the other,
             any number of them, and a field that has any is given the number 1.
+        now: Whether, along time, outputs are of the frame itself, and not of the one behind.
 
     Returns:
         A module that takes and returns a `mno.data.Batch` of normalised fields, on any grid, or at
@@ -58,7 +60,7 @@ def build_operator(
         dict(names) if isinstance(names, Mapping) else dict.fromkeys(names)
         for names in (inputs, outputs)
     )
-    signature = Signature(given, predicted, tuple(scalars), dims, frozenset(gaps), along_time)
+    signature = Signature(given, predicted, tuple(scalars), dims, frozenset(gaps), along_time, now)
     entry = BACKBONES[config.backbone]
     if along_time and not entry.in_time:
         known = ", ".join(name for name, entry in BACKBONES.items() if entry.in_time)

@@ -79,7 +79,8 @@ class Signature:
     the inputs whose values may be missing, which are NaN.
 
     Where time is an axis, `along_time`, frames come one after the other, any number of them; an
-    input that has any then says 1, as all outputs do, which are predicted for the frame behind.
+    input that has any then says 1, as all outputs do, which are predicted for the frame behind, or
+    `now`, for the frame itself.
 
     Raises:
         ValueError: No input or no output is named, there are not one to three axes, or `gaps` names
@@ -92,6 +93,7 @@ class Signature:
     dims: int
     gaps: frozenset[str] = frozenset()
     along_time: bool = False
+    now: bool = False
 
     def __post_init__(self) -> None:
         if not self.inputs or not self.outputs:
@@ -135,7 +137,8 @@ class Operator(nn.Module):
         self.config, self.signature = config, signature
         self.inputs, self.outputs = signature.inputs, signature.outputs
         self.dims, self.gaps = signature.dims, signature.gaps
-        self.scalars = (*signature.scalars, *((AHEAD,) if signature.along_time else ()))
+        ahead = signature.along_time and not signature.now
+        self.scalars = (*signature.scalars, *((AHEAD,) if ahead else ()))
         self.over_time = tuple(name for name, frames in self.inputs.items() if frames)
         self._layer_of = mixers.layer_of  # filled as the subclass builds its layers
         # Numbers per point: of each input in `_features`, of all in `_inputs`, in `_answer`.

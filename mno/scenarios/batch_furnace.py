@@ -202,8 +202,10 @@ class BatchFurnace(Scenario):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What the plant's file says."""
-        return {"plant": self.plant.model_dump(mode="json")}
+        """What the plant's file says, of sensors apart."""
+        said = self.plant.model_dump(mode="json", exclude={"sensors", "hidden"})
+        read = self.plant.model_dump(mode="json", include={"sensors", "hidden"})
+        return {"plant": said, **({"observe": read} if self.plant.sensors else {})}
 
     def bodies(self, given: Fields) -> tuple[Body, ...]:
         """Return the plant as it was built and the pieces of a run, coloured by temperature."""

@@ -32,6 +32,11 @@ class PartOfScenario(Scenario):
         """The axes of the part."""
         return self.layout.axes
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """That of the whole."""
+        return self.whole.provenance
+
     def outside(self) -> Mapping[str, Mapping[str, object]]:
         """Return those of the whole."""
         return self.whole.outside()

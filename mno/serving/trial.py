@@ -193,7 +193,7 @@ class TrialPage:
                 raise InputError(f"sample={number}; expected 0 to {len(split) - 1}")
             one = split.take(np.array([number]))
             return await _aside(
-                lambda: {name: a[:] for name, a in seen(one, description.part).fields.items()}
+                lambda: {name: a[:] for name, a in seen(one, **description.as_seen).fields.items()}
             )
         problem = _problem_of(served)
         known = {parameter["name"] for parameter in (await self._describe(problem))["parameters"]}
@@ -240,7 +240,7 @@ def _stored_samples(root: Path, description: Description) -> StoredSplit:
 
 def _as_seen(split: StoredSplit, description: Description) -> Schema:
     """Return the schema of the part of a split that a model is for."""
-    return seen(split.take(np.arange(0)), description.part).schema
+    return seen(split.take(np.arange(0)), **description.as_seen).schema
 
 
 def _truth(description: Description, fields: Fields, frames: Mapping[str, int]) -> Fields:

@@ -14,6 +14,7 @@ from mno.core.batch import Batch
 from mno.core.errors import InputError
 from mno.core.forecast import Forecast
 from mno.core.grid import Grid
+from mno.core.observing import Sensor
 from mno.core.points import Points
 from mno.core.readings import Part, is_in_space
 from mno.data.normalise import ArrayT, Normaliser
@@ -30,6 +31,7 @@ from mno.surrogate.rollout import (
 
 INTERVALS = "frame intervals"
 """What may be given beside the fields of a model along time: `Batch.intervals`."""
+_WHERE_SAID = ("readings", "cells", "sensors", "hidden", "labels")
 _AT_FIRST = ("history", "scheme", "steps", "interval")  # what has always been said of forecasts
 
 
@@ -65,6 +67,12 @@ class Description:
     """Axis and points of each field that is a reading (`mno.core.readings`)."""
     cells: tuple[int, ...] = ()
     """Of the grid along each axis, where the cells are points beside those of readings."""
+    sensors: Mapping[str, Sensor] = field(default_factory=dict)
+    """Of an observer, by field, what reads it in training; none of models that are no observers."""
+    hidden: tuple[str, ...] = ()
+    """Outputs of an observer that are the same at all frames of a sample."""
+    labels: tuple[str, ...] = ()
+    """Of an observer of readings, what each point is called; empty where it has a number alone."""
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.gaps) - set(self.fields)):
@@ -93,12 +101,13 @@ class Description:
         What has come to be said of normalisers is left out where there is nothing to say.
         """
         content = {**asdict(self), "model": self.model.model_dump(mode="json")}
+        content["sensors"] = {name: s.model_dump() for name, s in self.sensors.items()}
         told = content["normaliser"]
         content["normaliser"] = {k: v for k, v in told.items() if v or k in ("mean", "std")}
         if self.forecast:
             told = content["forecast"]
             content["forecast"] = {k: v for k, v in told.items() if v or k in _AT_FIRST}
-        return {k: v for k, v in content.items() if v or k not in ("readings", "cells")}
+        return {k: v for k, v in content.items() if v or k not in _WHERE_SAID}
 
     def grid(self, shape: tuple[int, ...]) -> Grid:
         """Return the grid of a field of this shape that covers the whole domain."""
@@ -118,6 +127,12 @@ class Description:
     def part(self) -> Part:
         """Which part of a dataset with fields and readings it is for."""
         return "both" if self.cells else "readings" if self.readings else "fields"
+
+    @property
+    def as_seen(self) -> dict[str, Any]:
+        """How `mno.data.parts.seen` is to show it a dataset where it is evaluated."""
+        read = {"sensors": self.sensors, "hidden": self.hidden} if self.observes else {}
+        return {"part": self.part, "skip": self.skip, **read}
 
     @cached_property
     def sources(self) -> int | None:
@@ -143,7 +158,7 @@ class Description:
     # What follows of the rest is worked out once: an answer may take less than half a millisecond.
     @cached_property
     def _in_time(self) -> frozenset[str]:
-        return frozenset((*self.states, *self.forcings))
+        return frozenset((*self.timed, *self.forcings))
 
     @cached_property
     def given_names(self) -> tuple[str, ...]:
@@ -154,6 +169,16 @@ class Description:
     def states(self) -> tuple[str, ...]:
         """Names of the fields that are given at first frames and predicted at later ones."""
         return tuple(name for name in self.inputs if name in self.outputs and self.forecast)
+
+    @property
+    def observes(self) -> bool:
+        """Whether it is an observer: told of all frames so far, it tells what is now."""
+        return self.forecast is not None and self.forecast.observes
+
+    @cached_property
+    def timed(self) -> tuple[str, ...]:
+        """Names of the outputs that have frames: states, and all that an observer tells."""
+        return tuple(self.outputs) if self.observes else self.states
 
     @property
     def along_time(self) -> bool:
@@ -194,6 +219,7 @@ class Description:
                 dims=len(self.extent),
                 gaps={*self.gaps, *unseen},
                 along_time=True,
+                now=self.observes,
             )
         return build_operator(
             self.model,
@@ -218,7 +244,7 @@ class Description:
 
         Steps, and the frames of states, are those of the forecast if not given.
         """
-        if self.forecast is None or name not in self._in_time:
+        if self.forecast is None or name not in self._in_time or self.observes:
             return None
         history = history or self.forecast.history
         return history if name in self.states else history + (steps or self.forecast.steps) - 1
@@ -226,11 +252,11 @@ class Description:
     def history_of(self, arrays: Mapping[str, Any]) -> int | None:
         """Return how many frames of states are given, along time as many as one likes; else none.
 
-        Those of the first state count, if it has any.
+        Those of the first state count, if it has any; of an observer's first reading.
         """
         if not self.along_time:
             return None
-        first = arrays[self.states[0]]
+        first = arrays[(*self.states, *self.forcings)[0]]
         return first.shape[1] if first.ndim > 1 else None
 
     def check_shapes(
@@ -258,20 +284,29 @@ class Description:
         placed = (*self.fields, *self.coordinates)
         grids = {arrays[name].shape[-len(self.space) :] for name in placed}
         samples = {array.shape[0] for array in arrays.values()}
-        if len(samples) != 1 or len(grids) != 1 or 0 in next(iter(grids)):
+        frames = {arrays[name].shape[1] for name in self.forcings if self.observes}
+        if (
+            len(samples) != 1
+            or len(frames) > 1
+            or 0 in frames
+            or len(grids) != 1
+            or 0 in next(iter(grids))
+        ):
             shapes = sorted({array.shape for array in arrays.values()})
             raise InputError(
                 f"fields have shapes {shapes}; expected as many samples of each, at the same places"
+                f"{' and times' if self.observes else ''}"
             )
 
     def given(self, fields: Mapping[str, ArrayT]) -> dict[str, ArrayT]:
         """Return what the operator is given of whole fields, `(samples, *dims)` by name.
 
         Of states, `(samples, frames, *grid)`, the first frames; of forcings all frames but the
-        last, which belongs to the time after the states' last.
+        last, which belongs to the time after the states' last. Observers are given all.
         """
         history = self.forecast.history if self.forecast else 0
-        kept = dict.fromkeys(self.states, history) | dict.fromkeys(self.forcings, -1)
+        kept = dict.fromkeys(self.states, history)
+        kept |= dict.fromkeys(() if self.observes else self.forcings, -1)
         names = (*self.given_names, *(n for n in (INTERVALS,) if n in fields))
         return {n: fields[n][:, : kept[n]] if n in kept else fields[n] for n in names}
 
@@ -290,7 +325,7 @@ class Description:
         fields = {name: given[name] for name in self.fields}
         intervals = given.get(INTERVALS)
         if intervals is None and self.forecast and self.forecast.intervals:
-            like = fields[self.states[0]]
+            like = next(iter(fields.values()))
             intervals = like.new_tensor(self.forecast.intervals).expand(len(like), -1)
         return Batch(fields, place, {name: given[name] for name in self.scalars}, intervals)
 
@@ -300,6 +335,8 @@ class Description:
         There are as many steps as the forecast has if they are not given: of a rollout, and of any
         operator along time.
         """
+        if self.observes:
+            return operator(self._with_intervals(batch, self.history_of(batch.fields) or 1))
         if self.along_time:
             frames = self.forecast.steps if self.forecast and steps is None else steps or 1
             found = self.all_answers(operator, batch, frames).fields
@@ -312,14 +349,23 @@ class Description:
     def all_answers(self, operator: nn.Module, batch: Batch, steps: int) -> Batch:
         """Return what an operator along time answers, also to the given frames but the last."""
         follow = following(operator, self.normaliser.changes)
-        if batch.intervals is not None:  # beyond those that are known, frames are evenly spaced
-            frames = self.history_of(batch.fields) or 1
-            more = frames + steps - batch.intervals.shape[1]
-            intervals = nn.functional.pad(batch.intervals, (0, max(more, 0)), value=1.0)
-            batch = replace(batch, intervals=intervals)
+        batch = self._with_intervals(batch, (self.history_of(batch.fields) or 1) + steps - 1)
         if self.rolls_out:
             return follow_on(follow, batch, steps)
         return all_at_once(follow, batch, steps, self.states)
+
+    @staticmethod
+    def _with_intervals(batch: Batch, frames: int) -> Batch:
+        """Return a batch whose intervals, if it has any, are those of so many frames, or more.
+
+        Beyond those that are known, frames are evenly spaced.
+        """
+        if batch.intervals is None:
+            return batch
+        more = frames + 1 - batch.intervals.shape[1]
+        return replace(
+            batch, intervals=nn.functional.pad(batch.intervals, (0, max(more, 0)), value=1.0)
+        )
 
     def predictor(self, operator: nn.Module) -> Operator:
         """Return what predicts states and outputs, once asked; the operator may answer changes."""

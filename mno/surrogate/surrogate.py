@@ -48,7 +48,7 @@ class Surrogate:
         """Number of trained weights; a complex one counts as two."""
         return count_parameters(self.operator)
 
-    def _answering(self) -> nn.Module:
+    def answering(self) -> nn.Module:
         """Return the lean form of the operator with its weights as they are now."""
         if not isinstance(self.operator, Operator):
             return self.operator
@@ -159,9 +159,9 @@ class Surrogate:
             inputs = self._of_readings(inputs, told)
         elif told:
             inputs = to_points(readings, inputs, cells)
-        arrays = self._checked(inputs, steps)
+        arrays = self.checked(inputs, steps)
         intervals = None if times is None else self._intervals(times, arrays, steps)
-        parts, operator = [], self._answering()
+        parts, operator = [], self.answering()
         with torch.inference_mode():
             for start in range(0, max(len(arrays[description.fields[0]]), 1), batch_size):
                 rows = slice(start, start + batch_size)
@@ -186,10 +186,8 @@ class Surrogate:
                 "times were given, but time is no axis of this model: its frames are as far apart "
                 "as in training; leave them out, or train with task.time=axis"
             )
-        samples, frames = (
-            len(arrays[self.description.fields[0]]),
-            history + (steps or forecast.steps),
-        )
+        samples = len(arrays[self.description.fields[0]])
+        frames = history + (0 if forecast.observes else steps or forecast.steps)
         times = np.asarray(times, dtype=np.float64)
         if times.shape not in ((frames,), (samples, frames)) or not np.isfinite(times).all():
             raise InputError(
@@ -229,7 +227,8 @@ class Surrogate:
             found[name] = np.full(shape, np.nan, np.float32)
         return found
 
-    def _checked(self, inputs: Mapping[str, Any], steps: int | None) -> dict[str, np.ndarray]:
+    def checked(self, inputs: Mapping[str, Any], steps: int | None) -> dict[str, np.ndarray]:
+        """Return what `predict` is given, at the points where it is, in order and as float32."""
         expected = self.description.given_names
         if set(inputs) != set(expected):
             raise InputError(

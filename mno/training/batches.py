@@ -19,6 +19,7 @@ from torch import Tensor
 from mno.core.batch import Batch
 from mno.core.errors import InputError
 from mno.core.fields import Field
+from mno.core.observing import READ, Sensor, reading_stream
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split, StoredSplit
 from mno.data.samples import Samples
@@ -114,6 +115,65 @@ class Windows:
         if self.intervals:
             cut[INTERVALS] = torch.tensor(self.intervals)[frames]
         return cut
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Reads anew, in each epoch, what an observer is given, with the faults of its sensors.
+
+    Of half of the runs it is read at other times, drawn from all of the run, as plants do not read
+    at equal distances: between frames what is told is interpolated linearly, and what drives it is
+    that of the frame before.
+    """
+
+    sensors: Mapping[str, Sensor]
+    normaliser: Normaliser
+    told: Collection[str]
+    driving: Collection[str]
+    seed: int
+
+    def __call__(
+        self, fields: Mapping[str, Tensor], samples: Tensor, epoch: int
+    ) -> dict[str, Tensor]:
+        """Return the fields of a batch, those that are read as they would be in this epoch."""
+        found = self._at_other_times(fields, samples, epoch)
+        beside = self.normaliser.references(fields)
+        for name, sensor in self.sensors.items():
+            rows = [
+                sensor.read(values, reading_stream(self.seed, name, number, epoch))
+                for values, number in zip(
+                    self.normaliser.decode(name, found[name], beside).numpy(),
+                    samples.tolist(),
+                    strict=True,
+                )
+            ]
+            read = torch.from_numpy(np.stack(rows))
+            found[name + READ] = self.normaliser.encode(name + READ, read, beside)
+        return found
+
+    def _at_other_times(
+        self, fields: Mapping[str, Tensor], samples: Tensor, epoch: int
+    ) -> dict[str, Tensor]:
+        frames = fields[next(iter(self.told))].shape[1]
+        times = np.tile(np.arange(frames, dtype=np.float32), (len(samples), 1))
+        for row, number in enumerate(samples.tolist()):
+            rng = reading_stream(self.seed, "time", number, epoch)
+            if frames > 2 and rng.random() < 0.5:
+                times[row, 1:] = np.sort(rng.uniform(0.05, frames - 1.0, frames - 1))
+        at = torch.from_numpy(times)
+        before = at.floor().long().clamp_max(frames - 1)
+        after = (before + 1).clamp_max(frames - 1)
+        rows = torch.arange(len(samples))[:, None]
+        found = dict(fields)
+        for name in self.driving:
+            found[name] = fields[name][rows, before]
+        for name in self.told:
+            field = fields[name]
+            share = (at - before).reshape(*at.shape, *(1,) * (field.ndim - 2))
+            found[name] = torch.lerp(field[rows, before], field[rows, after], share)
+        steps = at.diff(dim=1).clamp_min(1e-3)
+        found[INTERVALS] = torch.nn.functional.pad(steps, (1, 1), value=1.0)
+        return found
 
 
 @dataclass(frozen=True)

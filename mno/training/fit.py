@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mno.core.errors import InputError, MnoError
 from mno.core.forecast import TaskConfig
+from mno.core.observing import READ
 from mno.data.loading import Loader
 from mno.data.reading import Split, StoredSplit
 from mno.nn.config import ModelConfig
@@ -27,6 +28,7 @@ from mno.training.batches import (
     Change,
     Choices,
     Purpose,
+    Readings,
     TrainingSamples,
     Windows,
     epoch_choices,
@@ -298,6 +300,12 @@ def _changes(module: OperatorTraining, training: Split | StoredSplit, seed: int)
         starts = drawn(forecast.skip + forecast.steps - config.unroll + 1, "window")
         windows = Windows(names, frames + config.unroll, starts, forecast.intervals)
         changes.append(windows)
+    if description.sensors:
+        driving = [
+            n for n in description.forcings if n.removesuffix(READ) not in description.sensors
+        ]
+        sensors, told = description.sensors, description.outputs
+        changes.append(Readings(sensors, description.normaliser, told, driving, seed))
     if config.augment and training.schema.symmetries:
         turns = turns_of(training.schema)
         changes.append(Augmentation(turns, drawn(len(turns), "turn")))

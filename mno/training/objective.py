@@ -37,6 +37,7 @@ def relative_error(
     given: Fields | None = None,
     *,
     by_frame: bool = False,
+    by_deviation: bool = False,
 ) -> Tensor:
     r"""Return each sample's error `‖u_pred − u‖ / ‖u‖`, averaged over the fields, in L2 or H1.
 
@@ -55,6 +56,8 @@ def relative_error(
         given: Normalised inputs of the same samples, among them those that fields are less.
         by_frame: Whether the error is the mean over the frames of each one's own, in L2 alone: then
             those that are hard to tell do not drown the others.
+        by_deviation: Whether it is relative to the field's deviation in the training split, and not
+            to the sample's norm: then what varies little, as far as it is from zero, counts, too.
 
     Returns:
         Errors of shape `(batch,)`, nondimensional; zero where no value is known.
@@ -87,8 +90,9 @@ def relative_error(
             error = (unit * torch.cat([wrong, steps], dim=1)).norm(dim=1)
             size = torch.cat([values, slopes], dim=1).norm(dim=1)
         counts = present.flatten(start).sum(dim=-1)
-        floor = NORM_FLOOR * normaliser.unit(name) * counts.clamp_min(1).double().sqrt()
-        relative, there = error / size.maximum(floor.to(size)), counts > 0
+        deviation = normaliser.unit(name) * counts.clamp_min(1).double().sqrt().to(size)
+        size = deviation if by_deviation else size.maximum(NORM_FLOOR * deviation)
+        relative, there = error / size, counts > 0
         if start == 2:
             relative = relative.sum(dim=1) / there.sum(dim=1).clamp_min(1)
             there = there.any(dim=1)
@@ -199,6 +203,9 @@ def predict_batch(
     """
     given, truth = description.given(fields), description.truth(fields)
     predict = description.predictor(operator)
+    if description.observes:
+        answer = description.answer(operator, seen).fields
+        return Prediction(_as_precise(answer, truth), truth, given)
     if description.along_time:  # all answers count, also those to given frames
         if description.forecast and not description.rolls_out:
             steps = description.forecast.steps
@@ -264,7 +271,11 @@ class Objective:
     @property
     def is_relative_l2(self) -> bool:
         """Whether it is the relative L2 error and nothing else."""
-        return self.error == "relative_l2" and not self.residual_weight
+        return (
+            self.error == "relative_l2"
+            and not self.residual_weight
+            and not self.description.observes
+        )
 
     def __call__(self, prediction: Prediction) -> Tensor:
         """Return what is minimised for each sample, shape `(batch,)`, nondimensional."""
@@ -272,8 +283,10 @@ class Objective:
         grid = description.grid_of(predicted) if self.error == "h1" else None
         normaliser, given = description.normaliser, prediction.given
         loss = relative_error(
-            predicted, prediction.truth, normaliser, grid, given, by_frame=description.along_time
-        )
+            predicted, prediction.truth, normaliser, grid, given,
+            by_frame=description.along_time and not description.observes,
+            by_deviation=description.observes,
+        )  # fmt: skip
         if not self.residual_weight:
             return loss
         beside = normaliser.references(given)

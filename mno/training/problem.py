@@ -71,8 +71,10 @@ def _check_axes(schema: Schema) -> None:
         )
     timed = ("time", *space)
     roles = {"coordinate": [space], "output": [space], "input": [space, ()], "state": [timed]}
-    if any(field.role == "state" for field in schema.fields):
-        roles["input"].append(timed)  # drives the states
+    if schema.observing:
+        roles["output"] = [timed]
+    if schema.observing or any(field.role == "state" for field in schema.fields):
+        roles["input"].append(timed)  # drives the states, or is read
     for field in schema.fields:
         if field.dims not in roles[field.role]:
             raise InputError(
@@ -129,7 +131,7 @@ def describe(
         walls=schema.walls,
         scattered=scattered,
         both=bool(schema.cells),
-        along_time=task.time == "axis",
+        along_time=task.along_time,
     )
     scales = scales_of(schema.fields, scales or {}, model.walls)
     check_logarithms(scales, training)
@@ -167,6 +169,9 @@ def describe(
         gaps=tuple(name for name in fields_with_gaps(schema) if name in given),
         readings=dict(schema.readings),
         cells=schema.cells,
+        sensors=dict(schema.observing.sensors) if schema.observing else {},
+        hidden=schema.observing.hidden if schema.observing else (),
+        labels=schema.space[0].labels if schema.observing and schema.readings else (),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,7 @@ def section(results: Results, words: Words) -> Section:
         kinds=METRICS,
         metrics=metrics,
         outputs=outputs,
-        overview=_overview(metrics, outputs, words) if len(outputs) > _MOST_TABLES else [],
+        overview=_overview(results, words) if len(outputs) > _MOST_TABLES else [],
         absent=absent,
         alike=alike,
         may_miss=not results.schema.readings,  # of which a place has none of most kinds
@@ -51,11 +50,13 @@ def section(results: Results, words: Words) -> Section:
     )
 
 
-def _overview(metrics: Known, outputs: Sequence[Field], words: Words) -> list[dict[str, str]]:
+def _overview(results: Results, words: Words) -> list[dict[str, str]]:
     """Return what counts most of each output, by the heads of its columns."""
+    metrics, tools = results.metrics, results.cost.get("tools", ())
+    others = {words(f"tools.{tool['name']}"): tool["rmse"] for tool in tools if "rmse" in tool}
     ways = {"baseline_": "mean_field", "persistence_": "kept_frame"}
     rows = []
-    for field in outputs:
+    for field in results.schema.outputs:
         values, ends = metrics["fields"][field.name], metrics["intervals"]["fields"][field.name]
         between, unit = ends.get("relative_l2"), "" if field.units == "1" else f" {field.units}"
         said = words.percent(values["relative_l2"])
@@ -67,6 +68,10 @@ def _overview(metrics: Known, outputs: Sequence[Field], words: Words) -> list[di
             {words("predicted"): field.long_name, words("term.relative_l2"): said}
             | {words("term.relative_rise"): "–" if rise is None else words.percent(rise)}
             | {words("term.rmse"): words.number(values["rmse"]) + unit}
+            | {
+                f"{words('term.rmse')}: {tool}": words.number(rmse[field.name]) + unit
+                for tool, rmse in others.items()
+            }
             | {words("term.max_error"): words.number(values["max_error"]) + unit}
             | {
                 words(f"term.{guess}"): words.percent(values[f"{way}relative_l2"])

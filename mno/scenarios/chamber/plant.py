@@ -20,6 +20,7 @@ from pydantic import field_validator, model_validator
 from mno.core.bodies import Body
 from mno.core.config import Config, read_file
 from mno.core.errors import InputError
+from mno.core.observing import Sensor
 from mno.scenarios.chamber.conduction import COLDEST, HOTTEST, Table, make_table
 
 FOLDER = Path("plants")
@@ -325,6 +326,10 @@ class Plant(Config):
     )
     warm: Pair = Key(default=[300.0, 300.0], description="The lining's temperature at the start, K")
     unseen: Unseen = Unseen()
+    sensors: dict[str, Sensor] = Key(
+        default={}, description="What observers read, by output, and with which faults"
+    )
+    hidden: list[str] = Key(default=[], description="Inputs that observers are not given, but tell")
     charge_ready: Kelvin = Key(
         default=1400.0, description="What the whole charge is to be above: the time is a reading"
     )

@@ -182,7 +182,7 @@ class Answers:
         for name, bounds in found.bounds.items():
             for kind, bound in bounds.items():
                 values = np.where(solved[:, None], np.nan, bound)
-                timed = MEASURES[kind].by_frame and name in description.states
+                timed = MEASURES[kind].by_frame and name in description.timed
                 beside[f"{name}_{kind}_bound"] = values if timed else values[:, 0]
         if trust.no_residual is None:
             unknown = np.full(len(found.distance), np.nan)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from mno.core.absent import Absent
 from mno.core.config import Config
@@ -169,6 +170,8 @@ class Bound(Config):
     scale: Scale
     values: tuple[float | None, ...]
     calibrated_on: int
+    over_run: tuple[float | None, ...] | None = None
+    """Of an observer, what errors are within at all frames of a run together."""
 
     def of(self, signals: Arrays, frames: int) -> np.ndarray:
         """Return the bound on each prediction, shape `(samples, frames)`; infinite where none is.
@@ -218,6 +221,9 @@ class Trust(Config):
     steps: int | None  # frames that were predicted; none without states
     bounds: Mapping[str, Mapping[str, Bound]]  # by field and measure
     likeness: OutOfDistribution  # what inputs were like in training
+    misfit: Mapping[str, float | None] = Field(default_factory=dict)
+    """Of an observer, by what it reads: how far readings are from what it tells in a run like those
+    of its training, at most, all frames together."""
     measured: Measured | None = None  # on the test split and on inputs from outside
 
     @classmethod
@@ -258,7 +264,7 @@ class Trust(Config):
             if name not in predicted:  # only readings were asked for
                 continue
             signals = known_signals(size(predicted[name]), distance, residual)
-            frames = predicted[name].shape[1] if name in description.states else 1
+            frames = predicted[name].shape[1] if name in description.timed else 1
             as_calibrated = self.steps is None or frames == self.steps
             known = np.isfinite(signals["size"])[:, None]
             bounds[name] = {
