@@ -48,7 +48,7 @@ def influence(surrogate: Surrogate, example: Example) -> Influence:
     description = surrogate.description
     output = next(iter(description.outputs))
     frame = 0 if description.rolls_out else -1
-    framed = output in description.states
+    framed = output in description.timed
     error = np.abs(example.prediction[output] - example.truth[output])
     error = error[frame] if framed else error
     worst = np.argmax(np.where(np.isfinite(error), error, -1.0))  # the first where none is finite

@@ -147,7 +147,7 @@ def _signature(surrogate: Surrogate) -> ModelSignature:
     predicted: dict[str, tuple[int, ...]] = dict.fromkeys(description.outputs, grid)
     if forecast:
         given |= dict.fromkeys(description.states, (forecast.history, *grid))
-        predicted |= dict.fromkeys(description.states, (-1, *grid))
+        predicted |= dict.fromkeys(description.timed, (-1, *grid))
     for shapes in (given, predicted):  # readings as the dataset has them
         for name in shapes.keys() & description.readings.keys():
             axis, first, last = description.readings[name]

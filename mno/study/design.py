@@ -241,7 +241,7 @@ _DEFAULTS = {
 TRACKED = ("scenario", "seed", "generate", "task", "model", "train", "learning_curve", "evaluate")
 """The parameters that a cell depends on, besides those of its own scenario."""
 _ADDED = {
-    "task": ("predict", "part", "time", "skip"),
+    "task": ("predict", "part", "time", "skip", "kind", "sensors", "hidden"),
     "model": ("patch", "cells", "local_width", "time_state"),
     "train": ("scales", "beta2", "optimizer"),
     "evaluate": ("tools", "economics.questions", "trust.draws"),
