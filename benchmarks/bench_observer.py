@@ -31,7 +31,7 @@ to the same training runs, its settings chosen on the validation runs; what is t
 run stands among its controls and tells where it begins. **Ensemble filter**: {MEMBERS} members
 with the wear and the warmth of the lining drawn as the plant draws them, each sent through the
 solver that made the data, so that its model of the plant has no error; of the first {RUNS} test
-runs. Root mean square errors over all readings of a run, and of its last quarter."""
+runs. Root mean square errors over all readings of a run, and late, in its last quarter."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -71,7 +71,7 @@ def run() -> Section:
         )
     ]
     columns = (
-        "told by", "core, K", "core, last quarter", "wear, mm", "wear, last quarter", "a reading, ms"
+        "told by", "core, K", "of that late", "wear, mm", "of that late", "ms a reading"
     )  # fmt: skip
     parts = [
         ABOUT, f"**All {len(test)} test runs.**", Table(columns, rows),

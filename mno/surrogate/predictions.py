@@ -43,10 +43,11 @@ def predict_store(
     (`(sample, point)` for those of a model of unordered points, and for its coordinates),
     `(sample, time, *grid)` for a state or a forcing, of which the first frames are given, and
     `(sample,)` for a number per sample. An observer takes a field for what was read of it, if there
-    is nothing else, and tells all frames. Along time, frames are where the source's `time`
-    says, and behind its last as far apart as in training. The destination appears only when it is complete.
-    Progress is told how many samples of how many are done. `answers` judges predictions, and its
-    arrays are written beside them. `readings_alone` leaves out the fields of a model of both.
+    is nothing else, and tells all frames. Along time, frames are where the source's `time` says,
+    and behind its last as far apart as in training. The destination appears only when it is
+    complete. Progress is told how many samples of how many are done. `answers` judges predictions,
+    and its arrays are written beside them. `readings_alone` leaves out the fields of a model of
+    both.
     Returns the number of samples.
 
     Raises:
