@@ -1,7 +1,5 @@
 """`mno certify`: the certificate of an audit, and its verification."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path

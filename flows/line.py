@@ -4,8 +4,6 @@ A run edits and checks the parameters and asks DVC and the registry what has cha
 has, it ends there; otherwise the flow `flows.pipeline` brings the line up to date.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

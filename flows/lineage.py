@@ -1,7 +1,5 @@
 """`mno lineage`: questions about all registered versions, asked of this workspace."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, Any
 

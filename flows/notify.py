@@ -8,8 +8,6 @@ It is apart from `params.yaml` because that is part of every snapshot and every 
 address or a password does not belong there, and a model is no other model for it.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

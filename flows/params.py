@@ -1,7 +1,5 @@
 """The parameters of a workspace as a whole: validation, presets and edits of `params.yaml`."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Retraining as a Prefect flow: the line is run if there is a reason to, else nothing is."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -5,8 +5,6 @@ and their states are what happened. It is asked here without being imported, whi
 server that is named or that serves the plan over HTTP, else the database in the workspace.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """`mno gc`: looks at everything a workspace keeps, and removes what nothing needs."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

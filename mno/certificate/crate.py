@@ -6,8 +6,6 @@ https://www.researchobject.org/workflow-run-crate/profiles/process_run_crate. Th
 1.6 in JSON (ECMA-424).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime

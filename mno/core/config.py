@@ -1,7 +1,5 @@
 """The base of all configuration models, and the only reader of `params.yaml`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args

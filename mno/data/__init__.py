@@ -1,7 +1,5 @@
 """Datasets: the Zarr store, its generation, and reading it for training."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from mno.core.lazy import loaded_on_use

@@ -1,7 +1,5 @@
 """What the evaluation of a surrogate depends on, the section `evaluate` of `params.yaml`."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

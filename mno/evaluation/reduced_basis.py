@@ -8,8 +8,6 @@ whenever it is asked, so that materials and geometry may differ from one to the 
 system is solved in time by its eigenvectors: exactly, as what drives it is constant between frames.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping
 

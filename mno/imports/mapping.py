@@ -1,7 +1,5 @@
 """The mapping file, which says what a file does not, and the contents of a file seen through it."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from functools import cache

@@ -4,8 +4,6 @@ Every hash that a seal, a record, a tag or a lock file names counts as needed, w
 hash of. So nothing goes that an audit may look up; a little more may stay than has to.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The page of a comparison: one HTML file that is complete in itself, and its numbers beside it."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator

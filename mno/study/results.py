@@ -8,8 +8,6 @@ Every file is written beside and then put in place, so that a study can be kille
 continued anywhere: the files are all that is needed.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import statistics

@@ -1,7 +1,5 @@
 """What a search file says: the space, how many trials, what prunes them, and what bounds them."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from pathlib import Path

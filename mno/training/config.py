@@ -1,7 +1,5 @@
 """How an operator is trained: section `train` of `params.yaml`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal

@@ -1,7 +1,5 @@
 """The Galerkin Transformer: an encoder without norms between layers, and a spectral regressor."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import torch

@@ -1,7 +1,5 @@
 """GNOT: query points take up several input functions, by cross mixing and gated experts."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """OFormer: an encoder, a decoder, and steps in time of a latent state."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """The mixer along time: a causal scan over the frames of each point, with a state that goes on."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch
