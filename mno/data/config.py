@@ -1,9 +1,7 @@
 """What determines a dataset (`generate`), and how it is made (`execution`)."""
 
-from __future__ import annotations
-
 import math
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -20,7 +18,7 @@ class SplitConfig(Config):
     test: float = Field(gt=0, lt=1, description="share that results are reported on")
 
     @model_validator(mode="after")
-    def _sums_to_one(self) -> SplitConfig:
+    def _sums_to_one(self) -> Self:
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-9:
             raise ValueError(f"sums to {total:.6g}; train, validation and test must sum to 1")
@@ -49,7 +47,7 @@ class GenerateConfig(SamplesConfig):
     split: SplitConfig
 
     @model_validator(mode="after")
-    def _fills_every_split(self) -> GenerateConfig:
+    def _fills_every_split(self) -> Self:
         empty = [name for name, count in self.split_counts.items() if count == 0]
         if empty:
             shares = (getattr(self.split, name) for name in SPLITS)

@@ -3,9 +3,7 @@
 `mno.data.imported` reads them.
 """
 
-from __future__ import annotations
-
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -29,7 +27,7 @@ class SplitRule(Config):
     test: Range | None = Field(default=None, description="for `parameter`", strict=False)
 
     @model_validator(mode="after")
-    def _is_whole(self) -> SplitRule:
+    def _is_whole(self) -> Self:
         given = [self.field, self.validation, self.test]
         if self.by == "parameter" and None in given:
             raise ValueError(

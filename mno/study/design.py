@@ -1,7 +1,5 @@
 """What a study file says, and its cells: every scenario with every model and every seed."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Mapping, Sequence
@@ -283,7 +281,7 @@ class Cell:
         """The name of its DVC experiment."""
         return f"{self.study}--{self.name}"
 
-    def trained(self, train: Mapping[str, Any]) -> Cell:
+    def trained(self, train: Mapping[str, Any]) -> Self:
         """Return the cell with changes of its section `train`."""
         return replace(self, params={**self.params, "train": {**self.params["train"], **train}})
 
