@@ -12,15 +12,7 @@ import typer
 from rich.filesize import decimal
 from rich.table import Table
 
-from flows.options import (
-    Json,
-    Quiet,
-    answer,
-    command_group,
-    console,
-    interruptible,
-    writing_to,
-)
+from flows.options import Json, Quiet, answer, command_group, console, interruptible, writing_to
 from flows.workspace import RUN_LOCK, find_workspace, progress_bar, read_json
 from mno.core.errors import InputError
 from mno.imports import KINDS
@@ -39,10 +31,7 @@ def import_(
     kind: Annotated[
         str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]} (sensor logs).")
     ],
-    files: Annotated[
-        list[Path],
-        typer.Argument(help="Files of one kind with the same fields."),
-    ],
+    files: Annotated[list[Path], typer.Argument(help="Files of one kind with the same fields.")],
     name: Annotated[
         str | None, typer.Option(help="Name of the dataset and its models; the first file's.")
     ] = None,

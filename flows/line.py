@@ -74,8 +74,7 @@ def generate(
     preset: Preset = None,
     assignments: Assignments = None,
     repair: Annotated[
-        bool,
-        typer.Option("--repair", help="First read every byte, and remove what is damaged."),
+        bool, typer.Option("--repair", help="First read every byte, and remove what is damaged.")
     ] = False,
     quiet: Quiet = False,
     as_json: Json = False,

@@ -20,14 +20,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from flows.options import (
-    Json,
-    Quiet,
-    answer,
-    command_group,
-    interruptible,
-    seconds_of,
-)
+from flows.options import Json, Quiet, answer, command_group, interruptible, seconds_of
 from flows.workspace import aligned, find_workspace
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import lock_holder, sha256

@@ -38,14 +38,7 @@ from flows.options import Say, teller
 from flows.pipeline import environment, start_temporary_server
 from flows.stages import StageFailedError, run_target, stop_group
 from flows.study import load_study
-from flows.workspace import (
-    end_leftovers,
-    find_workspace,
-    marks,
-    program,
-    read_json,
-    server_is_gone,
-)
+from flows.workspace import end_leftovers, find_workspace, marks, program, read_json, server_is_gone
 from mno.core.config import PARAMS_FILE
 from mno.core.errors import InputError, MnoError
 from mno.core.files import locked, replacing

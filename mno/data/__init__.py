@@ -11,9 +11,5 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Loader", "Samples"]
 
-_PUBLIC = {
-    "Batch": "mno.core.batch",
-    "Loader": "mno.data.loading",
-    "Samples": "mno.data.samples",
-}
+_PUBLIC = {"Batch": "mno.core.batch", "Loader": "mno.data.loading", "Samples": "mno.data.samples"}
 __getattr__ = loaded_on_use(__name__, _PUBLIC)

@@ -92,11 +92,7 @@ def _steady(system: LinearSystem, modes: np.ndarray) -> np.ndarray:
 
 
 def _in_time(
-    system: LinearSystem,
-    modes: np.ndarray,
-    begin: np.ndarray,
-    source: np.ndarray,
-    interval: float,
+    system: LinearSystem, modes: np.ndarray, begin: np.ndarray, source: np.ndarray, interval: float
 ) -> np.ndarray:
     """Return the frames after each interval, `(frames, points)`, from one to begin with."""
     assert system.mass is not None

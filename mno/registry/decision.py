@@ -32,12 +32,7 @@ from mno.lineage.record import Tag, entry
 from mno.registry.catalogue import aliases, find_version_of, registry_of
 from mno.registry.config import PromotionConfig
 from mno.registry.evidence import own_seal, read_chain, seal_decision
-from mno.registry.reading import (
-    ERRORS_FILE,
-    EVALUATION_FOLDER,
-    read_errors,
-    try_version,
-)
+from mno.registry.reading import ERRORS_FILE, EVALUATION_FOLDER, read_errors, try_version
 from mno.registry.settings import DATABASE, Workspace
 
 if TYPE_CHECKING:

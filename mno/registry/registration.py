@@ -84,10 +84,7 @@ class Evaluated:
 
 
 def register(
-    request: Request,
-    candidate: Path,
-    evaluated: Evaluated,
-    score: Callable[[Any], Pooled],
+    request: Request, candidate: Path, evaluated: Evaluated, score: Callable[[Any], Pooled]
 ) -> dict[str, Any]:
     """Register the candidate in a folder and decide on its alias; return `registered.json`.
 

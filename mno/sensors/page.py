@@ -15,13 +15,7 @@ from mno.core.numbers import number, percent
 from mno.report.language import fact_rows
 from mno.report.page import Figure, embedded, render_page
 from mno.report.panels import labelled
-from mno.report.style import (
-    PREDICTION_COLOUR,
-    REFERENCE_COLOUR,
-    TRUTH_COLOUR,
-    curves,
-    draw_legend,
-)
+from mno.report.style import PREDICTION_COLOUR, REFERENCE_COLOUR, TRUTH_COLOUR, curves, draw_legend
 from mno.sensors.pairs import Pairs
 from mno.sensors.scores import TO_UNCERTAINTY, Comparison, Estimate, Scores
 

@@ -88,11 +88,7 @@ class GNOTBlock(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self,
-        x: Features,
-        branches: list[Tensor],
-        coordinates: Places,
-        domain: Domain,
+        self, x: Features, branches: list[Tensor], coordinates: Places, domain: Domain
     ) -> Features:
         """Apply the layer."""
         gates = self.gate(coordinates)
