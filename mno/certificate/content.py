@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,21 +30,9 @@ RECORD, SEAL, METRICS = "record.json", "seal.json", "metrics.json"
 DATA_FILES, WEIGHTS = "data.json", "weights.json"
 PARAMS, WORKFLOW = "snapshot/params.yaml", "snapshot/dvc.yaml"
 DATA_VERSION, CONSTRAINTS = "snapshot/data.dvc", "snapshot/constraints.txt"
-# What each document is, for whoever opens the folder.
-DOCUMENTS = {
-    RECORD: "Lineage record: digests of data, code, parameters, environment and weights",
-    SEAL: "Seal: what all record-keepers said when the version was registered; its SHA-256 is the "
-    "name that the registry has",
-    WEIGHTS: "SHA-256 of each file of the registered package, weights included",
-    METRICS: "Metrics of the model on the test data",
-    DATA_FILES: "MD5 of each file of the dataset, as DVC lists them; the MD5 of the list is the "
-    "dataset's version",
-    PACKAGES_FILE: "Installed packages with their versions",
-    PARAMS: "Parameters in the snapshot of the training",
-    WORKFLOW: "Stages in the snapshot of the training",
-    DATA_VERSION: "Version of the dataset in the snapshot of the training",
-    CONSTRAINTS: "Versions that packages were installed by",
-}
+TABLES = tomllib.loads(files("mno.certificate").joinpath("tables.toml").read_text(encoding="utf-8"))
+FILES: dict[str, str] = TABLES["files"]
+"""What each file of a certificate is, for whoever opens the folder."""
 _LONGEST = 60  # a longer licence is the text of one, and no name
 
 

@@ -46,14 +46,6 @@ _FORMATS = {
     ".pem": "application/x-pem-file",
     ".sig": "application/octet-stream",
 }
-_OWN = {
-    names.PAGE: "The certificate as a page",
-    names.AUDIT: "What the audit has found, check by check",
-    names.BILL: "The environment as a software bill of materials, CycloneDX 1.6",
-    names.SUMS: "SHA-256 of every file of the certificate",
-    names.SIGNATURE: f"Ed25519 signature over the bytes of {names.SUMS}",
-    names.SIGNER: "Public key of the signature",
-}
 
 
 def crate_metadata(
@@ -118,9 +110,8 @@ def _entity(identity: str, kind: str, name: str, **properties: Any) -> Entity:
 
 
 def _file(name: str, **known: str) -> Entity:
-    about = _OWN.get(name) or names.DOCUMENTS[name]
     kind = _FORMATS.get(PurePosixPath(name).suffix, "text/plain")
-    return _entity(name, "File", name, description=about, encodingFormat=kind, **known)
+    return _entity(name, "File", name, description=names.FILES[name], encodingFormat=kind, **known)
 
 
 def _values(group: str, values: Mapping[str, Any]) -> list[Entity]:
