@@ -55,13 +55,11 @@ from mno.study.results import (
     counts,
     done_record,
     expected_seconds,
-    failed_record,
     identify,
     peers_name,
-    peers_record,
     plan_name,
+    record_of,
     scaling_name,
-    scaling_record,
     steps_of_epoch,
     to_make,
 )
@@ -290,7 +288,7 @@ class StudyRun:
                 self.say(f"{name}: failed: {error}")
                 continue
             parameters = count(model_of(params, root), signature_of(params, root))
-            record = scaling_record(item.cell, item.identity, parameters, points)
+            record = record_of(item.cell, item.identity, parameters=parameters, points=points)
             self.study.results.write(name, record)
 
     def _fit_peers(self, code: Code) -> None:
@@ -302,7 +300,7 @@ class StudyRun:
             _repro(copy, DATA_FILE, self._environment(cell))  # of another scenario may lie there
             self.say(f"{cell.scenario}: simple peers ({', '.join(study.spec.peers)})")
             peers = fit_peers(cell, copy.root / "data", study.spec.peers, study.root)
-            study.results.write(peers_name(cell), peers_record(cell, identity, peers))
+            study.results.write(peers_name(cell), record_of(cell, identity, peers=peers))
 
     def make(self, item: Found, copy: Copy, code: Code) -> bool:
         """Make a cell and keep it; return whether it was made. A failed one is kept with why."""
@@ -317,7 +315,8 @@ class StudyRun:
             interrupted = isinstance(error, StageFailedError) and error.exit_code == 130
             if self._stopping.is_set() or interrupted:
                 raise
-            failed = failed_record(cell, item.identity, str(error), len(self.copies))
+            workers, reason = len(self.copies), str(error)
+            failed = record_of(cell, item.identity, "failed", workers, reason=reason)
             self.study.results.write(cell.name, failed)
             self.say(f"{cell.name}: failed: {error}")
             return False
