@@ -10,8 +10,6 @@ workspace's own changes for a moment; these are kept, and touch nothing.
 The words of the command are in `flows.study`.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -113,17 +111,31 @@ def _refuse_uncommitted(root: Path) -> None:
         )
 
 
-def _flow(run: StudyRun) -> dict[str, int]:
-    runner: Any = ThreadPoolTaskRunner(max_workers=len(run.copies))
+@dataclass
+class Copy:
+    """A copy of the workspace, held by this process."""
 
-    @flow(
-        name="study", flow_run_name=run.study.name, validate_parameters=False,
-        task_runner=runner, persist_result=False,
-    )  # fmt: skip
-    def make_all() -> dict[str, int]:
-        return run.make_all()
+    workspace: Path  # that it is of
+    clone: Path  # the root of its repository
+    root: Path  # the folder in it that corresponds to the workspace
+    baseline: str  # the commit that is checked out
 
-    return make_all()
+    def set_params(self, params: Mapping[str, Any]) -> None:
+        """Replace `params.yaml` of the copy; data are made on all cores."""
+        execution = {**params["execution"], "workers": os.cpu_count() or 1}
+        with replacing(self.root / PARAMS_FILE) as partial:
+            content = json.loads(json.dumps({**params, "execution": execution}))
+            YAML(typ="safe").dump(content, partial)
+
+    def save_experiment(self, name: str, environment: Mapping[str, str]) -> str:
+        """Keep the state of the copy as a DVC experiment of the workspace; return its commit."""
+        command = [program("dvc"), "exp", "save", "--force", "--name", name]
+        _output(command, self.root, environment)
+        reference = f"refs/exps/{self.baseline[:2]}/{self.baseline[2:]}/{name}"
+        specs = [f"+{reference}:{reference}", "+refs/mno/*:refs/mno/*"]
+        fetch = ("fetch", "-q", "--no-write-fetch-head", "--no-tags")
+        git(self.workspace, *fetch, str(self.clone), *specs)
+        return git(self.workspace, "rev-parse", "--verify", reference).decode().strip()
 
 
 class DataDifferError(MnoError):
@@ -379,6 +391,19 @@ class StudyRun:
         return {**inherited, "DVC_ROOT": str(root), "DVC_EXP_NAME": cell.experiment}
 
 
+def _flow(run: StudyRun) -> dict[str, int]:
+    runner: Any = ThreadPoolTaskRunner(max_workers=len(run.copies))
+
+    @flow(
+        name="study", flow_run_name=run.study.name, validate_parameters=False,
+        task_runner=runner, persist_result=False,
+    )  # fmt: skip
+    def make_all() -> dict[str, int]:
+        return run.make_all()
+
+    return make_all()
+
+
 def _repro(copy: Copy, target: str, variables: Mapping[str, str]) -> None:
     """Bring a target of a copy up to date; what was printed is said only where it fails."""
     lines: list[str] = []
@@ -390,33 +415,6 @@ def _repro(copy: Copy, target: str, variables: Mapping[str, str]) -> None:
         own = "ERROR: failed to reproduce"  # of DVC, behind what went wrong
         said = [line for line in lines if line.strip() and not line.startswith(own)][-1:]
         raise StageFailedError(f"{error} ({' '.join(said)[:500]})", error.exit_code) from None
-
-
-@dataclass
-class Copy:
-    """A copy of the workspace, held by this process."""
-
-    workspace: Path  # that it is of
-    clone: Path  # the root of its repository
-    root: Path  # the folder in it that corresponds to the workspace
-    baseline: str  # the commit that is checked out
-
-    def set_params(self, params: Mapping[str, Any]) -> None:
-        """Replace `params.yaml` of the copy; data are made on all cores."""
-        execution = {**params["execution"], "workers": os.cpu_count() or 1}
-        with replacing(self.root / PARAMS_FILE) as partial:
-            content = json.loads(json.dumps({**params, "execution": execution}))
-            YAML(typ="safe").dump(content, partial)
-
-    def save_experiment(self, name: str, environment: Mapping[str, str]) -> str:
-        """Keep the state of the copy as a DVC experiment of the workspace; return its commit."""
-        command = [program("dvc"), "exp", "save", "--force", "--name", name]
-        _output(command, self.root, environment)
-        reference = f"refs/exps/{self.baseline[:2]}/{self.baseline[2:]}/{name}"
-        specs = [f"+{reference}:{reference}", "+refs/mno/*:refs/mno/*"]
-        fetch = ("fetch", "-q", "--no-write-fetch-head", "--no-tags")
-        git(self.workspace, *fetch, str(self.clone), *specs)
-        return git(self.workspace, "rev-parse", "--verify", reference).decode().strip()
 
 
 def prepared_copy(workspace: Path, study: str, place: int) -> Copy:

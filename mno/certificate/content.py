@@ -1,7 +1,5 @@
 """What a certificate says: an audit's findings, and what was audited, as plain values."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,7 +68,7 @@ class Certificate:
     decisions: Sequence[SealedDecision]  # on all versions of the model, the latest first
     packages: Sequence[Package]
     documents: Mapping[str, bytes] = field(repr=False)  # files beside the certificate's own
-    replay: Outcome | None = None  # how making the model again compared, if that was done
+    replay: "Outcome | None" = None  # how making the model again compared, if that was done
 
     @property
     def model(self) -> str:
@@ -97,7 +95,7 @@ class Certificate:
 
 
 def certificate_of(
-    evidence: Evidence, findings: Sequence[Finding], made: str, replay: Outcome | None = None
+    evidence: Evidence, findings: Sequence[Finding], made: str, replay: "Outcome | None" = None
 ) -> Certificate:
     """Take from the evidence of an audit, made at a time in UTC, what its certificate says."""
     documents = dict(_documents(evidence))

@@ -1,7 +1,5 @@
 """The certificate as an HTML file, in the look of the report: the verdict, then the proof."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -140,7 +138,7 @@ def _facts(certificate: Certificate, link: str) -> Iterator[tuple[str, str]]:
             yield str(file["file"]), str(file["sha256"])
 
 
-def _replay(outcome: Outcome) -> Iterator[tuple[str, str]]:
+def _replay(outcome: "Outcome") -> Iterator[tuple[str, str]]:
     """Yield how a model was made again, as name and text."""
 
     def listed(changes: Sequence[ConditionChange] | None) -> str:

@@ -1,7 +1,5 @@
 """What a scenario is: a family of PDE problems with a sampler, a solver and checks."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -86,7 +84,7 @@ class SampleSource(ABC):
 
     @classmethod
     @abstractmethod
-    def open(cls, parameters: Any, config: Any, root: Path) -> SampleSource:
+    def open(cls, parameters: Any, config: Any, root: Path) -> "SampleSource":
         """Build the source, or raise an `InputError` that says why it cannot make samples.
 
         Parameters are an instance of `Parameters`, the configuration is the dataset's, a
@@ -221,7 +219,7 @@ class Scenario(SampleSource):
         )
 
     @classmethod
-    def open(cls, parameters: Any, config: Any, root: Path) -> Scenario:
+    def open(cls, parameters: Any, config: Any, root: Path) -> "Scenario":
         """Build the scenario, which needs no files."""
         return cls(parameters, config.resolution)
 
@@ -252,7 +250,7 @@ class Scenario(SampleSource):
         """
         return ()
 
-    def linear_system(self, inputs: Fields) -> LinearSystem | None:
+    def linear_system(self, inputs: Fields) -> "LinearSystem | None":
         """Return the equation that a sample solves; none where it is not linear in one field.
 
         Of what is given over time there may be fewer frames than `sample` draws; states are not
