@@ -38,69 +38,63 @@ from mno.training.config import LearningCurveConfig, TrainConfig, check_unroll, 
 class DriftConfig(Config):
     """When the inputs that the service sees are a reason to retrain."""
 
-    flagged_share: float | None = Field(
-        default=0.2, gt=0, le=1,
-        description="share of the served samples that are unlike the training data, above which "
-        "it is; null: never",
-    )  # fmt: skip
-    mean_bound: float | None = Field(
-        default=None, gt=0,
-        description="mean bound on the relative L2 error that the service reports, as a fraction, "
-        "above which it is; null: never",
-    )  # fmt: skip
-    least_samples: int = Field(
-        default=100, ge=1,
-        description="samples that must have been served since the last run that drift has led to",
-    )  # fmt: skip
-    set: dict[str, Any] = Field(
-        default_factory=dict,
-        description="parameters to set before such a run, by dotted key, as "
-        "{generate.samples: 8000}; without any, and with the same data, only `start: champion` "
-        "gives such a run something to do",
-    )
+    flagged_share: float | None = Field(default=0.2, gt=0, le=1)
+    """share of the served samples that are unlike the training data, above which it is; null:
+    never"""
+    mean_bound: float | None = Field(default=None, gt=0)
+    """mean bound on the relative L2 error that the service reports, as a fraction, above which it
+    is; null: never"""
+    least_samples: int = Field(default=100, ge=1)
+    """samples that must have been served since the last run that drift has led to"""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """parameters to set before such a run, by dotted key, as {generate.samples: 8000}; without any,
+    and with the same data, only `start: champion` gives such a run something to do"""
 
 
 class ScheduleConfig(Config):
     """What `mno schedule` runs do."""
 
-    start: Literal["champion"] | None = Field(
-        default=None,
-        description="what a scheduled training starts from: the champion's weights, written into "
-        "train.warm_start; null: as train.warm_start says",
-    )
-    tidy: bool = Field(
-        default=False,
-        description="after a run that has brought something up to date, remove what nothing needs, "
-        "as `mno gc --retention --delete` does",
-    )
-    drift: DriftConfig = Field(default=DriftConfig(), description="Of the service's inputs.")
+    start: Literal["champion"] | None = None
+    """what a scheduled training starts from: the champion's weights, written into train.warm_start;
+    null: as train.warm_start says"""
+    tidy: bool = False
+    """after a run that has brought something up to date, remove what nothing needs, as `mno gc
+    --retention --delete` does"""
+    drift: DriftConfig = DriftConfig()
+    """Of the service's inputs."""
 
 
 class Params(Config):
     """The whole of `params.yaml`."""
 
-    scenario: str = Field(description="The PDE family, one of the modules in mno/scenarios.")
-    seed: int = Field(ge=0, description="Seed of the training: initial weights, data order.")
-    generate: GenerateConfig = Field(description="The dataset.")
-    scenarios: dict[str, dict[str, Any]] = Field(
-        description="Each scenario's own parameters; what is not given takes its default."
-    )
-    task: TaskConfig = Field(description="What is given and predicted of fields over time.")
-    model: ModelConfig = Field(description="The operator.")
-    train: TrainConfig = Field(description="The training.")
-    learning_curve: LearningCurveConfig = Field(description="The error by training samples.")
-    evaluate: EvaluateConfig = Field(description="The evaluation.")
-    registry: RegistryConfig = Field(description="The registration.")
-    promotion: PromotionConfig = Field(
-        default_factory=PromotionConfig, description="Who becomes champion."
-    )
-    retention: RetentionConfig = Field(
-        default=RetentionConfig(), description="What `mno gc --retention` keeps; changes no result."
-    )
-    schedule: ScheduleConfig = Field(
-        default=ScheduleConfig(), description="Scheduled retraining; changes no result by itself."
-    )
-    execution: ExecutionConfig = Field(description="How work is executed; changes no result.")
+    scenario: str
+    """The PDE family, one of the modules in mno/scenarios."""
+    seed: int = Field(ge=0)
+    """Seed of the training: initial weights, data order."""
+    generate: GenerateConfig
+    """The dataset."""
+    scenarios: dict[str, dict[str, Any]]
+    """Each scenario's own parameters; what is not given takes its default."""
+    task: TaskConfig
+    """What is given and predicted of fields over time."""
+    model: ModelConfig
+    """The operator."""
+    train: TrainConfig
+    """The training."""
+    learning_curve: LearningCurveConfig
+    """The error by training samples."""
+    evaluate: EvaluateConfig
+    """The evaluation."""
+    registry: RegistryConfig
+    """The registration."""
+    promotion: PromotionConfig = Field(default_factory=PromotionConfig)
+    """Who becomes champion."""
+    retention: RetentionConfig = RetentionConfig()
+    """What `mno gc --retention` keeps; changes no result."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """Scheduled retraining; changes no result by itself."""
+    execution: ExecutionConfig
+    """How work is executed; changes no result."""
 
     @property
     def dataset_name(self) -> str:

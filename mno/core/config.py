@@ -18,7 +18,9 @@ IMPORTED = "imported"
 class Config(BaseModel):
     """A frozen configuration model that refuses unknown keys and does not guess types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)

@@ -13,9 +13,12 @@ SPLITS = ("train", "validation", "test")
 class SplitConfig(Config):
     """Shares of the samples; they sum to 1."""
 
-    train: float = Field(gt=0, lt=1, description="share that weights are fitted to")
-    validation: float = Field(gt=0, lt=1, description="share that choices are made by")
-    test: float = Field(gt=0, lt=1, description="share that results are reported on")
+    train: float = Field(gt=0, lt=1)
+    """share that weights are fitted to"""
+    validation: float = Field(gt=0, lt=1)
+    """share that choices are made by"""
+    test: float = Field(gt=0, lt=1)
+    """share that results are reported on"""
 
     @model_validator(mode="after")
     def _sums_to_one(self) -> Self:
@@ -28,12 +31,14 @@ class SplitConfig(Config):
 class SamplesConfig(Config):
     """How many samples there are, and how they are stored."""
 
-    samples: int = Field(gt=0, description="number of samples; of imported data, at most")
-    resolution: int = Field(
-        gt=0, description="points along each space axis; imported data have their own"
-    )
-    shard_size: int = Field(gt=0, description="samples per shard: what one task makes at a time")
-    seed: int = Field(ge=0, description="seed of the samples and of their assignment to splits")
+    samples: int = Field(gt=0)
+    """number of samples; of imported data, at most"""
+    resolution: int = Field(gt=0)
+    """points along each space axis; imported data have their own"""
+    shard_size: int = Field(gt=0)
+    """samples per shard: what one task makes at a time"""
+    seed: int = Field(ge=0)
+    """seed of the samples and of their assignment to splits"""
 
     @property
     def content(self) -> dict[str, Any]:
@@ -73,9 +78,7 @@ class GenerateConfig(SamplesConfig):
 class ExecutionConfig(Config):
     """How generation is executed; nothing here changes a bit of the dataset."""
 
-    workers: int = Field(default=1, gt=0, description="processes on this machine")
-    scheduler: str | None = Field(
-        default=None,
-        pattern="^(tcp|tls)://",
-        description="address of a Dask scheduler to use instead, tcp://host:port",
-    )
+    workers: int = Field(default=1, gt=0)
+    """processes on this machine"""
+    scheduler: str | None = Field(default=None, pattern="^(tcp|tls)://")
+    """address of a Dask scheduler to use instead, tcp://host:port"""

@@ -25,12 +25,9 @@ from mno.lineage.snapshot import asked, git
 class RetentionConfig(Config):
     """What `mno gc --retention` keeps beyond what it must keep; changes no result."""
 
-    keep_runs: int = Field(
-        default=20,
-        ge=0,
-        description="latest training runs that stay, with their snapshots and data, though no "
-        "registered version needs them",
-    )
+    keep_runs: int = Field(default=20, ge=0)
+    """latest training runs that stay, with their snapshots and data, though no registered version
+    needs them"""
 
 
 # `leftovers` of killed work in the workspace, `runs` of MLflow with their files, `models` that were

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import ConfigDict, model_validator
+from pydantic import model_validator
 
 from mno.core.bodies import Body
 from mno.core.config import IMPORTED, Config, validate
@@ -32,8 +32,6 @@ Walls = Literal["free", "zero", "periodic"]
 
 class Parameters(Config):
     """A scenario's own parameters, each described by the text below it, with its unit."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     ORDERED: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Pairs of parameters of which the first is at most the second."""

@@ -22,9 +22,12 @@ class SplitRule(Config):
     """
 
     by: Literal["random", "parameter", "time"] = "random"
-    field: str | None = Field(default=None, description="for `parameter`: an input, one per sample")
-    validation: Range | None = Field(default=None, description="for `parameter`", strict=False)
-    test: Range | None = Field(default=None, description="for `parameter`", strict=False)
+    field: str | None = None
+    """for `parameter`: an input, one per sample"""
+    validation: Range | None = Field(default=None, strict=False)
+    """for `parameter`"""
+    test: Range | None = Field(default=None, strict=False)
+    """for `parameter`"""
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -42,14 +45,20 @@ class SplitRule(Config):
 class ImportedFile(Config):
     """One file that was imported."""
 
-    file: str = Field(description="its name")
-    sha256: str = Field(description="SHA-256 of the file")
-    content: str = Field(description="SHA-256 of what it was converted to: of its store's root")
+    file: str
+    """its name"""
+    sha256: str
+    """SHA-256 of the file"""
+    content: str
+    """SHA-256 of what it was converted to: of its store's root"""
 
 
 class ImportedParameters(Config):
     """Which imported data; written by `mno import`."""
 
-    name: str = Field(description="name of the dataset and of its models")
-    files: list[ImportedFile] = Field(description="its files, in the order of their samples")
-    split: SplitRule = Field(default=SplitRule(), description="how samples are split")
+    name: str
+    """name of the dataset and of its models"""
+    files: list[ImportedFile]
+    """its files, in the order of their samples"""
+    split: SplitRule = SplitRule()
+    """how samples are split"""
