@@ -28,6 +28,7 @@ from mno.core.readings import has_readings
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.decision import check_kpis
+from mno.lineage.record import entry
 from mno.lineage.tidying import RetentionConfig
 from mno.nn.config import ModelConfig, for_dataset
 from mno.registry.config import PromotionConfig, RegistryConfig
@@ -199,7 +200,7 @@ def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _part_that_there_is(root: Path, document: Any) -> dict[str, Any]:
     """Return that fields are what a model is for, where a scenario has no readings."""
-    if get_param(document, "task.part") in (None, "fields"):
+    if entry(document, "task", "part") in (None, "fields"):
         return {}
     scenario = _source(validate(Params, document), root)
     return {} if has_readings(scenario.fields) else {"task.part": "fields"}
@@ -213,7 +214,8 @@ def replace_params(root: Path, values: Mapping[str, Any]) -> list[str]:
     before = read_params(root)
     _edit(root, lambda document: _put(document, values))
     after = read_params(root)
-    return [key for key in values if get_param(before, key) != get_param(after, key)]
+    paths = {key: key.split(".") for key in values}
+    return [key for key, path in paths.items() if entry(before, *path) != entry(after, *path)]
 
 
 def parse_params(root: Path) -> Params:
@@ -249,14 +251,6 @@ def edit_params(root: Path, preset: str | None, assignments: Sequence[str]) -> P
 def preset_names(root: Path) -> list[str]:
     """Return the names of the workspace's presets."""
     return sorted(path.stem for path in root.glob("presets/*.yaml"))
-
-
-def get_param(document: Mapping[str, Any], key: str) -> Any:
-    """Return the value of a dotted key in the content of `params.yaml`; None if it is not there."""
-    value: Any = document
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 def _edit(root: Path, change: Callable[[Any], None], keep: bool = False) -> Params:

@@ -128,11 +128,8 @@ def study_page(
         for path, content in (*contents.items(), (output, text.encode())):
             write_bytes(path, content)
     told = {"page": str(output), "figures": [str(path) for path in contents]}
-    answer(told, as_json, quiet, _print_page)
-
-
-def _print_page(written: Mapping[str, Any]) -> None:
-    print(f"Page:     {written['page']}   ({len(written['figures'])} figures in assets/)")
+    said = f"Page:     {output}   ({len(figures)} figures in assets/)"
+    answer(told, as_json, quiet, lambda _: print(said))
 
 
 @study_app.command("list")
