@@ -11,8 +11,6 @@ not say that the input is the cause, nor what a large change would do. (Simonyan
 Zisserman, 2014, arXiv:1312.6034, call it a saliency map.)
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -6,8 +6,6 @@ from outside the training data, to measure how many are not noticed, are of two 
 that are spoilt, as by sensors, and problems that the scenario draws with other parameters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """How large the errors are, how sure that is, and in waves of which length they lie."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
