@@ -33,9 +33,9 @@ class TaskConfig(Config):
     hidden: list[str] = []
     """Inputs that an observer is not given, and has to tell; those of the plant's file come with
     its sensors"""
-    history: int = Parameter(1, ge=1, le=1000)
+    history: int = Parameter(default=1, ge=1, le=1000)
     """Frames of a state that are given: the first of each sample"""
-    skip: int = Parameter(0, ge=0, le=1000)
+    skip: int = Parameter(default=0, ge=0, le=1000)
     """First frames of each sample that are left out where a model is validated and evaluated, so
     that models that are given more frames and fewer predict the same ones (rollouts)"""
     scheme: Scheme = "rollout"
