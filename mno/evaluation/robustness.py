@@ -194,7 +194,8 @@ def _at_frame_rates(
     """Return the errors where frames come at half and at double the trained rate.
 
     A model continues states in steps of its own and cannot be told of others, so its user has to
-    interpolate in time, and that is what is measured. One along time is told when its frames are.
+    interpolate in time, and that is what is measured. One along time is told when its frames are,
+    and nothing is interpolated: at half the rate it is given, and asked for, every second frame.
 
     `half`: of what the model is given, every second frame is known. Between them states are
     interpolated linearly, and of a forcing the mean of both intervals stands for either.
@@ -207,8 +208,39 @@ def _at_frame_rates(
     if not trial.description.states:
         return Absent("robustness.no_states")
     if trial.description.along_time:
-        return Absent("robustness.told_of_times")
+        finer = solved_in_time(schema, count, seed, intervals=2)
+        double = finer if isinstance(finer, Absent) else _told(trial, finer, 2, seed)
+        return {"half": _told(trial, samples, 0.5, seed), "double": double}
     return {"half": _half(trial, samples, seed), "double": _double(trial, schema, count, seed)}
+
+
+def _told(trial: Trial, samples: Split, rate: float, seed: int) -> Result | Absent:
+    """Return the errors of a model that is told when frames are, at the trained rate and another.
+
+    The samples have the frames of the higher rate. Errors are of frames that both rates have.
+    """
+    description, whole = trial.description, samples.fields
+    states, forcings = description.states, description.forcings
+    (time,) = (axis.points for axis in samples.schema.axes if axis.name == "time")
+    last = (trial.history - 1) * max(round(rate), 1)  # of the frames that are given
+    last += last % 2
+    if last + 2 >= len(time):
+        return Absent("robustness.no_frame_left")
+    levels: dict[float, Errors | Absent] = {}
+    for one in (1.0, rate):
+        step = 2 if one < max(rate, 1.0) else 1
+        driven = {n: _pairs_alike(whole[n]) if step > 1 else whole[n] for n in forcings}
+        fields = {n: (whole | driven)[n][:, ::step] for n in (*states, *forcings)}
+        given = {n: (whole | fields)[n] for n in description.given_names}
+        history, times = last // step + 1, time[::step]
+        given |= {n: fields[n][:, :history] for n in states}
+        answer = trial.surrogate.predict(given, trial.batch_size, len(times) - history, times=times)
+        both = slice(2 // step - 1, None, 2 // step)
+        truth = {n: fields[n][:, history:][:, both] for n in states}
+        kept = {n: np.broadcast_to(given[n][:, -1:], field.shape) for n, field in truth.items()}
+        told = {n: answer[n][:, both] for n in states}
+        levels[one] = {"model": errors_of(told, truth), "persistence": errors_of(kept, truth)}
+    return curve(levels, seed, told=True)
 
 
 def _half(trial: Trial, samples: Split, seed: int) -> Result | Absent:

@@ -228,9 +228,14 @@ def test_frame_rates_of_a_model_that_is_given_several_frames():
     assert isinstance(one["double"], dict)
 
 
-def test_a_model_along_time_is_tried_like_others_but_for_frame_rates():
+def test_a_model_along_time_is_tried_like_others_and_told_of_other_frame_rates():
     found = found_of("diffusion_reaction", history=2, time="axis")
-    assert found["frame_rate"] == Absent("robustness.told_of_times")
+    rates = found["frame_rate"]
+    assert rates["half"]["level"] == [1.0, 0.5]
+    assert rates["double"]["level"] == [1.0, 2.0]
+    for rate in rates.values():  # the last frame that is given is the same at both
+        assert means(rate, "persistence")[0] == pytest.approx(means(rate, "persistence")[1])
+        assert means(rate)[0] != means(rate)[1]
     assert isinstance(found["over_time"]["beyond"], dict)
     for kind in ("noise", "resolution"):
         assert len(means(found[kind])) == len(found[kind]["level"])

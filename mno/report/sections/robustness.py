@@ -124,9 +124,10 @@ def _resolution(found: Any, words: Words) -> Part:
 
 
 def _frame_rate(found: Any, words: Words) -> Part:
-    sentences = [words("frame_rate.what")]
+    told = "_told" if any(isinstance(f, dict) and "told" in f for f in found.values()) else ""
+    sentences = [words(f"frame_rate.what{told}")]
     for kind in ("half", "double"):
-        condition = words(f"frame_rate.{kind}")
+        condition = words(f"frame_rate.{kind}{told}")
         if isinstance(found[kind], Absent):
             why = words.why(found[kind])
             sentences.append(words("left_out", what=condition, reason=why))
