@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -12,6 +13,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from mno.core.bodies import Body
 from mno.core.fields import PLAIN, Field
+from mno.core.observing import READ
 from mno.core.readings import from_points, is_in_space
 from mno.data.reading import Schema
 from mno.evaluation.result import Example
@@ -27,6 +29,7 @@ Bounds = Mapping[str, np.ndarray]
 _WIDTH, _HEIGHT = 3.3, 2.1  # of a panel, inches
 _LEGEND = 0.25  # height of one of its rows
 _GREATEST = 1e5  # written in full
+_READ_LOOK: dict[str, Any] = {"ls": "", "marker": ".", "ms": 4.0}
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,9 @@ def example_figures(
 ) -> Iterator[Figure]:
     """Yield the readings of a sample, once for places with names and once for those with numbers.
 
-    There is a panel for each place and unit. What is given is drawn in steps; of what is
-    predicted, the truth is a line and the prediction dashes of the same colour, one for each
-    field, in a band as wide as the bound on its error.
+    There is a panel for each place and unit. What is given is drawn in steps, what sensors read in
+    dots; of what is predicted, the truth is a line and the prediction dashes of the same colour,
+    one for each field, in a band as wide as the bound on its error.
     """
     for named, kind in ((True, "named"), (False, "numbered")):
         panels = [panel for panel in _panels(example, schema, words) if panel.named == named]
@@ -188,7 +191,8 @@ def _drawn(
 
 def _key(field: Field, colours: Mapping[Field, str]) -> Line2D:
     if field.is_forcing:
-        return Line2D([], [], color=style.REFERENCE_COLOUR, lw=1.0, label=field.long_name)
+        look: dict[str, Any] = _READ_LOOK if field.name.endswith(READ) else {"lw": 1.0}
+        return Line2D([], [], color=style.REFERENCE_COLOUR, label=field.long_name, **look)
     return Line2D([], [], color=colours[field], lw=3.0, label=field.long_name)
 
 
@@ -204,6 +208,9 @@ def _draw(
     for field in panel.fields:
         if field.is_forcing:
             given = example.inputs[field.name][:, panel.place]
+            if field.name.endswith(READ):
+                ax.plot(times, given, color=style.REFERENCE_COLOUR, **_READ_LOOK)
+                continue
             ax.step(times[: len(given)], given, where="post", color=style.REFERENCE_COLOUR, lw=1.0)
             continue
         truth, predicted = (
