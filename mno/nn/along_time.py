@@ -38,8 +38,13 @@ class Stream:
         self._of_lines: Tensor | None = None  # intervals of each point's line
         self._behind: list[Tensor] = []
 
-    def through(self, block: nn.Module, x: Features) -> Features:
-        """Return features `(batch * frames, points, width)` after the next layer along time."""
+    def through(self, block: nn.Module, x: Features, sources: int | None = None) -> Features:
+        """Return features `(batch * frames, points, width)` after the next layer along time.
+
+        Where others only listen to them, the first points, `sources`, alone remember.
+        """
+        if sources is not None and sources < x.shape[1]:
+            return torch.cat([self.through(block, x[:, :sources]), x[:, sources:]], dim=1)
         (samples, frames), (_, points, width) = self.intervals.shape, x.shape
         if self._of_lines is None:
             self._of_lines = self.intervals.repeat_interleave(points, 0)
@@ -86,8 +91,9 @@ class OperatorInTime(Operator):
         of an earlier call, whose state is then given: in pieces or one by one the answers are those
         of the whole sequence.
 
-        The state is one tensor, `(batch, layers, points, channels, kept)`, where points
-        are those that mixers work on, the tokens of a latent operator; see `TimeMixer`.
+        The state is one tensor, `(batch, layers, points, channels, kept)`, where points are those
+        that mixers work on, the tokens of a latent operator, and of fields beside readings those of
+        the readings alone, to which the others listen; see `TimeMixer`.
 
         Raises:
             ValueError: The batch or the state does not fit the operator, among them points given to
@@ -158,8 +164,9 @@ class OperatorInTime(Operator):
 
     def _in_turn(self, x: Tensor, domain: Domain, stream: Stream | None) -> Features:
         """Return features after all `blocks`, each followed by its own along time, if there are."""
+        sources = domain.sources if isinstance(domain, Points) else None
         for layer, block in enumerate(self.blocks):
             x = block(x, domain)
             if stream is not None:
-                x = stream.through(self.time_blocks[layer], x)
+                x = stream.through(self.time_blocks[layer], x, sources)
         return x

@@ -156,7 +156,7 @@ class Surrogate:
         readings, cells = description.readings, description.cells
         told = bool(readings) and not any(map(is_made, inputs))
         if readings_alone:
-            inputs = self._of_readings(inputs, told)
+            inputs = self.of_readings(inputs, told=told)
         elif told:
             inputs = to_points(readings, inputs, cells)
         arrays = self.checked(inputs, steps)
@@ -205,7 +205,7 @@ class Surrogate:
         intervals[:, 1:] = steps_between / forecast.interval
         return torch.from_numpy(intervals.astype(np.float32))
 
-    def _of_readings(self, inputs: Mapping[str, np.ndarray], told: bool) -> dict[str, np.ndarray]:
+    def of_readings(self, inputs: Mapping[str, np.ndarray], *, told: bool) -> dict[str, np.ndarray]:
         """Return what is given at the points of readings; fields in space are missing there.
 
         It was `told` as a dataset has it, or is at all points already.

@@ -190,6 +190,33 @@ def test_a_run_refuses_what_it_cannot_go_on_with(trained, tmp_path):
         Run.load(tmp_path / "run", surrogate, "one")
 
 
+def test_of_fields_beside_readings_the_readings_alone_are_remembered():
+    plain = runs("train", 0, part="both")
+    said = {"thermocouple_temperature": Sensor(noise=1.0)}
+    task = TaskConfig(kind="observe", part="both", sensors=said, hidden=["wear"])
+    split = seen(plain, "fields", sensors=task.sensors, hidden=task.hidden)
+    surrogate = observer(task, split)
+    description = surrogate.description
+    points = split.fields["wear"].shape[-1]
+    given = from_points(split.schema.readings, description.given(split.fields), split.schema.cells)
+    run = Run(surrogate, {n: a[0] for n, a in given.items() if n not in description.forcings})
+    whole = surrogate.predict(description.given(split.fields))
+    whole = from_points(split.schema.readings, whole, split.schema.cells)
+    for frame in range(3):  # readings alone, but for the last
+        found = run.told(
+            1800.0 * frame,
+            {name: given[name][0, frame] for name in description.forcings},
+            readings_alone=frame < 2,
+        )
+        assert ("temperature" in found) == (frame == 2)
+        wear = whole["wear"][0, frame]
+        np.testing.assert_allclose(found["wear"], wear, rtol=1e-4, atol=1e-6)
+    for name, field in found.items():
+        np.testing.assert_allclose(field, whole[name][0, 2], rtol=1e-4, atol=1e-3)
+    assert found["temperature"].shape == split.schema.cells
+    assert run.state.shape[2] == description.sources < points
+
+
 def test_readings_are_drawn_anew_in_each_epoch_and_half_of_them_at_other_times():
     split = as_seen(make_split("train", 40, 0))
     description = observer(split=split).description
