@@ -61,6 +61,9 @@ class Sensor(Config):
 
     quantity: str = pydantic.Field(description="what it measures, a field's name")
     units: str = pydantic.Field(default="1", description="unit of its readings")
+    place: str = pydantic.Field(
+        default="", description="which place of a plant it is at, as an observer calls it"
+    )
     x: pydantic.FiniteFloat | None = None
     y: pydantic.FiniteFloat | None = None
     z: pydantic.FiniteFloat | None = None
@@ -69,7 +72,7 @@ class Sensor(Config):
     )
 
     @property
-    def place(self) -> dict[str, float | None]:
+    def position(self) -> dict[str, float | None]:
         """Where it is, by axis."""
         return {"x": self.x, "y": self.y, "z": self.z}
 

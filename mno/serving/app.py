@@ -27,7 +27,7 @@ from mno.core.absent import Absent
 from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
 from mno.serving.batcher import Answer, Batcher
-from mno.serving.counts import FLAG, Counts, relative_bound
+from mno.serving.counts import FLAG, Counts, relative_bound, seen_of
 from mno.serving.model import Follower, as_json
 from mno.serving.protocol import (
     JSON,
@@ -211,7 +211,7 @@ class Service:
         samples = max((len(array) for array in answer.predictions.values()), default=0)
         self._monitor.answered(served.name, samples, found)
         if self._counts is not None:
-            self._counts.add(served, samples, found)
+            self._counts.add(served.name, seen_of(samples, found))
         accepted = request.headers.get("accept", "")
         form = NPZ if NPZ in accepted or (kind == NPZ and JSON not in accepted) else JSON
         if form == JSON:
