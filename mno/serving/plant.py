@@ -6,7 +6,7 @@
 What is told at each reading is a mapping that JSON takes: `time` and `elapsed` since the run began;
 `outputs` by field and place; `bands`, what each is within at this time, and `bands_over_run` at all
 times of a run together, none where nothing is known; `readings` as they were told; `missing` and
-`unlike`, columns; and `dropped`, what was not told so far, by kind.
+`unlike`, columns; how many were `told` so far, and `dropped`, what was not, by kind.
 """
 
 from __future__ import annotations
@@ -288,6 +288,7 @@ class Plant:
             "readings": {c: _rounded(cells.get(c, math.nan)) for c in observer.columns},
             "missing": [column for column in observer.columns if column not in cells],
             "unlike": observer.unlike(run, told, cells),
+            "told": self.counts["told"],
             "dropped": {kind: self.counts[kind] for kind in DROPPED},
         }
 
