@@ -69,7 +69,7 @@ def watch(
     """
     from mno.imports.growing import GrowingLog
     from mno.imports.mapping import read_mapping
-    from mno.serving.plant import Kept
+    from mno.serving.plant import keep
 
     observer, root = _observer(model), workspace_or_none()
     if describe:
@@ -89,12 +89,11 @@ def watch(
         stack.enter_context(locked(state.with_suffix(".lock"), f"mno watch of {state.name}"))
         plant, more = _plant(observer, run, state, every)
         count = _counting(stack, root, state.stem, observer.name)
-        kept = Kept(state.with_suffix(".csv"), list(observer.columns))
         stack.callback(lambda: quiet or print(_summary(plant), file=sys.stderr))
         stack.enter_context(interruptible())
-        told = _follow(rows, plant, state, more.get("position", 0), more.get("mark", ""))
+        told = _follow(rows, plant, state, more.get("position", 0), more.get("inode", 0))
         for found in told:
-            kept.add(found)
+            keep(state.with_suffix(".csv"), found)
             count(plant.seen(found))
             if not quiet:
                 line = json.dumps(found) if as_json else _line(found, observer, show)
@@ -150,19 +149,17 @@ def _counting(stack: ExitStack, root: Path | None, name: str, model: str) -> Any
     return lambda seen: counting.add(model, seen)
 
 
-def _follow(rows: GrowingLog, plant: Plant, state: Path, position: int, mark: str) -> Any:
+def _follow(rows: GrowingLog, plant: Plant, state: Path, position: int, inode: int) -> Any:
     """Yield what is told, and keep what is known once that was taken."""
-    from mno.serving.plant import NotInOrderError, UnreadableTimeError
-
     saved = time.monotonic()
 
     def save(position: int) -> None:
         nonlocal saved
-        plant.save(state, position=position, mark=rows.mark_at(position))
+        plant.save(state, position=position, inode=rows.inode)
         saved = time.monotonic()
 
     noted = False
-    for row in rows.rows(position, mark):
+    for row in rows.rows(position, inode):
         if not noted and (lacking := [c for c in plant.observer.columns if c not in rows.columns]):
             print(f"remark   not in the log: {', '.join(lacking)}", file=sys.stderr)
         noted = True
@@ -174,11 +171,11 @@ def _follow(rows: GrowingLog, plant: Plant, state: Path, position: int, mark: st
                 plant.counts["unreadable"] += 1
             else:
                 found = plant.take(row.time, row.cells)
-        except (NotInOrderError, UnreadableTimeError):  # which are counted
+        except InputError:  # not in order, or its time cannot be read; it is counted
             pass
         if found is not None:
             yield found
-        if plant.waiting < 2 and (found or time.monotonic() - saved > _PAUSE):
+        if len(plant.waiting) < 2 and (found or time.monotonic() - saved > _PAUSE):
             save(row.begin if plant.waiting else row.end)
         position = row.end
     if found := plant.flush():

@@ -17,12 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mno.core.errors import InputError
-from mno.core.files import sha256
 from mno.imports.mapping import SensorRules, conversion
 from mno.imports.readings import MISSING, NAMES
 
 _POLL = 0.2  # seconds between looks at a file to which nothing came
-_MARK = 1024  # bytes before a position, by which it is known again
 
 
 class Row(NamedTuple):
@@ -45,7 +43,7 @@ class GrowingLog:
 
     Attributes:
         columns: Those of the table, by the name that is wanted; empty before its header is read.
-        ignored: Names of the others.
+        inode: Of the file that is read.
     """
 
     def __init__(
@@ -53,16 +51,15 @@ class GrowingLog:
     ) -> None:
         self._path, self._rules, self._wanted, self._once = path, rules, wanted, once
         self.columns: dict[str, tuple[int, float, float]] = {}
-        self.ignored: list[str] = []
-        self._position = 0
+        self.inode = self._position = 0
 
-    def rows(self, position: int = 0, mark: str = "") -> Iterator[Row | None]:
-        """Yield all rows, beginning where `mark_at` knew this mark; none where more may come.
+    def rows(self, position: int = 0, inode: int = 0) -> Iterator[Row | None]:
+        """Yield all rows, those behind a position where it is still that file; none while it waits.
 
         Raises:
             InputError: The file cannot be read, or its header is not what is wanted.
         """
-        lines = self._of_stdin() if self._path is None else self._of_file(position, mark)
+        lines = self._of_stdin() if self._path is None else self._of_file(position, inode)
         for line in lines:
             if line is None:
                 yield None
@@ -80,63 +77,49 @@ class GrowingLog:
                 f"{self._path or 'standard input'} has no whole line; expected a header"
             )
 
-    def mark_at(self, position: int) -> str:
-        """Return a digest of what lies before a position of the file, to find it again."""
-        if self._path is None or not self._path.exists():
-            return ""
-        with self._path.open("rb") as file:
-            file.seek(max(position - _MARK, 0))
-            return sha256(file.read(min(position, _MARK)))
-
     def _of_stdin(self) -> Iterator[bytes]:
         for line in sys.stdin.buffer:
             if line.endswith(b"\n"):
                 yield line
 
-    def _of_file(self, position: int, mark: str) -> Iterator[bytes | None]:
+    def _of_file(self, position: int, inode: int) -> Iterator[bytes | None]:
         assert self._path is not None
         try:
-            file, replaced = self._path.open("rb"), False
+            file = self._path.open("rb")
         except OSError as error:
             raise InputError(
                 f"{self._path} cannot be read: {error.strerror or error}; expected a CSV file"
             ) from None
-        going_on = bool(mark) and self.mark_at(position) == mark
-        try:
-            while True:
-                line = file.readline()
-                if line.endswith(b"\n"):
-                    yield line
-                    if self.columns and going_on:
-                        self._position, going_on = max(position, self._position), False
-                        file.seek(self._position)
-                    continue
-                if replaced:
-                    file.close()
-                    file, replaced, self._position, self.columns = (
-                        self._path.open("rb"),
-                        False,
-                        0,
-                        {},
-                    )
-                    continue
-                if self._once:
-                    return
+        self.inode, replaced = os.fstat(file.fileno()).st_ino, False
+        behind = (
+            position if (self.inode, True) == (inode, position <= self._path.stat().st_size) else 0
+        )
+        while True:
+            line = file.readline()
+            if line.endswith(b"\n"):
+                yield line
+                if self.columns and behind:
+                    self._position, behind = behind, 0
+                    file.seek(self._position)
+            elif replaced:  # and nothing more came to the one before
+                file.close()
+                file, replaced, self._position, self.columns = self._path.open("rb"), False, 0, {}
+                self.inode = os.fstat(file.fileno()).st_ino
+            elif self._once:
+                return
+            else:
                 file.seek(self._position)
-                replaced = self._is_replaced(file.fileno())
+                replaced = self._is_replaced()
                 if not replaced:
                     yield None
                     time.sleep(_POLL)
-        finally:
-            file.close()
 
-    def _is_replaced(self, descriptor: int) -> bool:
-        assert self._path is not None
+    def _is_replaced(self) -> bool:
         try:
-            there = self._path.stat()
+            there = (self._path or Path()).stat()
         except OSError:  # another may come
             return False
-        return there.st_ino != os.fstat(descriptor).st_ino or there.st_size < self._position
+        return there.st_ino != self.inode or there.st_size < self._position
 
     def _read_header(self, text: str) -> None:
         self._delimiter = max(",;\t", key=text.count)
@@ -172,11 +155,6 @@ class GrowingLog:
             factors = conversion(rule.units, units, f"column {name}") if rule else (1.0, 0.0)
             found[column] = (number, *factors)
         self.columns, self._width = found, len(header)
-        self.ignored = [
-            header[k]
-            for k in range(len(header))
-            if rules and k != self._time and header[k] not in rules
-        ]
 
     def _cells(self, text: str) -> list[str]:
         try:

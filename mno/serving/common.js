@@ -29,6 +29,13 @@ function make(tag, text = "", attributes = {}) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   return element;
 }
+function showTiles(tiles) {
+  $("tiles").replaceChildren(...tiles.map(([term, text]) => {
+    const tile = make("div");
+    tile.append(make("dt", term), make("dd", text));
+    return tile;
+  }));
+}
 
 /* Asking */
 async function ask(path, body) {
@@ -60,3 +67,50 @@ $("token-form").addEventListener("submit", (event) => {
   token = $("token").value;
   begin();
 });
+
+/* Lines over time */
+function inHours(times) {
+  return times[times.length - 1] >= 7200 ? [times.map((t) => t / 3600), "h"] : [times, "s"];
+}
+/** Return a figure and its caption: lines with a band of this reach, dashes and dots beside them; what is given is held. */
+function overTime(title, units, times, timeUnits, lines, reach, held = false) {
+  const frame = make("figure"), caption = make("figcaption");
+  const all = lines.flatMap(({ values, dashed, dots }) => [...values.flatMap((v, k) => [v - reach[k], v + reach[k]]), ...dashed, ...dots]).filter(Number.isFinite);
+  const low = all.reduce((a, b) => Math.min(a, b), Infinity), high = all.reduce((a, b) => Math.max(a, b), -Infinity);
+  const canvas = make("canvas", "", { role: "img", "aria-label": `${title}: ${number(low)} – ${number(high)}${units}` });
+  const context = canvas.getContext("2d"), width = (canvas.width = 720), height = (canvas.height = 300), pad = 8, last = times.length - 1;
+  const x = (k) => pad + ((times[k] - times[0]) / (times[last] - times[0] || 1)) * (width - 2 * pad);
+  const y = (v) => height - pad - ((v - low) / (high - low || 1)) * (height - 2 * pad);
+  const trace = (values, dashes) => {
+    context.setLineDash(dashes);
+    context.beginPath();
+    values.forEach((v, k) => {
+      if (held && k) context.lineTo(x(k), y(values[k - 1]));
+      k ? context.lineTo(x(k), y(v)) : context.moveTo(x(k), y(v));
+    });
+    context.stroke();
+  };
+  lines.forEach(({ name, values, dashed, dots }, n) => {
+    context.strokeStyle = context.fillStyle = MANY[n % MANY.length];
+    context.lineWidth = 3;
+    if (reach.some((r) => r > 0)) {
+      context.globalAlpha = 0.15;
+      context.beginPath();
+      values.forEach((v, k) => context.lineTo(x(k), y(v + reach[k])));
+      for (let k = values.length - 1; k >= 0; k--) context.lineTo(x(k), y(values[k] - reach[k]));
+      context.fill();
+      context.globalAlpha = 1;
+    }
+    trace(values, []);
+    trace(dashed, [9, 7]);
+    dots.forEach((v, k) => Number.isFinite(v) && context.fillRect(x(k) - 4, y(v) - 4, 8, 8));
+    const key = make("span", "", { class: "key" }), named = make("span", "", { class: "named" });
+    key.style.borderColor = MANY[n % MANY.length];
+    named.append(key, name);
+    caption.append(named, " ");
+  });
+  const row = make("div", "", { class: "ends" }), at = (t) => make("span", `${number(t)}${timeUnits}`);
+  row.append(at(times[0]), make("span", fill(words.vertical, { low: number(low), high: number(high), units })), at(times[last]));
+  frame.append(caption, canvas, row);
+  return [frame, caption];
+}

@@ -260,56 +260,16 @@ function curve(field, place) {
 function timesOf(field, begin) {
   const units = setup.axes.find((axis) => axis.name === "time")?.units ?? "1";
   const times = Array.from({ length: frames(field) }, (_, k) => setup.interval * (begin + k * field.every));
-  const hours = units === "s" && times[times.length - 1] >= 7200;
-  return [hours ? times.map((t) => t / 3600) : times, hours ? "h" : units];
+  return units === "s" ? inHours(times) : [times, units];
 }
 /** Return a figure of a field's lines over time; dashed beside them what is compared, and a band. */
 function curves(field, other, beside) {
-  const frame = make("figure"), caption = make("figcaption"), places = placesOf(field);
   const [times, units] = timesOf(field, setup.outputs.includes(field.name) ? setup.history : 0);
   const bounds = now.answer.trust?.bounds?.[field.name]?.max_error?.[0];
   const reach = other !== null && Array.isArray(bounds) ? times.map((_, k) => bounds[k * field.every] ?? 0) : times.map(() => 0);
-  const lines = places.map(({ place }) => [curve(field, place), other ? curve(other, place) : []]);
-  const all = lines.flatMap(([p, t]) => [...p.map((v, k) => v - reach[k]), ...p.map((v, k) => v + reach[k]), ...t]).filter(Number.isFinite);
-  const low = all.reduce((a, b) => Math.min(a, b), Infinity), high = all.reduce((a, b) => Math.max(a, b), -Infinity);
-  const label = `${called(field.label)}: ${number(low)} – ${number(high)}${unit(field.units)}`;
-  const canvas = make("canvas", "", { role: "img", "aria-label": label }), context = canvas.getContext("2d");
-  const width = (canvas.width = 720), height = (canvas.height = 300), pad = 8;
-  const x = (k) => pad + (k / Math.max(times.length - 1, 1)) * (width - 2 * pad);
-  const y = (v) => height - pad - ((v - low) / (high - low || 1)) * (height - 2 * pad);
-  const trace = (values, dashes) => {
-    context.setLineDash(dashes);
-    context.beginPath();
-    values.forEach((v, k) => {
-      if (other === null && k) context.lineTo(x(k), y(values[k - 1])); // what is given is held
-      k ? context.lineTo(x(k), y(v)) : context.moveTo(x(k), y(v));
-    });
-    context.stroke();
-  };
-  lines.forEach(([predicted, truth], n) => {
-    context.strokeStyle = context.fillStyle = MANY[n % MANY.length];
-    context.lineWidth = 3;
-    if (reach.some((r) => r > 0)) {
-      context.globalAlpha = 0.15;
-      context.beginPath();
-      predicted.forEach((v, k) => context.lineTo(x(k), y(v + reach[k])));
-      for (let k = predicted.length - 1; k >= 0; k--) context.lineTo(x(k), y(predicted[k] - reach[k]));
-      context.fill();
-      context.globalAlpha = 1;
-    }
-    trace(predicted, []);
-    trace(truth, [9, 7]);
-    const key = make("span", "", { class: "key" });
-    key.style.borderColor = MANY[n % MANY.length];
-    const named = make("span", "", { class: "named" });
-    named.append(key, places[n].name);
-    caption.append(named, " ");
-  });
+  const lines = placesOf(field).map(({ place, name }) => ({ name, values: curve(field, place), dashed: other ? curve(other, place) : [], dots: [] }));
+  const [frame, caption] = overTime(called(field.label), unit(field.units), times, unit(units), lines, reach, other === null);
   if (other) caption.append(make("span", fill(words.dashed, { beside }), { class: "quiet" }));
-  const row = make("div", "", { class: "ends" });
-  const ends = [times[0], times[times.length - 1]].map((t) => `${number(t)}${unit(units)}`);
-  row.append(make("span", ends[0]), make("span", fill(words.vertical, { low: number(low), high: number(high), units: unit(field.units) })), make("span", ends[1]));
-  frame.append(caption, canvas, row);
   return frame;
 }
 /** Return tables of the numbers at the start: a row for each field, a column for each place. */
@@ -376,11 +336,7 @@ function show() {
   }
   if (answer.trust) tiles.push([words.distance, number(answer.trust.training_distance[0], 3)]);
   for (const field of scalars) tiles.push([called(field.label), `${number(decoded(field)[0])}${unit(field.units)}`]);
-  $("tiles").replaceChildren(...tiles.map(([term, text]) => {
-    const tile = make("div");
-    tile.append(make("dt", term), make("dd", text));
-    return tile;
-  }));
+  showTiles(tiles);
   draw();
 }
 

@@ -44,10 +44,6 @@ class NotInOrderError(InputError):
     """A reading is not later than the one before."""
 
 
-class UnreadableTimeError(InputError):
-    """The time of a reading is none, or not like those before."""
-
-
 class Observer:
     """An observer, what its answers are judged by, and the name that its states are known by.
 
@@ -87,13 +83,11 @@ class Observer:
         Raises:
             InputError: It is not what `constants` has.
         """
-        if set(given) != set(self.constants):
-            lacking, more = set(self.constants) - set(given), set(given) - set(self.constants)
-            said = [f"lacks {', '.join(sorted(lacking))}"] if lacking else []
-            said += (
-                [f"has {', '.join(sorted(more))}, which the model does not take"] if more else []
+        if wrong := sorted(set(given) ^ set(self.constants)):
+            raise InputError(
+                f"the run lacks, or has too much of, {', '.join(wrong)}; expected exactly "
+                f"{self.run_in_words()}"
             )
-            raise InputError(f"the run {' and '.join(said)}; expected {self.run_in_words()}")
         return Run(self.surrogate, {name: self._constant(name, given[name]) for name in given})
 
     def run_in_words(self) -> str:
@@ -107,32 +101,20 @@ class Observer:
     def _constant(self, name: str, given: Any) -> np.ndarray:
         places, gaps = self.constants[name], name in self.description.gaps
         values = given if isinstance(given, list) else [given]
-        fits = isinstance(given, list) == bool(places) and len(values) == (len(places) or 1)
-        numbers = [math.nan if v is None and gaps else v for v in values]
-        if not fits or not all(
-            (isinstance(v, int | float) and not isinstance(v, bool))
-            and (v is not given and math.isnan(v) or self._possible(v, name))
-            for v in numbers
-        ):
+        fits = isinstance(given, list) == bool(places) and len(values) == max(len(places), 1)
+        known = [v for v in values if not (v is None and gaps)]
+        if not fits or not all(type(v) in (int, float) and self.possible(v, name) for v in known):
             expected = f"a list of {len(places)} numbers" if places else "a number"
             null = ", null where there is none" if gaps and places else ""
             raise InputError(
                 f"{name}={json.dumps(given, default=str)[:100]} of the run; expected {expected}"
                 f"{null}, in {self.description.inputs[name]}"
             )
-        return np.array(numbers if places else numbers[0], np.float32)
+        return np.array(given, np.float32)
 
-    def _possible(self, value: float, name: str) -> bool:
-        lowest = 0.0 if self.description.inputs[name] == "K" else -_LARGEST
-        return lowest <= value < _LARGEST
-
-    def checked(self, column: str, value: float | None) -> tuple[float, str | None]:
-        """Return a cell as it is told, NaN for none, and by which name it counts as dropped."""
-        if value is None:
-            return math.nan, "missing"
-        if not self._possible(value, self.columns[column][0]):
-            return math.nan, "impossible"
-        return value, None
+    def possible(self, value: Any, name: str) -> bool:
+        """Whether something may have this value, rather than be wrong as it is written."""
+        return (0.0 if self.description.inputs[name] == "K" else -_LARGEST) <= value < _LARGEST
 
     def unlike(self, run: Run, told: Mapping[str, np.ndarray], cells: Mapping[str, float]) -> list:
         """Return what is unlike anything trained on: columns, and fields of the run as a whole.
@@ -160,19 +142,16 @@ class Observer:
         if isinstance(self.trust, Absent) or "max_error" not in self.trust.bounds.get(field, {}):
             return None
         bound = self.trust.bounds[field]["max_error"]
-        values = (bound.over_run or ()) if over_run else bound.values
-        before, part = int(frame), frame % 1.0
-        around = values[before : before + (2 if part else 1)]
-        if len(around) < (2 if part else 1) or None in around:
+        values, before, after = bound.values, int(frame), math.ceil(frame)
+        if over_run:
+            values = bound.over_run or ()
+        if (
+            after >= len(values)
+            or (low := values[before]) is None
+            or (high := values[after]) is None
+        ):
             return None
-        return _rounded(around[0] + part * (around[-1] - around[0]))  # type: ignore[operator]
-
-    @property
-    def relative_bound(self) -> float | None:
-        """Largest of the bounds on the relative L2 errors of a run's fields; none without any."""
-        bounds = {} if isinstance(self.trust, Absent) else self.trust.bounds
-        values = [b["relative_l2"].values[0] for b in bounds.values() if "relative_l2" in b]
-        return max((v for v in values if v is not None), default=None)
+        return _rounded(low + frame % 1.0 * (high - low))
 
 
 def columns_of(moving: str, places: Sequence[str]) -> list[str]:
@@ -187,13 +166,13 @@ def _ranges(trust: Trust) -> dict[str, tuple[float, float]]:
     for test, reach in zip(trust.likeness.tests, trust.likeness.reach, strict=True):
         if not isinstance(test, Box) or trust.likeness.threshold is None:
             continue
-        box = dict(zip(test.names, zip(test.lowest, test.highest, strict=True), strict=True))
-        for feature, (low, high) in box.items():
+        for feature, low, high in zip(test.names, test.lowest, test.highest, strict=True):
             name, _, what = feature.partition(" ")
-            if what in ("minimum", "value"):
-                top_low, top = box.get(f"{name} maximum", (low, high))
-                beyond = reach * trust.likeness.threshold
-                found[name] = low - beyond * (high - low), top + beyond * (top - top_low)
+            beyond = reach * trust.likeness.threshold * (high - low)
+            lowest, highest = found.get(name, (-math.inf, math.inf))
+            lowest = low - beyond if what in ("minimum", "value") else lowest
+            highest = high + beyond if what in ("maximum", "value") else highest
+            found[name] = lowest, highest
     return found
 
 
@@ -204,7 +183,7 @@ class Plant:
     cells and the time of the last, when the next is there.
 
     Attributes:
-        waiting: How many readings are not told yet.
+        waiting: Readings that are not told yet: seconds, time as it is written, and cells.
         counts: How many were `told`, and what was dropped.
     """
 
@@ -213,12 +192,8 @@ class Plant:
         self.counts: Counter[str] = Counter()
         self._clock, self._begun = Clock(), 0.0
         self._last = run.time
-        self._waiting: list[tuple[float, str | float, Mapping[str, float | None]]] = []
+        self.waiting: list[tuple[float, str | float, Mapping[str, float | None]]] = []
         self._there = _places_there(run)
-
-    @property
-    def waiting(self) -> int:  # noqa: D102 - said above
-        return len(self._waiting)
 
     def take(self, time: str | float, cells: Mapping[str, float | None]) -> dict[str, Any] | None:
         """Take a reading in, none or what is no number for cells without; return what is told.
@@ -227,8 +202,7 @@ class Plant:
 
         Raises:
             NotInOrderError: It is not later than the one before.
-            UnreadableTimeError: Its time is none.
-            InputError: A column is not known.
+            InputError: Its time cannot be read, or a column is not known.
         """
         unknown = sorted(set(cells) - set(self.observer.columns))
         if unknown:
@@ -240,30 +214,32 @@ class Plant:
             seconds = self._clock.seconds(str(time))
         except ValueError as error:
             self.counts["unreadable"] += 1
-            raise UnreadableTimeError(f"time {str(time)[:40]!r}; {error}") from None
+            raise InputError(f"time {str(time)[:40]!r}; {error}") from None
         if self._last is not None and seconds <= self._last:
             self.counts["repeated" if seconds == self._last else "out_of_order"] += 1
             raise NotInOrderError(f"time {time} is not later than that of the reading before")
         self._last = seconds
         answer = None
-        if self._waiting and seconds - self._waiting[0][0] >= self._every:
+        if self.waiting and seconds - self.waiting[0][0] >= self._every:
             answer = self.flush()
-        self._waiting.append((seconds, time, cells))
+        self.waiting.append((seconds, time, cells))
         return answer if self._every else self.flush()
 
     def flush(self) -> dict[str, Any] | None:
         """Tell what waits."""
-        if not self._waiting:
+        if not self.waiting:
             return None
-        (seconds, time, _), merged = self._waiting[-1], {}
-        for _, _, cells in self._waiting:
-            for column, cell in cells.items():
-                value, why = self.observer.checked(column, cell)
-                self.counts.update([why] if why else ())
-                merged.setdefault(column, []).append(value)
-        self._waiting = []
-        known = {c: [v for v in values if not math.isnan(v)] for c, values in merged.items()}
-        return self._tell(seconds, time, {c: sum(v) / len(v) for c, v in known.items() if v})
+        (seconds, time, _), known = self.waiting[-1], {}
+        for _, _, cells in self.waiting:
+            for column, value in cells.items():
+                if value is not None and self.observer.possible(
+                    value, self.observer.columns[column][0]
+                ):
+                    known.setdefault(column, []).append(value)
+                else:
+                    self.counts["missing" if value is None else "impossible"] += 1
+        self.waiting = []
+        return self._tell(seconds, time, {c: sum(v) / len(v) for c, v in known.items()})
 
     def _tell(self, seconds: float, time: str | float, cells: dict[str, float]) -> dict[str, Any]:
         run, observer, description = self.run, self.observer, self.observer.description
@@ -307,11 +283,14 @@ class Plant:
 
     def seen(self, answer: Mapping[str, Any]) -> Seen:
         """Return what a drift trigger counts of what was told."""
-        bound = self.observer.relative_bound
-        judged = not isinstance(self.observer.trust, Absent)
+        trust = self.observer.trust
+        if isinstance(trust, Absent):
+            return Seen(samples=1)
+        bounds = [bound["relative_l2"].values[0] for bound in trust.bounds.values()]
+        known, flagged = [b for b in bounds if b is not None], int(bool(answer["unlike"]))
         return Seen(
-            samples=1, judged=int(judged), flagged=int(judged and bool(answer["unlike"])),
-            bounded=int(bound is not None), bound=bound or 0.0,
+            samples=1, judged=1, flagged=flagged, bounded=int(bool(known)),
+            bound=max(known, default=0.0),
         )  # fmt: skip
 
     def save(self, path: Path, **more: Any) -> None:
@@ -349,22 +328,13 @@ def _rounded(value: float, digits: int = _DIGITS) -> float | None:
     return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
-class Kept:
-    """The readings that were told, a CSV file; beyond a size it becomes `NAME.1.csv`, once."""
-
-    def __init__(self, path: Path, columns: Sequence[str], most: int = _MOST_KEPT) -> None:
-        self._path, self._most = path, most
-        self._header = ",".join(["time", *columns]) + "\n"
-
-    def add(self, answer: Mapping[str, Any]) -> None:
-        """Keep a reading that was told."""
+def keep(path: Path, answer: Mapping[str, Any], most: int = _MOST_KEPT) -> None:
+    """Add a reading that was told to a CSV file, which beyond a size becomes `NAME.1.csv`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size >= most:
+        os.replace(path, path.with_suffix(".1.csv"))
+    with path.open("a", encoding="utf-8") as file:
+        if not file.tell():
+            file.write(",".join(["time", *answer["readings"]]) + "\n")
         cells = ["" if value is None else repr(value) for value in answer["readings"].values()]
-        line = ",".join([str(answer["time"]), *cells]) + "\n"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            if not file.tell():
-                file.write(self._header)
-            file.write(line)
-            full = file.tell() >= self._most
-        if full:
-            os.replace(self._path, self._path.with_suffix(".1.csv"))
+        file.write(",".join([str(answer["time"]), *cells]) + "\n")

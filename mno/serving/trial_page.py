@@ -37,6 +37,8 @@ def page(language: str, name: str) -> Response:
         lang=language,
         nonce=nonce,
         words=words,
+        title=words[f"{name}_title"],
+        footer=words[f"{name}_footer"],
         css=Markup(_text("page.css")),
         js=Markup(_text("common.js") + _text(f"{name}.js")),
         data=Markup(json.dumps({**words, "lang": language}).replace("<", "\\u003c")),

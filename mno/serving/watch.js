@@ -61,11 +61,7 @@ function draw() {
   $("verdict").className = `verdict ${unlike ? "bad" : "good"}`;
   $("verdict").replaceChildren(make("p", unlike ? fill(words.unlike_now, { what: unlike }) : words.like_now));
   const tiles = [[words.readings_told, last.told], [words.dropped, Object.values(last.dropped).join(" / ")]];
-  $("tiles").replaceChildren(...tiles.map(([term, text]) => {
-    const tile = make("div");
-    tile.append(make("dt", term), make("dd", text));
-    return tile;
-  }));
+  showTiles(tiles);
   $("outputs").replaceChildren(...Object.keys(setup.outputs).filter((name) => name in last.outputs).map(curves));
   const alarms = told.filter((answer) => answer.unlike.length).slice(-MOST_ALARMS).reverse();
   $("alarms").replaceChildren(...alarms.map((answer) => make("li", `${answer.time}: ${answer.unlike.map(said).join(", ")}`)));
@@ -74,42 +70,18 @@ function draw() {
 
 /** Return a figure of an output over time: a line with its band for each place, dots for readings. */
 function curves(name) {
-  const frame = make("figure"), caption = make("figcaption"), last = told[told.length - 1], units = unit(setup.outputs[name]);
+  const last = told[told.length - 1], units = unit(setup.outputs[name]), [times, hours] = inHours(told.map((answer) => answer.elapsed));
   const byPlace = (answer) => (typeof answer.outputs[name] === "object" && answer.outputs[name]) || { "": answer.outputs[name] };
   const places = Object.keys(byPlace(last)).filter((place) => byPlace(last)[place] !== null);
-  const bands = told.map((answer) => answer.bands[name] ?? 0), times = told.map((answer) => answer.elapsed);
-  const lines = places.map((place) => told.map((answer) => byPlace(answer)[place]));
-  const dots = places.map((place) => told.map((answer) => answer.readings[place ? `${name}.${place}` : name] ?? NaN));
-  const all = [...lines.flatMap((line) => line.flatMap((v, k) => [v - bands[k], v + bands[k]])), ...dots.flat()].filter(Number.isFinite);
-  const low = all.reduce((a, b) => Math.min(a, b), Infinity), high = all.reduce((a, b) => Math.max(a, b), -Infinity);
-  const canvas = make("canvas", "", { role: "img", "aria-label": `${said(name)}: ${number(low)} – ${number(high)}${units}` });
-  const context = canvas.getContext("2d"), width = (canvas.width = 720), height = (canvas.height = 300), pad = 8;
-  const x = (k) => pad + ((times[k] - times[0]) / (times[times.length - 1] - times[0] || 1)) * (width - 2 * pad);
-  const y = (v) => height - pad - ((v - low) / (high - low || 1)) * (height - 2 * pad);
-  caption.append(make("strong", `${said(name)} `));
-  lines.forEach((line, n) => {
-    context.strokeStyle = context.fillStyle = MANY[n % MANY.length];
-    context.lineWidth = 3;
-    context.globalAlpha = 0.15;
-    context.beginPath();
-    line.forEach((v, k) => context.lineTo(x(k), y(v + bands[k])));
-    for (let k = line.length - 1; k >= 0; k--) context.lineTo(x(k), y(line[k] - bands[k]));
-    context.fill();
-    context.globalAlpha = 1;
-    context.beginPath();
-    line.forEach((v, k) => context.lineTo(x(k), y(v)));
-    context.stroke();
-    dots[n].forEach((v, k) => Number.isFinite(v) && context.fillRect(x(k) - 4, y(v) - 4, 8, 8));
-    const key = make("span", "", { class: "key" }), named = make("span", "", { class: "named" });
-    key.style.borderColor = MANY[n % MANY.length];
-    named.append(key, `${places[n] && `${said(places[n])}: `}${number(line[line.length - 1])}${units}`);
-    caption.append(named, " ");
-  });
+  const lines = places.map((place) => ({
+    name: `${place && `${said(place)}: `}${number(byPlace(last)[place])}${units}`,
+    values: told.map((answer) => byPlace(answer)[place]),
+    dashed: [],
+    dots: told.map((answer) => answer.readings[place ? `${name}.${place}` : name] ?? NaN),
+  }));
+  const [frame, caption] = overTime(said(name), units, times, unit(hours), lines, told.map((answer) => answer.bands[name] ?? 0));
+  caption.prepend(make("strong", `${said(name)} `));
   if (last.bands[name] !== null) caption.append(make("span", `± ${number(last.bands[name], 3)}${units}`, { class: "named" }));
-  const row = make("div", "", { class: "ends" }), hours = times[times.length - 1] >= 7200;
-  const at = (k) => (hours ? `${number(times[k] / 3600)} h` : `${number(times[k])} s`);
-  row.append(make("span", at(0)), make("span", fill(words.vertical, { low: number(low), high: number(high), units })), make("span", at(times.length - 1)));
-  frame.append(caption, canvas, row);
   return frame;
 }
 $("plants").addEventListener("change", () => listen($("plants").value));

@@ -27,7 +27,7 @@ from mno.core.files import sha256
 from mno.serving.app import Service
 from mno.serving.counts import Counts
 from mno.serving.model import Follower, Served
-from mno.serving.plant import Kept, NotInOrderError, Observer, Plant
+from mno.serving.plant import NotInOrderError, Observer, Plant, keep
 from mno.serving.protocol import RefusedError
 from mno.serving.trial_page import language_of, page
 
@@ -47,7 +47,6 @@ class ReadingRequest(Config):
 class _Watched:
     def __init__(self, plant: Plant, path: Path) -> None:
         self.plant, self.path = plant, path
-        self.kept = Kept(path.with_suffix(".csv"), list(plant.observer.columns))
         self.told: deque[tuple[int, bytes]] = deque(maxlen=_SHOWN)
 
 
@@ -96,7 +95,7 @@ class Watching:
             raise RefusedError(409, f"{asked.plant}: {error}") from None
         assert answer is not None  # nothing is waited for
         watched.plant.save(watched.path)
-        watched.kept.add(answer)
+        keep(watched.path.with_suffix(".csv"), answer)
         if self._counts is not None:
             self._counts.add(watched.plant.observer.name, watched.plant.seen(answer))
         return watched, orjson.dumps({"plant": asked.plant, **answer})

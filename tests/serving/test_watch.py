@@ -17,7 +17,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from flows.cli import main
-from mno.serving.plant import Kept, Observer, Plant
+from mno.serving.plant import Observer, Plant, keep
 from tests.support import furnace_runs
 from tests.support.workspaces import ROOT
 
@@ -179,7 +179,7 @@ def test_a_log_that_does_not_fit_is_refused_in_one_line(watch, tmp_path, plant, 
         ({"piece_width": [0.3]}, "expected a list of 3 numbers, null where there is none, in m"),
         ({"piece_width": [0.3, "wide", None]}, "expected a list of 3 numbers"),
         ({"piece_width": [0.3, math.inf, None]}, "expected a list of 3 numbers"),
-        ({"more": 1.0}, "has more, which the model does not take; expected thermocouple_lag [s]"),
+        ({"more": 1.0}, "too much of, more; expected exactly thermocouple_lag [s] of front"),
     ],
 )
 def test_a_run_that_does_not_fit_is_refused_in_one_line(watch, tmp_path, plant, change, why):
@@ -191,7 +191,7 @@ def test_a_run_that_does_not_fit_is_refused_in_one_line(watch, tmp_path, plant, 
 
 def test_without_a_run_what_is_wanted_is_said(watch, plant):
     code, _, err = watch(plant / "log.csv", run=None, as_json=False)
-    assert code == 2 and "--run is not given: the run lacks ambient_temperature" in err
+    assert code == 2 and "--run is not given: the run lacks, or has too much of, ambient" in err
     assert "piece_width [m] of 1, 2, 3" in err
     code, out, _ = watch(plant / "log.csv", "--describe", run=None, as_json=False)
     assert code == 0 and f"{SENSOR}  K" in out and "thermocouple_lag: [front, rear]  s" in out
@@ -390,9 +390,9 @@ def test_standard_input_is_followed(plant, tmp_path, environment):
 
 
 def test_kept_readings_are_limited(tmp_path):
-    kept = Kept(tmp_path / "kept.csv", ["a"], most=200)
     for number in range(100):
-        kept.add({"time": number, "readings": {"a": None if number % 2 else 1.5}})
+        answer = {"time": number, "readings": {"a": None if number % 2 else 1.5}}
+        keep(tmp_path / "kept.csv", answer, most=200)
     sizes = [path.stat().st_size for path in sorted(tmp_path.iterdir())]
     assert len(sizes) == 2 and max(sizes) < 220
     assert (tmp_path / "kept.1.csv").read_text().startswith("time,a\n")

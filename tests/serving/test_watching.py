@@ -127,7 +127,7 @@ def test_readings_that_are_not_in_order_are_refused_and_counted(service):
         ({"time": None}, "time"),
         ({"plant": ""}, "plant"),
         ({"plant": "another", "run": None}, "another has no run yet; give `run`"),
-        ({"run": {"piece_width": 1.0}}, "the run lacks"),
+        ({"run": {"piece_width": 1.0}}, "the run lacks, or has too much of, ambient_temp"),
         ({"more": 1}, "more"),
     ],
 )
