@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.data import workspace_or_none
-from flows.options import Json, Quiet, answer, interruptible, writing_to
+from flows.options import Json, Quiet, interruptible, writing_to
 from flows.predict import model_folder, trust_of
 from flows.workspace import find_workspace, read_yaml
 from mno.core.errors import InputError
@@ -47,10 +47,6 @@ def watch(
     every: Annotated[
         float, typer.Option(min=0.0, help="Tell readings closer than this as one.", metavar="S")
     ] = 0.0,
-    show: Annotated[
-        list[str] | None,
-        typer.Option(help="Output in each line; may be repeated.", metavar="FIELD"),
-    ] = None,
     state: Annotated[
         Path | None,
         typer.Option(help="Where what is known is kept; in .mno/watch/ if not given."),
@@ -73,11 +69,8 @@ def watch(
 
     observer, root = _observer(model), workspace_or_none()
     if describe:
-        answer(_wanted(observer), as_json, quiet, _print_wanted)
+        _print_wanted(observer)
         return
-    known = list(observer.description.outputs)
-    if unknown := sorted(set(show or ()) - set(known)):
-        raise InputError(f"--show {unknown[0]}: expected one of {', '.join(known)}")
     path = None if log == "-" else Path(log)
     name = (run or path or Path("stdin")).stem
     place = root or (path.resolve().parent if path else Path())
@@ -91,12 +84,12 @@ def watch(
         count = _counting(stack, root, state.stem, observer.name)
         stack.callback(lambda: quiet or print(_summary(plant), file=sys.stderr))
         stack.enter_context(interruptible())
-        told = _follow(rows, plant, state, more.get("position", 0), more.get("inode", 0))
+        told = _follow(rows, plant, state, more.get("position", 0), more.get("mark", ""))
         for found in told:
             keep(state.with_suffix(".csv"), found)
             count(plant.seen(found))
             if not quiet:
-                line = json.dumps(found) if as_json else _line(found, observer, show)
+                line = json.dumps(found) if as_json else _line(found, observer)
                 print(line, flush=True)
 
 
@@ -149,17 +142,17 @@ def _counting(stack: ExitStack, root: Path | None, name: str, model: str) -> Any
     return lambda seen: counting.add(model, seen)
 
 
-def _follow(rows: GrowingLog, plant: Plant, state: Path, position: int, inode: int) -> Any:
+def _follow(rows: GrowingLog, plant: Plant, state: Path, position: int, mark: str) -> Any:
     """Yield what is told, and keep what is known once that was taken."""
     saved = time.monotonic()
 
     def save(position: int) -> None:
         nonlocal saved
-        plant.save(state, position=position, inode=rows.inode)
+        plant.save(state, position=position, mark=rows.mark(position))
         saved = time.monotonic()
 
     noted = False
-    for row in rows.rows(position, inode):
+    for row in rows.rows(position, mark):
         if not noted and (lacking := [c for c in plant.observer.columns if c not in rows.columns]):
             print(f"remark   not in the log: {', '.join(lacking)}", file=sys.stderr)
         noted = True
@@ -183,11 +176,11 @@ def _follow(rows: GrowingLog, plant: Plant, state: Path, position: int, inode: i
     save(position)
 
 
-def _line(found: dict[str, Any], observer: Observer, show: list[str] | None) -> str:
+def _line(found: dict[str, Any], observer: Observer) -> str:
     """Return a line for people."""
     read, outputs = observer.description.sensors, observer.description.outputs
     parts = [str(found["time"])]
-    for name in show or [n for n in outputs if n not in read][:_MOST_SHOWN]:
+    for name in [n for n in outputs if n not in read][:_MOST_SHOWN]:
         told, band = found["outputs"][name], found["bands"][name]
         values = told.values() if isinstance(told, dict) else [told]
         within = "" if band is None else f" ±{band:.3g}"
@@ -206,20 +199,10 @@ def _summary(plant: Plant) -> str:
     return f"{counts['told']} readings told; dropped {dropped}; cells {cells}"
 
 
-def _wanted(observer: Observer) -> dict[str, Any]:
+def _print_wanted(observer: Observer) -> None:
     units = observer.description.inputs
-    constants = observer.constants.items()
-    return {
-        "columns": observer.units,
-        "run": {n: {"units": units[n], "places": list(places)} for n, places in constants},
-        "outputs": dict(observer.description.outputs),
-    }
-
-
-def _print_wanted(wanted: dict[str, Any]) -> None:
     print("columns of the log: time, and some of")
-    print(*(f"  {column}  {units}" for column, units in wanted["columns"].items()), sep="\n")
+    print(*(f"  {column}  {unit}" for column, unit in observer.units.items()), sep="\n")
     print("the run's file (null for what is not there)")
-    for name, said in wanted["run"].items():
-        places = f"[{', '.join(said['places'])}]" if said["places"] else "number"
-        print(f"  {name}: {places}  {said['units']}")
+    for name, places in observer.constants.items():
+        print(f"  {name}: {'[' + ', '.join(places) + ']' if places else 'number'}  {units[name]}")

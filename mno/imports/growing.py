@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mno.core.errors import InputError
+from mno.core.files import sha256
 from mno.imports.mapping import SensorRules, conversion
 from mno.imports.readings import MISSING, NAMES
 
+_MARKED = 1024  # bytes before a position by which it is known again
 _POLL = 0.2  # seconds between looks at a file to which nothing came
 
 
@@ -43,7 +45,6 @@ class GrowingLog:
 
     Attributes:
         columns: Those of the table, by the name that is wanted; empty before its header is read.
-        inode: Of the file that is read.
     """
 
     def __init__(
@@ -51,15 +52,15 @@ class GrowingLog:
     ) -> None:
         self._path, self._rules, self._wanted, self._once = path, rules, wanted, once
         self.columns: dict[str, tuple[int, float, float]] = {}
-        self.inode = self._position = 0
+        self._inode = self._position = 0
 
-    def rows(self, position: int = 0, inode: int = 0) -> Iterator[Row | None]:
-        """Yield all rows, those behind a position where it is still that file; none while it waits.
+    def rows(self, position: int = 0, mark: str = "") -> Iterator[Row | None]:
+        """Yield all rows, those behind a position where its mark is still so; none while it waits.
 
         Raises:
             InputError: The file cannot be read, or its header is not what is wanted.
         """
-        lines = self._of_stdin() if self._path is None else self._of_file(position, inode)
+        lines = self._of_stdin() if self._path is None else self._of_file(position, mark)
         for line in lines:
             if line is None:
                 yield None
@@ -77,12 +78,20 @@ class GrowingLog:
                 f"{self._path or 'standard input'} has no whole line; expected a header"
             )
 
+    def mark(self, position: int) -> str:
+        """Return a digest of what lies before a position, by which it is known again."""
+        if self._path is None or not self._path.exists():
+            return ""
+        with self._path.open("rb") as file:
+            file.seek(max(position - _MARKED, 0))
+            return sha256(file.read(min(position, _MARKED)))
+
     def _of_stdin(self) -> Iterator[bytes]:
         for line in sys.stdin.buffer:
             if line.endswith(b"\n"):
                 yield line
 
-    def _of_file(self, position: int, inode: int) -> Iterator[bytes | None]:
+    def _of_file(self, position: int, mark: str) -> Iterator[bytes | None]:
         assert self._path is not None
         try:
             file = self._path.open("rb")
@@ -90,10 +99,8 @@ class GrowingLog:
             raise InputError(
                 f"{self._path} cannot be read: {error.strerror or error}; expected a CSV file"
             ) from None
-        self.inode, replaced = os.fstat(file.fileno()).st_ino, False
-        behind = (
-            position if (self.inode, True) == (inode, position <= self._path.stat().st_size) else 0
-        )
+        self._inode, replaced = os.fstat(file.fileno()).st_ino, False
+        behind = position if self.mark(position) == mark else 0
         while True:
             line = file.readline()
             if line.endswith(b"\n"):
@@ -104,7 +111,7 @@ class GrowingLog:
             elif replaced:  # and nothing more came to the one before
                 file.close()
                 file, replaced, self._position, self.columns = self._path.open("rb"), False, 0, {}
-                self.inode = os.fstat(file.fileno()).st_ino
+                self._inode = os.fstat(file.fileno()).st_ino
             elif self._once:
                 return
             else:
@@ -119,7 +126,7 @@ class GrowingLog:
             there = (self._path or Path()).stat()
         except OSError:  # another may come
             return False
-        return there.st_ino != self.inode or there.st_size < self._position
+        return there.st_ino != self._inode or there.st_size < self._position
 
     def _read_header(self, text: str) -> None:
         self._delimiter = max(",;\t", key=text.count)
@@ -145,10 +152,9 @@ class GrowingLog:
             if rule is not None:
                 column = f"{rule.quantity}.{rule.place}" if rule.place else rule.quantity
             if column not in self._wanted or column in found:
-                said = f"{name!r} is {column!r}, which" if rule else f"{name!r}"
-                problem = "is there twice" if column in found else "the model does not know"
+                problem = "which is there twice" if column in found else "which is not known"
                 raise InputError(
-                    f"{where}: column {said} {problem}; expected some of "
+                    f"{where}: column {name!r} is {column!r}, {problem}; expected some of "
                     f"{', '.join(self._wanted)}: name it so, or in a mapping file"
                 )
             units = self._wanted[column]
@@ -166,8 +172,7 @@ class GrowingLog:
         cells = self._cells(text)
         if len(cells) != self._width:
             return Row(None, {}, begin, self._position)
-        comma = self._delimiter != ","
-        if comma:
+        if self._delimiter != ",":
             cells = [cell.replace(",", ".") for cell in cells]
         found = {}
         for column, (number, factor, offset) in self.columns.items():

@@ -141,15 +141,10 @@ class Observer:
         """Return what the errors of a field at all places are within, so many frames into a run."""
         if isinstance(self.trust, Absent) or "max_error" not in self.trust.bounds.get(field, {}):
             return None
-        bound = self.trust.bounds[field]["max_error"]
-        values, before, after = bound.values, int(frame), math.ceil(frame)
-        if over_run:
-            values = bound.over_run or ()
-        if (
-            after >= len(values)
-            or (low := values[before]) is None
-            or (high := values[after]) is None
-        ):
+        bound, before, after = self.trust.bounds[field]["max_error"], int(frame), math.ceil(frame)
+        values = (bound.over_run or ()) if over_run else bound.values
+        low, high = (values[k] if k < len(values) else None for k in (before, after))
+        if low is None or high is None:
             return None
         return _rounded(low + frame % 1.0 * (high - low))
 
@@ -219,9 +214,8 @@ class Plant:
             self.counts["repeated" if seconds == self._last else "out_of_order"] += 1
             raise NotInOrderError(f"time {time} is not later than that of the reading before")
         self._last = seconds
-        answer = None
-        if self.waiting and seconds - self.waiting[0][0] >= self._every:
-            answer = self.flush()
+        over = bool(self.waiting) and seconds - self.waiting[0][0] >= self._every
+        answer = self.flush() if over else None
         self.waiting.append((seconds, time, cells))
         return answer if self._every else self.flush()
 
@@ -232,9 +226,8 @@ class Plant:
         (seconds, time, _), known = self.waiting[-1], {}
         for _, _, cells in self.waiting:
             for column, value in cells.items():
-                if value is not None and self.observer.possible(
-                    value, self.observer.columns[column][0]
-                ):
+                name, _ = self.observer.columns[column]
+                if value is not None and self.observer.possible(value, name):
                     known.setdefault(column, []).append(value)
                 else:
                     self.counts["missing" if value is None else "impossible"] += 1

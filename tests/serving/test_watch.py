@@ -156,7 +156,7 @@ def test_what_is_unlike_training_is_named(watch, tmp_path, plant):
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda t: t.replace("setpoint.front", "presssure"), "'presssure' the model does not know"),
+        (lambda t: t.replace("setpoint.front", "presssure"), "'presssure', which is not known"),
         (lambda t: t.replace("time", "when"), "expected each once, and time"),
         (lambda t: t.replace("setpoint.rear", "setpoint.front"), "expected each once"),
         (lambda t: "", "no whole line"),
@@ -261,8 +261,8 @@ def test_columns_are_named_and_converted_by_a_mapping_file(watch, tmp_path):
     [
         ("degC", "bar", "cannot be converted to K"),
         ("degC", "warmth", "is no unit"),
-        ("roof_front", "cellar", "'thermocouple_temperature.cellar', which the model does not"),
-        ("quantity: setpoint", "quantity: volume", "'volume.front', which the model does not know"),
+        ("roof_front", "cellar", "'thermocouple_temperature.cellar', which is not known"),
+        ("quantity: setpoint", "quantity: volume", "'volume.front', which is not known"),
         ("TC1", "TC9", "names column 'TC9'"),
         ("place", "palce", "palce"),
     ],
@@ -284,6 +284,18 @@ def test_readings_that_are_close_are_told_as_one(watch, tmp_path):
     told = answers(out)
     assert code == 0 and [answer["time"] for answer in told] == ["20.0", "100.0", "200.0"]
     assert [answer["readings"][SENSOR] for answer in told] == [810.0, 885.0, 1000.0]
+
+
+def test_a_plant_read_back_after_each_reading_is_told_the_same_bit_for_bit(tmp_path):
+    constant, rows = furnace_runs.log_of()
+    observer = Observer(*furnace_runs.observer(), "0" * 64, "observer")
+    whole, again = (Plant(observer, observer.begin(constant)) for _ in range(2))
+    for row in rows:
+        cells = {name: value for name, value in row.items() if name != "time"}
+        date = f"2026-03-01T{int(row['time']) // 3600:02d}:{int(row['time']) // 60 % 60:02d}:00Z"
+        again.save(tmp_path / "state.safetensors")
+        again, _ = Plant.load(tmp_path / "state.safetensors", observer)
+        assert again.take(date, cells) == whole.take(date, cells)
 
 
 def command(plant, log, *options):
@@ -375,6 +387,19 @@ def test_a_log_that_is_rotated_is_followed(plant, tmp_path, environment):
         process.wait()
     times = [json.loads(line)["time"] for line in lines_of(out)]
     assert times == [row.partition(",")[0] for row in rows[:6]]
+
+
+def test_another_log_of_the_same_name_is_read_from_its_beginning(watch, tmp_path):
+    _, rows = furnace_runs.log_of()
+    write_log(tmp_path / "log.csv", rows[:5])
+    assert len(answers(watch("log.csv")[1])) == 5
+    write_log(tmp_path / "log.csv", rows[5:20])  # in place, and longer
+    assert len(answers(watch("log.csv")[1])) == 15
+    write_log(tmp_path / "log.csv", rows[3:22])
+    code, out, _ = watch("log.csv")
+    assert code == 0 and len(answers(out)) == 2
+    assert answers(out)[-1]["dropped"]["out_of_order"] == 16
+    assert answers(out)[-1]["dropped"]["repeated"] == 1
 
 
 def test_standard_input_is_followed(plant, tmp_path, environment):
