@@ -82,7 +82,7 @@ class Watching:
         asked = await self._service.asked(request, ReadingRequest)
         async with self._turn:
             watched, content = await anyio.to_thread.run_sync(self._take, asked)
-        watched.told.append((watched.plant.counts["told"], content))
+            watched.told.append((watched.plant.counts["told"], content))
         self._news.set()
         self._news = asyncio.Event()
         return Response(content, media_type="application/json")
@@ -94,6 +94,10 @@ class Watching:
         except NotInOrderError as error:
             raise RefusedError(409, f"{asked.plant}: {error}") from None
         assert answer is not None  # nothing is waited for
+        self._plants[asked.plant] = watched
+        self._plants.move_to_end(asked.plant)
+        if len(self._plants) > self._most:
+            self._plants.popitem(last=False)
         watched.plant.save(watched.path)
         keep(watched.path.with_suffix(".csv"), answer)
         if self._counts is not None:
@@ -118,10 +122,6 @@ class Watching:
                 watched = _Watched(Plant.load(path, observer)[0], path)
             except InputError as error:
                 raise RefusedError(409, f"{error}, with `run`") from None
-        self._plants[name] = watched
-        self._plants.move_to_end(name)
-        if len(self._plants) > self._most:
-            self._plants.popitem(last=False)
         return watched
 
     def _observed(self) -> Observer:
