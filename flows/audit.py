@@ -1,7 +1,5 @@
 """`mno audit`: every link of a registered model's lineage, held against its content."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -75,7 +73,7 @@ class Audit:
     model: str  # the version, as `models:/NAME/VERSION`
     lineage: Mapping[str, str]  # what the model says that it comes from, in the chain's order
     findings: Sequence[Finding]
-    replay: Outcome | None = None  # what making it again has come to, if that was asked for
+    replay: "Outcome | None" = None  # what making it again has come to, if that was asked for
 
     @property
     def passed(self) -> bool:

@@ -1,7 +1,5 @@
 """`mno certify`: the certificate of an audit, and its verification."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,8 +61,7 @@ def certify(
         typer.Option(help="New folder of a page, and an RO-Crate for programs.", metavar="FOLDER"),
     ],
     sign: Annotated[
-        Path | None,
-        typer.Option(help="Sign it with this private Ed25519 key.", metavar="KEY.pem"),
+        Path | None, typer.Option(help="Sign it with this private Ed25519 key.", metavar="KEY.pem")
     ] = None,
     replayed: Annotated[
         bool, typer.Option("--replay", help="Make the model again and certify that, too.")

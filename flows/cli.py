@@ -1,7 +1,5 @@
 """The `mno` command: finds each command where it is, and turns what goes wrong into one line."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator, Mapping

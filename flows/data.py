@@ -1,7 +1,5 @@
 """Data in and out: `mno import`, `mno export`, `mno inspect`."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Collection, Sequence
@@ -12,15 +10,7 @@ import typer
 from rich.filesize import decimal
 from rich.table import Table
 
-from flows.options import (
-    Json,
-    Quiet,
-    answer,
-    command_group,
-    console,
-    interruptible,
-    writing_to,
-)
+from flows.options import Json, Quiet, answer, command_group, console, interruptible, writing_to
 from flows.workspace import RUN_LOCK, find_workspace, progress_bar, read_json
 from mno.core.errors import InputError
 from mno.imports import KINDS
@@ -39,10 +29,7 @@ def import_(
     kind: Annotated[
         str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]} (sensor logs).")
     ],
-    files: Annotated[
-        list[Path],
-        typer.Argument(help="Files of one kind with the same fields."),
-    ],
+    files: Annotated[list[Path], typer.Argument(help="Files of one kind with the same fields.")],
     name: Annotated[
         str | None, typer.Option(help="Name of the dataset and its models; the first file's.")
     ] = None,
@@ -99,7 +86,7 @@ def _bring_in(
     folder = root / FOLDER / name
     with locked(root / RUN_LOCK, "an import"), progress_bar(quiet) as show:
 
-        def told(step: Step) -> None:
+        def told(step: "Step") -> None:
             verb = "reading" if step.doing == "checksum" else "importing"
             show(f"{verb} {step.path.name}", step.done, step.total)
 
@@ -140,7 +127,7 @@ def _checked_name(name: str | None, paths: Sequence[Path]) -> str:
     return name
 
 
-def _parameters(root: Path, name: str, outcome: Outcome) -> dict[str, Any]:
+def _parameters(root: Path, name: str, outcome: "Outcome") -> dict[str, Any]:
     """Return the parameters that make the line take these data, and all of their samples."""
     from mno.core.config import IMPORTED, read_params, section
     from mno.data.config import GenerateConfig
@@ -287,7 +274,7 @@ def inspect_data(
     answer(told, as_json, quiet, lambda _: _print_inspection(inspection, page))
 
 
-def _print_inspection(inspection: Inspection, page: Path) -> None:
+def _print_inspection(inspection: "Inspection", page: Path) -> None:
     from mno.report.inspection_page import tables
 
     scenario, samples, out = inspection.schema.scenario, len(inspection.splits), console(width=120)

@@ -4,8 +4,6 @@ A run edits and checks the parameters and asks DVC and the registry what has cha
 has, it ends there; otherwise the flow `flows.pipeline` brings the line up to date.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -76,8 +74,7 @@ def generate(
     preset: Preset = None,
     assignments: Assignments = None,
     repair: Annotated[
-        bool,
-        typer.Option("--repair", help="First read every byte, and remove what is damaged."),
+        bool, typer.Option("--repair", help="First read every byte, and remove what is damaged.")
     ] = False,
     quiet: Quiet = False,
     as_json: Json = False,

@@ -1,30 +1,15 @@
 """`mno lineage`: questions about all registered versions, asked of this workspace."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from flows.options import Json, answer, command_group, console
-from flows.workspace import (
-    VERSION_HEAD,
-    aligned,
-    cache_folder,
-    find_workspace,
-    prepare_environment,
-)
+from flows.workspace import VERSION_HEAD, aligned, cache_folder, find_workspace, prepare_environment
 from mno.core.config import model_subject, read_params
 from mno.core.errors import InputError
-from mno.lineage.affected import (
-    AffectedVersions,
-    Origin,
-    by_commit,
-    by_data,
-    of_data,
-    of_file,
-)
+from mno.lineage.affected import AffectedVersions, Origin, by_commit, by_data, of_data, of_file
 from mno.lineage.decision import CHAMPION
 from mno.lineage.difference import Part, Side, compare
 from mno.lineage.questions import RegisteredVersion, records_of

@@ -8,8 +8,6 @@ It is apart from `params.yaml` because that is part of every snapshot and every 
 address or a password does not belong there, and a model is no other model for it.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -70,15 +68,12 @@ class Event:
 class NotifyConfig(Config):
     """Who is told; nobody, where nothing is given."""
 
-    timeout: float = Field(
-        default=10.0, gt=0, le=300, allow_inf_nan=False, description="longest time of telling, s"
-    )
-    file: str | None = Field(
-        default=None, description="file that gets a line of JSON for each event"
-    )
-    urls: dict[str, str] = Field(
-        default_factory=dict, description="addresses of Apprise's, by names of your choice"
-    )
+    timeout: float = Field(default=10.0, gt=0, le=300, allow_inf_nan=False)
+    """longest time of telling, s"""
+    file: str | None = None
+    """file that gets a line of JSON for each event"""
+    urls: dict[str, str] = Field(default_factory=dict)
+    """addresses of Apprise's, by names of your choice"""
 
     @property
     def receivers(self) -> tuple[str, ...]:

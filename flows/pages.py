@@ -1,7 +1,5 @@
 """`mno ui`: MLflow's and Prefect's pages, served on the loopback interface only."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -1,7 +1,5 @@
 """The parameters of a workspace as a whole: validation, presets and edits of `params.yaml`."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +29,7 @@ from mno.core.readings import has_readings
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.decision import check_kpis
+from mno.lineage.record import entry
 from mno.lineage.tidying import RetentionConfig
 from mno.nn.config import ModelConfig, for_dataset
 from mno.registry.config import PromotionConfig, RegistryConfig
@@ -41,69 +40,63 @@ from mno.training.config import LearningCurveConfig, TrainConfig, check_unroll, 
 class DriftConfig(Config):
     """When the inputs that the service sees are a reason to retrain."""
 
-    flagged_share: float | None = Field(
-        default=0.2, gt=0, le=1,
-        description="share of the served samples that are unlike the training data, above which "
-        "it is; null: never",
-    )  # fmt: skip
-    mean_bound: float | None = Field(
-        default=None, gt=0,
-        description="mean bound on the relative L2 error that the service reports, as a fraction, "
-        "above which it is; null: never",
-    )  # fmt: skip
-    least_samples: int = Field(
-        default=100, ge=1,
-        description="samples that must have been served since the last run that drift has led to",
-    )  # fmt: skip
-    set: dict[str, Any] = Field(
-        default_factory=dict,
-        description="parameters to set before such a run, by dotted key, as "
-        "{generate.samples: 8000}; without any, and with the same data, only `start: champion` "
-        "gives such a run something to do",
-    )
+    flagged_share: float | None = Field(default=0.2, gt=0, le=1)
+    """share of the served samples that are unlike the training data, above which it is; null:
+    never"""
+    mean_bound: float | None = Field(default=None, gt=0)
+    """mean bound on the relative L2 error that the service reports, as a fraction, above which it
+    is; null: never"""
+    least_samples: int = Field(default=100, ge=1)
+    """samples that must have been served since the last run that drift has led to"""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """parameters to set before such a run, by dotted key, as {generate.samples: 8000}; without any,
+    and with the same data, only `start: champion` gives such a run something to do"""
 
 
 class ScheduleConfig(Config):
     """What `mno schedule` runs do."""
 
-    start: Literal["champion"] | None = Field(
-        default=None,
-        description="what a scheduled training starts from: the champion's weights, written into "
-        "train.warm_start; null: as train.warm_start says",
-    )
-    tidy: bool = Field(
-        default=False,
-        description="after a run that has brought something up to date, remove what nothing needs, "
-        "as `mno gc --retention --delete` does",
-    )
-    drift: DriftConfig = Field(default=DriftConfig(), description="Of the service's inputs.")
+    start: Literal["champion"] | None = None
+    """what a scheduled training starts from: the champion's weights, written into train.warm_start;
+    null: as train.warm_start says"""
+    tidy: bool = False
+    """after a run that has brought something up to date, remove what nothing needs, as `mno gc
+    --retention --delete` does"""
+    drift: DriftConfig = DriftConfig()
+    """Of the service's inputs."""
 
 
 class Params(Config):
     """The whole of `params.yaml`."""
 
-    scenario: str = Field(description="The PDE family, one of the modules in mno/scenarios.")
-    seed: int = Field(ge=0, description="Seed of the training: initial weights, data order.")
-    generate: GenerateConfig = Field(description="The dataset.")
-    scenarios: dict[str, dict[str, Any]] = Field(
-        description="Each scenario's own parameters; what is not given takes its default."
-    )
-    task: TaskConfig = Field(description="What is given and predicted of fields over time.")
-    model: ModelConfig = Field(description="The operator.")
-    train: TrainConfig = Field(description="The training.")
-    learning_curve: LearningCurveConfig = Field(description="The error by training samples.")
-    evaluate: EvaluateConfig = Field(description="The evaluation.")
-    registry: RegistryConfig = Field(description="The registration.")
-    promotion: PromotionConfig = Field(
-        default_factory=PromotionConfig, description="Who becomes champion."
-    )
-    retention: RetentionConfig = Field(
-        default=RetentionConfig(), description="What `mno gc --retention` keeps; changes no result."
-    )
-    schedule: ScheduleConfig = Field(
-        default=ScheduleConfig(), description="Scheduled retraining; changes no result by itself."
-    )
-    execution: ExecutionConfig = Field(description="How work is executed; changes no result.")
+    scenario: str
+    """The PDE family, one of the modules in mno/scenarios."""
+    seed: int = Field(ge=0)
+    """Seed of the training: initial weights, data order."""
+    generate: GenerateConfig
+    """The dataset."""
+    scenarios: dict[str, dict[str, Any]]
+    """Each scenario's own parameters; what is not given takes its default."""
+    task: TaskConfig
+    """What is given and predicted of fields over time."""
+    model: ModelConfig
+    """The operator."""
+    train: TrainConfig
+    """The training."""
+    learning_curve: LearningCurveConfig
+    """The error by training samples."""
+    evaluate: EvaluateConfig
+    """The evaluation."""
+    registry: RegistryConfig
+    """The registration."""
+    promotion: PromotionConfig = Field(default_factory=PromotionConfig)
+    """Who becomes champion."""
+    retention: RetentionConfig = RetentionConfig()
+    """What `mno gc --retention` keeps; changes no result."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """Scheduled retraining; changes no result by itself."""
+    execution: ExecutionConfig
+    """How work is executed; changes no result."""
 
     @property
     def dataset_name(self) -> str:
@@ -213,7 +206,7 @@ def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _part_that_there_is(root: Path, document: Any) -> dict[str, Any]:
     """Return that fields are what a model is for, where a scenario has no readings."""
-    if get_param(document, "task.part") in (None, "fields"):
+    if entry(document, "task", "part") in (None, "fields"):
         return {}
     scenario = _source(validate(Params, document), root)
     return {} if has_readings(scenario.fields) else {"task.part": "fields"}
@@ -227,7 +220,8 @@ def replace_params(root: Path, values: Mapping[str, Any]) -> list[str]:
     before = read_params(root)
     _edit(root, lambda document: _put(document, values))
     after = read_params(root)
-    return [key for key in values if get_param(before, key) != get_param(after, key)]
+    paths = {key: key.split(".") for key in values}
+    return [key for key, path in paths.items() if entry(before, *path) != entry(after, *path)]
 
 
 def parse_params(root: Path) -> Params:
@@ -263,14 +257,6 @@ def edit_params(root: Path, preset: str | None, assignments: Sequence[str]) -> P
 def preset_names(root: Path) -> list[str]:
     """Return the names of the workspace's presets."""
     return sorted(path.stem for path in root.glob("presets/*.yaml"))
-
-
-def get_param(document: Mapping[str, Any], key: str) -> Any:
-    """Return the value of a dotted key in the content of `params.yaml`; None if it is not there."""
-    value: Any = document
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 def _edit(root: Path, change: Callable[[Any], None], keep: bool = False) -> Params:

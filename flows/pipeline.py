@@ -1,7 +1,5 @@
 """The production line as a Prefect flow: one task per target of DVC's graph."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Callable, Collection, Sequence

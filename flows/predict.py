@@ -1,7 +1,5 @@
 """A model's answers: `mno predict` on stored inputs, `mno compare` with the sensors of a plant."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -169,7 +167,7 @@ def model_folder(model: str) -> Path:
     return registered_folder(root, model)
 
 
-def trust_of(model: str, folder: Path) -> Trust | Absent:
+def trust_of(model: str, folder: Path) -> "Trust | Absent":
     """Return what a model's predictions are judged by.
 
     It lies beside a registered model, and among the reports of the workspace that trained one.
@@ -219,7 +217,7 @@ def _trust_lines(result: Mapping[str, Any]) -> list[str]:
     return [*lines, *trust["notes"]]
 
 
-def _print_comparison(comparison: Comparison, page: Path) -> None:
+def _print_comparison(comparison: "Comparison", page: Path) -> None:
     """Draw it as tables, say what it means, and what to do next."""
     from mno.report.panels import labelled
     from mno.sensors.page import error_rows, left_out, sensor_rows, verdicts

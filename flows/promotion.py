@@ -1,7 +1,5 @@
 """`mno promote`: who is in production, who was, and a person's say in it."""
 
-from __future__ import annotations
-
 import getpass
 import os
 import re
@@ -98,7 +96,7 @@ def promote(
     answer(found, as_json, quiet, show)
 
 
-def _history(registry: Workspace, name: str, champion: int | None) -> dict[str, Any]:
+def _history(registry: "Workspace", name: str, champion: int | None) -> dict[str, Any]:
     """Return `name`, `champion` (now), `reigns`, `decisions`; `problem` and `note`, if any."""
     from mno.registry.decision import read_history
 
@@ -184,7 +182,7 @@ def decision_event(root: Path, found: Mapping[str, Any]) -> Event:
     )
 
 
-def _registry(root: Path, name: str) -> Workspace:
+def _registry(root: Path, name: str) -> "Workspace":
     """Return the registry; refuse a model that is not in it."""
     prepare_environment(root)
     for setting, value in _IMPATIENT.items():

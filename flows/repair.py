@@ -4,8 +4,6 @@ DVC trusts sizes, times and its own cache. Here every byte is read; what is remo
 again by DVC, from what is still good or from the solver.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Iterator

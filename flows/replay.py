@@ -1,7 +1,5 @@
 """`mno replay`: a model made again in a folder of its own, and compared."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -107,7 +105,7 @@ def replay(
         raise typer.Exit(DIFFERENCE_FOUND)
 
 
-def make_again(evidence: Evidence, targets: Sequence[str], quiet: bool) -> Outcome:
+def make_again(evidence: Evidence, targets: Sequence[str], quiet: bool) -> "Outcome":
     """Make a version again from its record; what an earlier, killed replay had finished is kept."""
     tree = evidence.tree
     if not tree.whole or tree.params is None:
@@ -138,7 +136,7 @@ def make_again(evidence: Evidence, targets: Sequence[str], quiet: bool) -> Outco
 
 def _make(
     evidence: Evidence, targets: Sequence[str], folder: Path, quiet: bool, say: Say
-) -> Outcome:
+) -> "Outcome":
     from mno.lineage.replay_compare import Outcome, allowed
 
     line = folder / "line"
@@ -173,7 +171,9 @@ def _give_warm_start(evidence: Evidence, line: Path) -> str | None:
         return give_warm_start(model_with_digest(registry, sha256, Path(scratch)), sha256, line)
 
 
-def _compare(evidence: Evidence, targets: Sequence[str], folder: Path, exact: bool) -> list[Remade]:
+def _compare(
+    evidence: Evidence, targets: Sequence[str], folder: Path, exact: bool
+) -> "list[Remade]":
     from mno.lineage.replay_compare import compare_dataset, compare_model, compare_report
 
     line, items = folder / "line", []
@@ -238,7 +238,7 @@ def present_conditions(line: Path, variables: Mapping[str, str]) -> Conditions:
     return Conditions(told["packages"], told["machine"])
 
 
-def print_replay(model: str, outcome: Outcome) -> None:
+def print_replay(model: str, outcome: "Outcome") -> None:
     """Draw what was made again, under which conditions, and a verdict for each item."""
     from mno.lineage.replay_compare import Agreement
 

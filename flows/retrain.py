@@ -1,7 +1,5 @@
 """Retraining as a Prefect flow: the line is run if there is a reason to, else nothing is."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +18,7 @@ from rich.filesize import decimal
 
 from flows.line import run_line
 from flows.notify import Event, tell
-from flows.params import DriftConfig, Params, get_param, load_params
+from flows.params import DriftConfig, Params, load_params
 from flows.pipeline import AWAY, end_killed
 from flows.schedule import (
     KILLED,
@@ -37,7 +35,7 @@ from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.core.config import read_params
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import LockedError, lock_holder, locked
-from mno.lineage.record import candidate_digest
+from mno.lineage.record import candidate_digest, entry
 from mno.serving.counts import read
 
 Kind = Literal["data", "parameters", "code", "results", "registry", "drift"]
@@ -303,7 +301,7 @@ def _retrain(root: Path, run: dict[str, Any], quiet: bool) -> None:
         return
     _note(run)
     present, wanted = read_params(root), params.schedule.drift.set if drifted else {}
-    new = {key: value for key, value in wanted.items() if get_param(present, key) != value}
+    new = {key: value for key, value in wanted.items() if entry(present, *key.split(".")) != value}
     edits, start = [f"{key}={json.dumps(value)}" for key, value in new.items()], ""
     if trains or drifted:
         start_edits, start = _start_of(root, params)

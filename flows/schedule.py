@@ -5,8 +5,6 @@ and their states are what happened. It is asked here without being imported, whi
 server that is named or that serves the plan over HTTP, else the database in the workspace.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -22,14 +20,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from flows.options import (
-    Json,
-    Quiet,
-    answer,
-    command_group,
-    interruptible,
-    seconds_of,
-)
+from flows.options import Json, Quiet, answer, command_group, interruptible, seconds_of
 from flows.workspace import aligned, find_workspace
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import lock_holder, sha256

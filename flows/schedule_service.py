@@ -5,8 +5,6 @@ it settles what a killed one has left: processes are ended, runs that are said t
 crashed, and of the times that passed meanwhile one is made up for.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """`mno serve`: a registered model as an HTTP service, on this machine unless told otherwise."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket
@@ -117,7 +115,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _print_start(
-    model: str, observes: bool, listening: socket.socket, config: ServingConfig
+    model: str, observes: bool, listening: socket.socket, config: "ServingConfig"
 ) -> None:
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"

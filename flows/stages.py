@@ -1,7 +1,5 @@
 """What DVC says of the targets of the line, and running one: `dvc repro <target>`."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The workspace in one screen, and whether it is fit to run: `mno status`, `mno doctor`."""
 
-from __future__ import annotations
-
 import platform
 import shutil
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 Nothing that takes long to import is imported before a command needs it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -130,11 +128,8 @@ def study_page(
         for path, content in (*contents.items(), (output, text.encode())):
             write_bytes(path, content)
     told = {"page": str(output), "figures": [str(path) for path in contents]}
-    answer(told, as_json, quiet, _print_page)
-
-
-def _print_page(written: Mapping[str, Any]) -> None:
-    print(f"Page:     {written['page']}   ({len(written['figures'])} figures in assets/)")
+    said = f"Page:     {output}   ({len(figures)} figures in assets/)"
+    answer(told, as_json, quiet, lambda _: print(said))
 
 
 @study_app.command("list")
@@ -226,7 +221,7 @@ def study_tune(
     answer(result, as_json, quiet, print_search)
 
 
-def load_study(given: str, root: Path | None = None) -> Study:
+def load_study(given: str, root: Path | None = None) -> "Study":
     """Read a study, by its file or its name in `studies/`, and check that each cell can be made."""
     from flows.params import check_params
     from mno.study.design import StudySpec, cells_of
@@ -276,7 +271,7 @@ def fill_page(template: Path, root: Path) -> tuple[str, dict[str, bytes]]:
     from mno.study.answers import fill, reported
 
     @cache
-    def study(name: str) -> Reported:
+    def study(name: str) -> "Reported":
         return reported(load_study(name, root))
 
     try:

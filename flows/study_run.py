@@ -10,8 +10,6 @@ workspace's own changes for a moment; these are kept, and touch nothing.
 The words of the command are in `flows.study`.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -38,14 +36,7 @@ from flows.options import Say, teller
 from flows.pipeline import environment, start_temporary_server
 from flows.stages import StageFailedError, run_target, stop_group
 from flows.study import load_study
-from flows.workspace import (
-    end_leftovers,
-    find_workspace,
-    marks,
-    program,
-    read_json,
-    server_is_gone,
-)
+from flows.workspace import end_leftovers, find_workspace, marks, program, read_json, server_is_gone
 from mno.core.config import PARAMS_FILE
 from mno.core.errors import InputError, MnoError
 from mno.core.files import locked, replacing
@@ -62,13 +53,11 @@ from mno.study.results import (
     counts,
     done_record,
     expected_seconds,
-    failed_record,
     identify,
     peers_name,
-    peers_record,
     plan_name,
+    record_of,
     scaling_name,
-    scaling_record,
     steps_of_epoch,
     to_make,
 )
@@ -122,17 +111,31 @@ def _refuse_uncommitted(root: Path) -> None:
         )
 
 
-def _flow(run: StudyRun) -> dict[str, int]:
-    runner: Any = ThreadPoolTaskRunner(max_workers=len(run.copies))
+@dataclass
+class Copy:
+    """A copy of the workspace, held by this process."""
 
-    @flow(
-        name="study", flow_run_name=run.study.name, validate_parameters=False,
-        task_runner=runner, persist_result=False,
-    )  # fmt: skip
-    def make_all() -> dict[str, int]:
-        return run.make_all()
+    workspace: Path  # that it is of
+    clone: Path  # the root of its repository
+    root: Path  # the folder in it that corresponds to the workspace
+    baseline: str  # the commit that is checked out
 
-    return make_all()
+    def set_params(self, params: Mapping[str, Any]) -> None:
+        """Replace `params.yaml` of the copy; data are made on all cores."""
+        execution = {**params["execution"], "workers": os.cpu_count() or 1}
+        with replacing(self.root / PARAMS_FILE) as partial:
+            content = json.loads(json.dumps({**params, "execution": execution}))
+            YAML(typ="safe").dump(content, partial)
+
+    def save_experiment(self, name: str, environment: Mapping[str, str]) -> str:
+        """Keep the state of the copy as a DVC experiment of the workspace; return its commit."""
+        command = [program("dvc"), "exp", "save", "--force", "--name", name]
+        _output(command, self.root, environment)
+        reference = f"refs/exps/{self.baseline[:2]}/{self.baseline[2:]}/{name}"
+        specs = [f"+{reference}:{reference}", "+refs/mno/*:refs/mno/*"]
+        fetch = ("fetch", "-q", "--no-write-fetch-head", "--no-tags")
+        git(self.workspace, *fetch, str(self.clone), *specs)
+        return git(self.workspace, "rev-parse", "--verify", reference).decode().strip()
 
 
 class DataDifferError(MnoError):
@@ -297,7 +300,7 @@ class StudyRun:
                 self.say(f"{name}: failed: {error}")
                 continue
             parameters = count(model_of(params, root), signature_of(params, root))
-            record = scaling_record(item.cell, item.identity, parameters, points)
+            record = record_of(item.cell, item.identity, parameters=parameters, points=points)
             self.study.results.write(name, record)
 
     def _fit_peers(self, code: Code) -> None:
@@ -309,7 +312,7 @@ class StudyRun:
             _repro(copy, DATA_FILE, self._environment(cell))  # of another scenario may lie there
             self.say(f"{cell.scenario}: simple peers ({', '.join(study.spec.peers)})")
             peers = fit_peers(cell, copy.root / "data", study.spec.peers, study.root)
-            study.results.write(peers_name(cell), peers_record(cell, identity, peers))
+            study.results.write(peers_name(cell), record_of(cell, identity, peers=peers))
 
     def make(self, item: Found, copy: Copy, code: Code) -> bool:
         """Make a cell and keep it; return whether it was made. A failed one is kept with why."""
@@ -324,7 +327,8 @@ class StudyRun:
             interrupted = isinstance(error, StageFailedError) and error.exit_code == 130
             if self._stopping.is_set() or interrupted:
                 raise
-            failed = failed_record(cell, item.identity, str(error), len(self.copies))
+            workers, reason = len(self.copies), str(error)
+            failed = record_of(cell, item.identity, "failed", workers, reason=reason)
             self.study.results.write(cell.name, failed)
             self.say(f"{cell.name}: failed: {error}")
             return False
@@ -387,6 +391,19 @@ class StudyRun:
         return {**inherited, "DVC_ROOT": str(root), "DVC_EXP_NAME": cell.experiment}
 
 
+def _flow(run: StudyRun) -> dict[str, int]:
+    runner: Any = ThreadPoolTaskRunner(max_workers=len(run.copies))
+
+    @flow(
+        name="study", flow_run_name=run.study.name, validate_parameters=False,
+        task_runner=runner, persist_result=False,
+    )  # fmt: skip
+    def make_all() -> dict[str, int]:
+        return run.make_all()
+
+    return make_all()
+
+
 def _repro(copy: Copy, target: str, variables: Mapping[str, str]) -> None:
     """Bring a target of a copy up to date; what was printed is said only where it fails."""
     lines: list[str] = []
@@ -398,33 +415,6 @@ def _repro(copy: Copy, target: str, variables: Mapping[str, str]) -> None:
         own = "ERROR: failed to reproduce"  # of DVC, behind what went wrong
         said = [line for line in lines if line.strip() and not line.startswith(own)][-1:]
         raise StageFailedError(f"{error} ({' '.join(said)[:500]})", error.exit_code) from None
-
-
-@dataclass
-class Copy:
-    """A copy of the workspace, held by this process."""
-
-    workspace: Path  # that it is of
-    clone: Path  # the root of its repository
-    root: Path  # the folder in it that corresponds to the workspace
-    baseline: str  # the commit that is checked out
-
-    def set_params(self, params: Mapping[str, Any]) -> None:
-        """Replace `params.yaml` of the copy; data are made on all cores."""
-        execution = {**params["execution"], "workers": os.cpu_count() or 1}
-        with replacing(self.root / PARAMS_FILE) as partial:
-            content = json.loads(json.dumps({**params, "execution": execution}))
-            YAML(typ="safe").dump(content, partial)
-
-    def save_experiment(self, name: str, environment: Mapping[str, str]) -> str:
-        """Keep the state of the copy as a DVC experiment of the workspace; return its commit."""
-        command = [program("dvc"), "exp", "save", "--force", "--name", name]
-        _output(command, self.root, environment)
-        reference = f"refs/exps/{self.baseline[:2]}/{self.baseline[2:]}/{name}"
-        specs = [f"+{reference}:{reference}", "+refs/mno/*:refs/mno/*"]
-        fetch = ("fetch", "-q", "--no-write-fetch-head", "--no-tags")
-        git(self.workspace, *fetch, str(self.clone), *specs)
-        return git(self.workspace, "rev-parse", "--verify", reference).decode().strip()
 
 
 def prepared_copy(workspace: Path, study: str, place: int) -> Copy:

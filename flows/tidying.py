@@ -1,7 +1,5 @@
 """`mno gc`: looks at everything a workspace keeps, and removes what nothing needs."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -44,12 +42,7 @@ from mno.lineage.tidying import (
     unneeded_objects,
     unneeded_snapshots,
 )
-from mno.registry.catalogue import (
-    StoredItem,
-    read_stored,
-    registry_of,
-    remove_stored,
-)
+from mno.registry.catalogue import StoredItem, read_stored, registry_of, remove_stored
 from mno.registry.settings import Workspace
 
 _LOCKS = ("build/locks/*", "build/study/*.lock", ".dvc/tmp/exps/*/build/locks/*")

@@ -3,8 +3,6 @@
 The words of the command are in `flows.study`.
 """
 
-from __future__ import annotations
-
 import shutil
 import statistics
 import time

@@ -1,7 +1,5 @@
 """`mno watch`: an observer tells all fields of a plant, at each reading that its log gets."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys
@@ -93,7 +91,7 @@ def watch(
                 print(line, flush=True)
 
 
-def _observer(model: str) -> Observer:
+def _observer(model: str) -> "Observer":
     from mno.lineage.record import candidate_digest
     from mno.serving.plant import Observer
     from mno.surrogate.surrogate import Surrogate
@@ -108,8 +106,8 @@ def _observer(model: str) -> Observer:
 
 
 def _plant(
-    observer: Observer, run: Path | None, state: Path, every: float
-) -> tuple[Plant, dict[str, Any]]:
+    observer: "Observer", run: Path | None, state: Path, every: float
+) -> "tuple[Plant, dict[str, Any]]":
     """Return the plant of a run as it is known from a state's file, or at its beginning."""
     from mno.serving.plant import Plant
 
@@ -142,7 +140,7 @@ def _counting(stack: ExitStack, root: Path | None, name: str, model: str) -> Any
     return lambda seen: counting.add(model, seen)
 
 
-def _follow(rows: GrowingLog, plant: Plant, state: Path, position: int, mark: str) -> Any:
+def _follow(rows: "GrowingLog", plant: "Plant", state: Path, position: int, mark: str) -> Any:
     """Yield what is told, and keep what is known once that was taken."""
     saved = time.monotonic()
 
@@ -176,7 +174,7 @@ def _follow(rows: GrowingLog, plant: Plant, state: Path, position: int, mark: st
     save(position)
 
 
-def _line(found: dict[str, Any], observer: Observer) -> str:
+def _line(found: dict[str, Any], observer: "Observer") -> str:
     """Return a line for people."""
     read, outputs = observer.description.sensors, observer.description.outputs
     parts = [str(found["time"])]
@@ -190,7 +188,7 @@ def _line(found: dict[str, Any], observer: Observer) -> str:
     return "  ".join([*parts, f"UNLIKE TRAINING {alarms}" if alarms else ""]).rstrip()
 
 
-def _summary(plant: Plant) -> str:
+def _summary(plant: "Plant") -> str:
     from mno.serving.plant import DROPPED
 
     counts = plant.counts
@@ -199,7 +197,7 @@ def _summary(plant: Plant) -> str:
     return f"{counts['told']} readings told; dropped {dropped}; cells {cells}"
 
 
-def _print_wanted(observer: Observer) -> None:
+def _print_wanted(observer: "Observer") -> None:
     units = observer.description.inputs
     print("columns of the log: time, and some of")
     print(*(f"  {column}  {unit}" for column, unit in observer.units.items()), sep="\n")

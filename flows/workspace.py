@@ -1,7 +1,5 @@
 """The workspace a command works in, the environment of what it starts, and what it prints."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

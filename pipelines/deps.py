@@ -8,8 +8,6 @@ that importing the stage may run, and a folder in place of its files where all o
 so that nothing becomes stale that should not.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterator

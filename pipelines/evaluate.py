@@ -1,7 +1,5 @@
 """The stage `evaluate`: measure the candidate on the test split and write the report."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """The stage `generate`: solve the scenario's samples into `build/dataset`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict

@@ -3,8 +3,6 @@
 Nothing that a training needs is imported where it gives none, as is the rule.
 """
 
-from __future__ import annotations
-
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +53,7 @@ def _measured_points(stage: Stage, config: LearningCurveConfig) -> list[dict[str
     inputs = stage_inputs(stage.root, "train", stage.params).digest
     work = stage.work_folder("learning_curve", stage.data_digest, inputs)
 
-    def point(surrogate: Surrogate, share: float, number: int, seed: int) -> dict[str, Any]:
+    def point(surrogate: "Surrogate", share: float, number: int, seed: int) -> dict[str, Any]:
         forecast, size = surrogate.description.forecast, options.batch_size
         history = forecast.history if forecast else 0
         errors = {

@@ -1,7 +1,5 @@
 """The stage `register`: package the candidate, try it, and make it a version in the registry."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What all stages share: one at a time, fixed inputs, work folders, one-line failures."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib
@@ -15,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 from rich.console import Console
@@ -119,7 +117,7 @@ class StageEnvironment:
     workspace: Path  # owns the registry; DVC runs an experiment in a copy of it
 
     @classmethod
-    def read(cls) -> StageEnvironment:
+    def read(cls) -> Self:
         """Read it from this process's environment."""
         get = os.environ.get
         pid, failure = get("MNO_RUN_PID"), get("MNO_FAILURE_FILE")

@@ -5,8 +5,6 @@ their parts of every batch and write nothing. They meet at a file and exchange g
 loopback interface; when one ends too early, all end, and nothing is lost but the epoch at hand.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator, Mapping

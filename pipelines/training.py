@@ -1,7 +1,5 @@
 """What a training is given, by parameters and data, and the model that it starts from."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path

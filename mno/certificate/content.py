@@ -1,11 +1,11 @@
 """What a certificate says: an audit's findings, and what was audited, as plain values."""
 
-from __future__ import annotations
-
 import json
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,21 +28,9 @@ RECORD, SEAL, METRICS = "record.json", "seal.json", "metrics.json"
 DATA_FILES, WEIGHTS = "data.json", "weights.json"
 PARAMS, WORKFLOW = "snapshot/params.yaml", "snapshot/dvc.yaml"
 DATA_VERSION, CONSTRAINTS = "snapshot/data.dvc", "snapshot/constraints.txt"
-# What each document is, for whoever opens the folder.
-DOCUMENTS = {
-    RECORD: "Lineage record: digests of data, code, parameters, environment and weights",
-    SEAL: "Seal: what all record-keepers said when the version was registered; its SHA-256 is the "
-    "name that the registry has",
-    WEIGHTS: "SHA-256 of each file of the registered package, weights included",
-    METRICS: "Metrics of the model on the test data",
-    DATA_FILES: "MD5 of each file of the dataset, as DVC lists them; the MD5 of the list is the "
-    "dataset's version",
-    PACKAGES_FILE: "Installed packages with their versions",
-    PARAMS: "Parameters in the snapshot of the training",
-    WORKFLOW: "Stages in the snapshot of the training",
-    DATA_VERSION: "Version of the dataset in the snapshot of the training",
-    CONSTRAINTS: "Versions that packages were installed by",
-}
+TABLES = tomllib.loads(files("mno.certificate").joinpath("tables.toml").read_text(encoding="utf-8"))
+FILES: dict[str, str] = TABLES["files"]
+"""What each file of a certificate is, for whoever opens the folder."""
 _LONGEST = 60  # a longer licence is the text of one, and no name
 
 
@@ -80,7 +68,7 @@ class Certificate:
     decisions: Sequence[SealedDecision]  # on all versions of the model, the latest first
     packages: Sequence[Package]
     documents: Mapping[str, bytes] = field(repr=False)  # files beside the certificate's own
-    replay: Outcome | None = None  # how making the model again compared, if that was done
+    replay: "Outcome | None" = None  # how making the model again compared, if that was done
 
     @property
     def model(self) -> str:
@@ -107,7 +95,7 @@ class Certificate:
 
 
 def certificate_of(
-    evidence: Evidence, findings: Sequence[Finding], made: str, replay: Outcome | None = None
+    evidence: Evidence, findings: Sequence[Finding], made: str, replay: "Outcome | None" = None
 ) -> Certificate:
     """Take from the evidence of an audit, made at a time in UTC, what its certificate says."""
     documents = dict(_documents(evidence))

@@ -6,8 +6,6 @@ https://www.researchobject.org/workflow-run-crate/profiles/process_run_crate. Th
 1.6 in JSON (ECMA-424).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
@@ -47,14 +45,6 @@ _FORMATS = {
     ".dvc": "application/yaml",
     ".pem": "application/x-pem-file",
     ".sig": "application/octet-stream",
-}
-_OWN = {
-    names.PAGE: "The certificate as a page",
-    names.AUDIT: "What the audit has found, check by check",
-    names.BILL: "The environment as a software bill of materials, CycloneDX 1.6",
-    names.SUMS: "SHA-256 of every file of the certificate",
-    names.SIGNATURE: f"Ed25519 signature over the bytes of {names.SUMS}",
-    names.SIGNER: "Public key of the signature",
 }
 
 
@@ -120,9 +110,8 @@ def _entity(identity: str, kind: str, name: str, **properties: Any) -> Entity:
 
 
 def _file(name: str, **known: str) -> Entity:
-    about = _OWN.get(name) or names.DOCUMENTS[name]
     kind = _FORMATS.get(PurePosixPath(name).suffix, "text/plain")
-    return _entity(name, "File", name, description=about, encodingFormat=kind, **known)
+    return _entity(name, "File", name, description=names.FILES[name], encodingFormat=kind, **known)
 
 
 def _values(group: str, values: Mapping[str, Any]) -> list[Entity]:

@@ -3,8 +3,6 @@
 Keys and signatures are Ed25519 (RFC 8032), in the files that OpenSSL reads and writes, too.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The certificate as an HTML file, in the look of the report: the verdict, then the proof."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -9,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from mno.certificate.content import DOCUMENTS, Certificate
+from mno.certificate.content import FILES, TABLES, Certificate
 from mno.core.files import sha256
 from mno.lineage.audit import Finding, Verdict, counts, worst
 from mno.lineage.record import Tag, entry
@@ -22,96 +20,7 @@ if TYPE_CHECKING:
 
 # How a verdict looks, never by colour alone; any other is a bad one.
 _LOOKS = {Verdict.VERIFIED: ("✓", "good"), Verdict.UNKNOWN: ("?", "fair")}
-# Title on the page, and what its checks compare; in the order in which one asks.
-LINKS = {
-    "decision": ("Decision", "Why the version was let go on, and all decisions on the model."),
-    "registry": (
-        "Version in the registry",
-        "Every row of the registry and every file of the run, against the seal that was made when "
-        "the version was registered.",
-    ),
-    "record": ("Training run", "The lineage record, its digest computed again, and its copies."),
-    "weights": ("Weights", "Each file of the package, against the seal and the record."),
-    "data": ("Data", "Each file of the dataset, every byte of it read."),
-    "imported files": ("Imported files", "The files that the data were imported from."),
-    "stages": (
-        "Stages",
-        "What each stage depended on and made, by the lock at registration, against the snapshot.",
-    ),
-    "parameters": ("Parameters", "Those of the snapshot, against the record and the run."),
-    "snapshot": ("Code", "Commit, trees and files of the code that ran, hashed again."),
-    "environment": ("Environment", "Installed packages, and the machine that was trained on."),
-}
-# What is recorded of each link: a title, and where the record has it, or which tag.
-_FACTS: dict[str, dict[str, str]] = {
-    "decision": {
-        "Decision": Tag.DECISION,
-        "Because": Tag.REASON,
-        "Test error (relative L2)": Tag.RELATIVE_L2,
-        "Compared with version": Tag.RIVAL,
-        "Its test error": Tag.RIVAL_L2,
-    },
-    "registry": {
-        "MLflow run": "ids mlflow_run",
-        "MLflow model": "ids mlflow_model",
-        "Registered": "times registered",
-    },
-    "record": {
-        "Scenario": "scenario",
-        "MLflow run": "ids mlflow_run",
-        "Prefect flow run": "ids prefect_flow_run",
-        "Started": "times started",
-        "Seed": "seed",
-        "Threads": "threads",
-        "Device": "device",
-        "Lineage SHA-256": "lineage_sha256",
-        "Began from the weights (SHA-256)": "warm_start sha256",
-    },
-    "weights": {
-        "SHA-256 over the model's files": "model sha256",
-        "MD5 by DVC": "model md5",
-        "SHA-256 over the package": Tag.PACKAGE,
-    },
-    "data": {
-        "Version (MD5 by DVC)": "data md5",
-        "Released from (MD5 by DVC)": "data source_md5",
-    },
-    "parameters": {"SHA-256": "params_sha256"},
-    "snapshot": {
-        "Snapshot commit": "snapshot commit",
-        "Its tree": "snapshot tree",
-        "Commit that was checked out": "head",
-    },
-    "environment": {
-        "SHA-256 of packages and constraints": "environment_sha256",
-        "Processor": "machine cpu",
-        "Cores": "machine cores",
-        "Architecture": "machine architecture",
-        "System": "machine system",
-        "Python": "machine python",
-    },
-}
-# The lineage as a graph: each part's title, the link that verified it, the corner of its box, and
-# where the record or a tag says which one it is.
-_PARTS = {
-    "source": ("Generator", "stages", (0, 0), "scenario"),
-    "parameters": ("Parameters", "parameters", (0, 98), "params_sha256"),
-    "code": ("Code", "snapshot", (0, 196), "snapshot commit"),
-    "environment": ("Environment", "environment", (0, 294), "environment_sha256"),
-    "data": ("Data", "data", (180, 40), "data md5"),
-    "training": ("Training run", "record", (360, 190), "ids mlflow_run"),
-    "weights": ("Weights", "weights", (540, 190), "model sha256"),
-    "evaluation": ("Evaluation", "stages", (720, 40), Tag.RELATIVE_L2),
-    "version": ("Version", "registry", (720, 190), ""),
-    "decision": ("Decision", "decision", (900, 115), Tag.DECISION),
-}
-_EDGES = (
-    ("source", "data"), ("parameters", "data"), ("code", "data"),
-    ("data", "training"), ("parameters", "training"), ("code", "training"),
-    ("environment", "training"), ("training", "weights"), ("data", "evaluation"),
-    ("weights", "evaluation"), ("weights", "version"), ("evaluation", "decision"),
-    ("version", "decision"),
-)  # fmt: skip
+_LINKS: dict[str, dict[str, Any]] = TABLES["links"]
 
 
 def render_certificate(certificate: Certificate, signer: str | None) -> str:
@@ -136,18 +45,18 @@ def _sections(certificate: Certificate, signer: str | None) -> Iterator[Section]
     tiles += [(f"{verdict[:1].upper()}{verdict[1:]}", str(n)) for verdict, n in number.items()]
     yield _section("verdict", "Verdict", certificate=certificate, tiles=tiles,
                    unknown=number[Verdict.UNKNOWN])  # fmt: skip
-    by_link = {link: [f for f in certificate.findings if f.link == link] for link in LINKS}
+    by_link = {link: [f for f in certificate.findings if f.link == link] for link in _LINKS}
     found = {link: findings for link, findings in by_link.items() if findings}
     rows = [
         {
-            "title": LINKS[link][0],
+            "title": _LINKS[link]["title"],
             "target": _target(link),
             **_shown(worst(findings)),
             "summary": f"{sum(f.verdict is Verdict.VERIFIED for f in findings)} of {len(findings)}",
         }
         for link, findings in found.items()
     ]
-    yield _section("lineage", "Lineage", links=rows, edges=_EDGES,
+    yield _section("lineage", "Lineage", links=rows, edges=TABLES["graph"]["edges"],
                    boxes=_boxes(certificate, by_link))  # fmt: skip
     differing = [f for f in certificate.findings if f.verdict.is_difference]
     if differing:
@@ -156,12 +65,12 @@ def _sections(certificate: Certificate, signer: str | None) -> Iterator[Section]
         replay = certificate.replay
         yield _section("replay", "Made again", items=replay.items, told=list(_replay(replay)))
     for link, findings in found.items():
-        title, what = LINKS[link]
+        title, what = _LINKS[link]["title"], _LINKS[link]["what"]
         yield _section(
             "link", title, _target(link), what=what, facts=list(_facts(certificate, link)),
             rows=_rows(findings), extra=_extra(certificate, link),
         )  # fmt: skip
-    documents = [(n, DOCUMENTS[n], sha256(content)) for n, content in certificate.documents.items()]
+    documents = [(n, FILES[n], sha256(content)) for n, content in certificate.documents.items()]
     yield _section("proof", "This certificate", documents=documents, signer=signer)
 
 
@@ -218,7 +127,7 @@ def _facts(certificate: Certificate, link: str) -> Iterator[tuple[str, str]]:
     record = certificate.record
     if link == "registry":
         yield "Name and version", certificate.model
-    for title, place in _FACTS.get(link, {}).items():
+    for title, place in _LINKS[link].get("facts", {}).items():
         value = _recorded(certificate, place)
         if value is not None:
             yield title, str(value)
@@ -229,7 +138,7 @@ def _facts(certificate: Certificate, link: str) -> Iterator[tuple[str, str]]:
             yield str(file["file"]), str(file["sha256"])
 
 
-def _replay(outcome: Outcome) -> Iterator[tuple[str, str]]:
+def _replay(outcome: "Outcome") -> Iterator[tuple[str, str]]:
     """Yield how a model was made again, as name and text."""
 
     def listed(changes: Sequence[ConditionChange] | None) -> str:
@@ -248,8 +157,9 @@ def _boxes(
 ) -> dict[str, dict[str, Any]]:
     """Return the parts of the lineage as they are drawn, from left to right."""
     files, boxes = entry(certificate.record, "data", "files"), {}
-    for name, (title, link, (x, y), place) in _PARTS.items():
-        found = _recorded(certificate, place) or "not recorded"
+    for name, part in TABLES["parts"].items():
+        title, link, (x, y) = part["title"], part["link"], part["corner"]
+        found = _recorded(certificate, part["place"]) or "not recorded"
         detail = str(found).removesuffix(".dir")[:12]
         if name == "source":
             detail = str(certificate.record.get("scenario", ""))

@@ -15,8 +15,6 @@ default=as_json)`): who reads such a file has text for people, and no code.
 To add a code, add a line to `en.toml`; other languages fall back to English (`mno.core.words`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

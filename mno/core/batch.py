@@ -1,7 +1,5 @@
 """The batch: named fields at one place, what every operator takes and returns."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Bodies in space: what there is of a sample that fields do not show."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -7,8 +7,6 @@ belong to the user (or the system), carry the checksum of their content, and wer
 processor by this numba; whatever else is found is as good as nothing, and is replaced.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import pickle

@@ -1,7 +1,5 @@
 """The base of all configuration models, and the only reader of `params.yaml`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -20,7 +18,9 @@ IMPORTED = "imported"
 class Config(BaseModel):
     """A frozen configuration model that refuses unknown keys and does not guess types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True
+    )
 
 
 ConfigT = TypeVar("ConfigT", bound=Config)

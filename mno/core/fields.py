@@ -1,7 +1,5 @@
 """Fields and axes: names, units and places of physical quantities."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any, Literal

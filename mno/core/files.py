@@ -1,7 +1,5 @@
 """Files: put in place whole or not at all, told apart by digests, held by one process at a time."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -21,57 +21,33 @@ Scheme = Literal["horizon", "rollout"]
 class TaskConfig(Config):
     """What is given and what is predicted of states, fields over time; others it leaves alone."""
 
-    part: Part = Parameter(
-        default="fields",
-        description="Of scenarios that have both: whether fields in space are given and predicted, "
-        "or the readings of zones, pieces and thermocouples, which is far cheaper, or both",
-    )
-    history: int = Parameter(
-        default=1,
-        ge=1,
-        le=1000,
-        description="Frames of a state that are given: the first of each sample",
-    )
-    skip: int = Parameter(
-        default=0,
-        ge=0,
-        le=1000,
-        description="First frames of each sample that are left out where a model is validated and "
-        "evaluated, so that models that are given more frames and fewer predict the same ones "
-        "(rollouts)",
-    )
-    scheme: Scheme = Parameter(
-        default="rollout",
-        description="How the others are predicted: all of them at once (horizon), or the next one, "
-        "again and again, from the last frames given or predicted before (rollout)",
-    )
-
-    kind: Literal["forecast", "observe"] = Parameter(
-        default="forecast",
-        description="Whether fields over time are continued (forecast), or told as they are now, "
-        "from what sensors have read of some of them so far (observe: time is then an axis)",
-    )
-    sensors: dict[str, Sensor] = Parameter(
-        default={},
-        description="What an observer reads: by field, the faults of its sensors; as the plant's "
-        "file says if it is empty",
-    )
-    hidden: list[str] = Parameter(
-        default=[],
-        description="Inputs that an observer is not given, and has to tell; those of the plant's "
-        "file come with its sensors",
-    )
-    time: Literal["frames", "axis"] = Parameter(
-        default="frames",
-        description="What time is to a model: frames are numbers of a point, as many as it was "
-        "trained with (frames), or follow each other along an axis, any number of them at any "
-        "distances, and the model remembers those before (axis)",
-    )
-    predict: Literal["state", "change"] = Parameter(
-        default="state",
-        description="What a model answers of a state: its later frames, or how they differ from "
-        "the last frame given or predicted before, so that it only has to learn what happens",
-    )
+    part: Part = "fields"
+    """Of scenarios that have both: whether fields in space are given and predicted, or the readings
+    of zones, pieces and thermocouples, which is far cheaper, or both"""
+    kind: Literal["forecast", "observe"] = "forecast"
+    """Whether fields over time are continued (forecast), or told as they are now, from what sensors
+    have read of some of them so far (observe: time is then an axis)"""
+    sensors: dict[str, Sensor] = {}
+    """What an observer reads: by field, the faults of its sensors; as the plant's file says if it
+    is empty"""
+    hidden: list[str] = []
+    """Inputs that an observer is not given, and has to tell; those of the plant's file come with
+    its sensors"""
+    history: int = Parameter(default=1, ge=1, le=1000)
+    """Frames of a state that are given: the first of each sample"""
+    skip: int = Parameter(default=0, ge=0, le=1000)
+    """First frames of each sample that are left out where a model is validated and evaluated, so
+    that models that are given more frames and fewer predict the same ones (rollouts)"""
+    scheme: Scheme = "rollout"
+    """How the others are predicted: all of them at once (horizon), or the next one, again and
+    again, from the last frames given or predicted before (rollout)"""
+    time: Literal["frames", "axis"] = "frames"
+    """What time is to a model: frames are numbers of a point, as many as it was trained with
+    (frames), or follow each other along an axis, any number of them at any distances, and the model
+    remembers those before (axis)"""
+    predict: Literal["state", "change"] = "state"
+    """What a model answers of a state: its later frames, or how they differ from the last frame
+    given or predicted before, so that it only has to learn what happens"""
 
     @property
     def observes(self) -> bool:

@@ -3,8 +3,6 @@
 Stages depend on it, and registered models carry it along.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 import sys

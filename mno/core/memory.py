@@ -1,7 +1,5 @@
 """How this process deals with memory that is freed, and how much there is."""
 
-from __future__ import annotations
-
 import ctypes
 from contextlib import suppress
 from pathlib import Path

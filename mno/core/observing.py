@@ -26,21 +26,16 @@ _SEED = 20261129
 class Sensor(Config):
     """The faults of the sensors that read a field, one at each of its places."""
 
-    noise: float = Parameter(
-        0.0, ge=0.0, description="Standard deviation of white noise, in the field's unit."
-    )
-    drift: float = Parameter(
-        0.0,
-        ge=0.0,
-        description="Standard deviation of what one has drifted by at the end of a run, steadily.",
-    )
-    missing: float = Parameter(0.0, ge=0.0, lt=1.0, description="Share of readings that are lost.")
-    dead: float = Parameter(
-        0.0, ge=0.0, lt=1.0, description="Share of sensors that die at some time of a run."
-    )
-    every: int = Parameter(
-        1, ge=1, description="There is one at each so many-th place along every axis of space."
-    )
+    noise: float = Parameter(default=0.0, ge=0.0)
+    """Standard deviation of white noise, in the field's unit."""
+    drift: float = Parameter(default=0.0, ge=0.0)
+    """Standard deviation of what one has drifted by at the end of a run, steadily."""
+    missing: float = Parameter(default=0.0, ge=0.0, lt=1.0)
+    """Share of readings that are lost."""
+    dead: float = Parameter(default=0.0, ge=0.0, lt=1.0)
+    """Share of sensors that die at some time of a run."""
+    every: int = Parameter(default=1, ge=1)
+    """There is one at each so many-th place along every axis of space."""
 
     def read(self, values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return what is read of one run, `(frames, *places)`, float32; NaN where nothing is."""

@@ -1,7 +1,5 @@
 """Unordered points: scattered places, the vertices of a mesh, sensors."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

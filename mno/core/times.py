@@ -6,8 +6,6 @@ of what was made, so that it is there again when DVC puts an earlier result back
 came from another machine's cache there is none.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping
@@ -43,7 +41,7 @@ class Seconds:
     attempts: int  # processes that worked on it
     cores: int  # processors that were there for the last of them
 
-    def __add__(self, later: Seconds) -> Seconds:
+    def __add__(self, later: "Seconds") -> "Seconds":
         seconds, cpu_seconds = self.seconds + later.seconds, self.cpu_seconds + later.cpu_seconds
         return Seconds(seconds, cpu_seconds, self.attempts + later.attempts, later.cores)
 

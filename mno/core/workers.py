@@ -1,7 +1,5 @@
 """Processes that make calls for this one: one that hangs or is lost takes nothing along."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -1,7 +1,5 @@
 """Datasets: the Zarr store, its generation, and reading it for training."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from mno.core.lazy import loaded_on_use
@@ -13,9 +11,5 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Loader", "Samples"]
 
-_PUBLIC = {
-    "Batch": "mno.core.batch",
-    "Loader": "mno.data.loading",
-    "Samples": "mno.data.samples",
-}
+_PUBLIC = {"Batch": "mno.core.batch", "Loader": "mno.data.loading", "Samples": "mno.data.samples"}
 __getattr__ = loaded_on_use(__name__, _PUBLIC)

@@ -1,9 +1,7 @@
 """What determines a dataset (`generate`), and how it is made (`execution`)."""
 
-from __future__ import annotations
-
 import math
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -15,12 +13,15 @@ SPLITS = ("train", "validation", "test")
 class SplitConfig(Config):
     """Shares of the samples; they sum to 1."""
 
-    train: float = Field(gt=0, lt=1, description="share that weights are fitted to")
-    validation: float = Field(gt=0, lt=1, description="share that choices are made by")
-    test: float = Field(gt=0, lt=1, description="share that results are reported on")
+    train: float = Field(gt=0, lt=1)
+    """share that weights are fitted to"""
+    validation: float = Field(gt=0, lt=1)
+    """share that choices are made by"""
+    test: float = Field(gt=0, lt=1)
+    """share that results are reported on"""
 
     @model_validator(mode="after")
-    def _sums_to_one(self) -> SplitConfig:
+    def _sums_to_one(self) -> Self:
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-9:
             raise ValueError(f"sums to {total:.6g}; train, validation and test must sum to 1")
@@ -30,12 +31,14 @@ class SplitConfig(Config):
 class SamplesConfig(Config):
     """How many samples there are, and how they are stored."""
 
-    samples: int = Field(gt=0, description="number of samples; of imported data, at most")
-    resolution: int = Field(
-        gt=0, description="points along each space axis; imported data have their own"
-    )
-    shard_size: int = Field(gt=0, description="samples per shard: what one task makes at a time")
-    seed: int = Field(ge=0, description="seed of the samples and of their assignment to splits")
+    samples: int = Field(gt=0)
+    """number of samples; of imported data, at most"""
+    resolution: int = Field(gt=0)
+    """points along each space axis; imported data have their own"""
+    shard_size: int = Field(gt=0)
+    """samples per shard: what one task makes at a time"""
+    seed: int = Field(ge=0)
+    """seed of the samples and of their assignment to splits"""
 
     @property
     def content(self) -> dict[str, Any]:
@@ -49,7 +52,7 @@ class GenerateConfig(SamplesConfig):
     split: SplitConfig
 
     @model_validator(mode="after")
-    def _fills_every_split(self) -> GenerateConfig:
+    def _fills_every_split(self) -> Self:
         empty = [name for name, count in self.split_counts.items() if count == 0]
         if empty:
             shares = (getattr(self.split, name) for name in SPLITS)
@@ -75,9 +78,7 @@ class GenerateConfig(SamplesConfig):
 class ExecutionConfig(Config):
     """How generation is executed; nothing here changes a bit of the dataset."""
 
-    workers: int = Field(default=1, gt=0, description="processes on this machine")
-    scheduler: str | None = Field(
-        default=None,
-        pattern="^(tcp|tls)://",
-        description="address of a Dask scheduler to use instead, tcp://host:port",
-    )
+    workers: int = Field(default=1, gt=0)
+    """processes on this machine"""
+    scheduler: str | None = Field(default=None, pattern="^(tcp|tls)://")
+    """address of a Dask scheduler to use instead, tcp://host:port"""

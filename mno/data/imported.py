@@ -1,11 +1,9 @@
 """Imported data as a source of samples: what `mno import` has converted, checked and split."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import zarr
@@ -144,7 +142,7 @@ class Imported(FilesSource):
         self._picks = np.arange(count) * self.limit // count
 
     @classmethod
-    def open(cls, parameters: ImportedParameters, config: Any, root: Path) -> Imported:
+    def open(cls, parameters: ImportedParameters, config: Any, root: Path) -> Self:
         """Open what was imported in the workspace `root`."""
         return cls(parameters, config, root)
 

@@ -1,7 +1,5 @@
 """Batches of samples in a seeded order, made ready while the one before is worked on."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor

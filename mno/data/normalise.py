@@ -7,13 +7,11 @@ A field `u` of mean m and standard deviation s on its scale (`mno.core.fields.Fi
 as it is, as its logarithm, or less another field or a number `v`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -49,7 +47,7 @@ class Normaliser:
         fields: Mapping[str, SampleArray],
         about_zero: Collection[str] = (),
         scales: Mapping[str, str] = _NOTHING,
-    ) -> Normaliser:
+    ) -> Self:
         """Fit to samples, in memory or in files; hand it those of the training split only.
 
         Fields are arrays of shape `(samples, *sample)` with at least one value each; those that are
@@ -69,7 +67,7 @@ class Normaliser:
 
     def with_changes(
         self, fields: Mapping[str, SampleArray], states: Collection[str], forecast: Forecast
-    ) -> Normaliser:
+    ) -> Self:
         """Return a normaliser that knows, too, how large the changes of states are.
 
         That is their root mean square from the last given frame to those that an operator predicts

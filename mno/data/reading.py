@@ -5,8 +5,6 @@ Nothing stays open and no thread is started between two reads: an array may be u
 and it is handed to other processes as a path and some numbers.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -297,7 +295,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def take(self, positions: np.ndarray) -> Split:
+    def take(self, positions: np.ndarray) -> "Split":
         """Return some of the samples, by their positions in this split."""
         fields = {name: array[positions] for name, array in self.fields.items()}
         return Split(self.name, self.schema, fields, self.indices[positions])
@@ -320,7 +318,7 @@ class StoredSplit:
         """What all fields take in memory, in bytes."""
         return sum(array.nbytes for array in self.fields.values())
 
-    def take(self, positions: np.ndarray) -> StoredSplit:
+    def take(self, positions: np.ndarray) -> "StoredSplit":
         """Return some of the samples, by their positions in this split."""
         chosen = self.indices[positions]
         fields = {

@@ -1,7 +1,5 @@
 """Samples of a dataset as torch takes them: named tensors."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal

@@ -6,8 +6,6 @@ zarr-python leaves out chunks of nothing but the fill value, whatever it is told
 and a missing one would look the same; and since it copies all values twice.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections import deque

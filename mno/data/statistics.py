@@ -1,7 +1,5 @@
 """Additive statistics: computed in parts, added in any grouping."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
@@ -33,14 +31,14 @@ class Moments:
     missing: int = 0  # values that are NaN or infinite
 
     @classmethod
-    def of(cls, values: np.ndarray) -> Moments:
+    def of(cls, values: np.ndarray) -> "Moments":
         """Measure an array of any shape, in double precision."""
         values = np.asarray(values).ravel()
         starts = range(0, max(1, values.size), _BLOCK)
         return reduce(add, (cls._of_block(values[start : start + _BLOCK]) for start in starts))
 
     @classmethod
-    def _of_block(cls, values: np.ndarray) -> Moments:
+    def _of_block(cls, values: np.ndarray) -> "Moments":
         low = high = math.nan
         if values.size:  # extremes tell fastest whether all values are finite
             low, high = float(values.min()), float(values.max())
@@ -59,7 +57,7 @@ class Moments:
         squares = float(np.square(distances, out=distances).sum())
         return cls(values.size, low, high, mean, squares, missing)
 
-    def __add__(self, other: Moments) -> Moments:
+    def __add__(self, other: "Moments") -> "Moments":
         missing = self.missing + other.missing
         if not (self.count and other.count):
             return replace(self if self.count else other, missing=missing)
@@ -94,12 +92,12 @@ class Margins:
     per_decade: int = _PER_DECADE
 
     @classmethod
-    def of(cls, values: np.ndarray, limit: float) -> Margins:
+    def of(cls, values: np.ndarray, limit: float) -> "Margins":
         """Count an array of any shape."""
         bins = np.searchsorted(limit * _EDGES, values.ravel())
         return cls(tuple(np.bincount(bins, minlength=len(_EDGES) + 1).tolist()))
 
-    def __add__(self, other: Margins) -> Margins:
+    def __add__(self, other: "Margins") -> "Margins":
         return Margins(tuple(a + b for a, b in zip(self.counts, other.counts, strict=True)))
 
 
@@ -115,7 +113,7 @@ class Decades:
     others: int = 0
 
     @classmethod
-    def of(cls, values: np.ndarray) -> Decades:
+    def of(cls, values: np.ndarray) -> "Decades":
         """Count an array of any shape."""
         finite = values[np.isfinite(values)].astype(np.float64)
         positive = finite[finite > 0.0]
@@ -125,7 +123,7 @@ class Decades:
         found = dict(zip(tenths.tolist(), counts.tolist(), strict=True))
         return cls(found, finite.size - positive.size)
 
-    def __add__(self, other: Decades) -> Decades:
+    def __add__(self, other: "Decades") -> "Decades":
         return Decades(Counter(self.counts) + Counter(other.counts), self.others + other.others)
 
     def span(self, low: float, high: float) -> tuple[float, float] | None:

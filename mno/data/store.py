@@ -5,8 +5,6 @@ array per axis; and `split`, the name of each sample's split. A chunk is one sam
 what one task makes. The same plan gives the same bytes.
 """
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Mapping, Sequence

@@ -7,8 +7,6 @@ those of real ones. Pointwise operations (activations, norms, sums) are not coun
 convention.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping

@@ -12,8 +12,6 @@ A question has two prices, asked alone and in a batch; and a third, where a mode
 readings is asked for readings alone.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -261,7 +259,7 @@ def _about_errors(metrics: Known) -> Iterator[Reason]:
 
 
 def _about_kpis(
-    kpis: Sequence[Kpi], curve: LearningCurve | Absent | None, samples: Known
+    kpis: Sequence[Kpi], curve: "LearningCurve | Absent | None", samples: Known
 ) -> Iterator[Reason]:
     """Say which targets are missed, undecided or not known, and that there is none for errors."""
     for kpi in kpis:
@@ -279,7 +277,7 @@ def _about_kpis(
         yield Reason("condition", "no_accuracy_kpi", {})
 
 
-def _more_data(kpi: Kpi, curve: LearningCurve | Absent | None, samples: Known) -> dict[str, Any]:
+def _more_data(kpi: Kpi, curve: "LearningCurve | Absent | None", samples: Known) -> dict[str, Any]:
     """Return how many training samples should meet an indicator; nothing where that is unknown."""
     if kpi.name != "relative_l2" or curve is None or isinstance(curve, Absent):
         return {}
@@ -382,7 +380,7 @@ def decide(
     metrics: Known,
     cost: Known,
     samples: Known,
-    curve: LearningCurve | Absent | None = None,
+    curve: "LearningCurve | Absent | None" = None,
     trust: Known | None = None,
 ) -> dict[str, Any]:
     """Judge a surrogate by its errors, its cost, its targets and the user's own figures.

@@ -12,8 +12,6 @@ A problem is the same on several grids where the scenario draws functions: the s
 give the same function, whatever the grid. Whether they do is checked, not assumed.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias

@@ -11,8 +11,6 @@ not say that the input is the cause, nor what a large change would do. (Simonyan
 Zisserman, 2014, arXiv:1312.6034, call it a saliency map.)
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +46,7 @@ def influence(surrogate: Surrogate, example: Example) -> Influence:
     description = surrogate.description
     output = next(iter(description.outputs))
     frame = 0 if description.rolls_out else -1
-    framed = output in description.states
+    framed = output in description.timed
     error = np.abs(example.prediction[output] - example.truth[output])
     error = error[frame] if framed else error
     worst = np.argmax(np.where(np.isfinite(error), error, -1.0))  # the first where none is finite

@@ -9,8 +9,6 @@ It tells of the choice of test samples and of nothing else: not of the luck of t
 inputs unlike those of the split.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar

@@ -17,12 +17,10 @@ subset and the finite number of measured samples do to a single training. The me
 themselves are the same at all points: that they are few shifts the whole curve.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.special import ndtri
@@ -62,7 +60,7 @@ class LearningCurve:
     @classmethod
     def fit(
         cls, samples: Sequence[int], errors: Sequence[float], relative_deviation: float = 0.0
-    ) -> LearningCurve:
+    ) -> Self:
         """Weigh the curves by the number of training samples of each training, and its error.
 
         The relative deviation is the standard deviation of the measured error, relative to it, that

@@ -5,8 +5,6 @@ memory says little. A fresh process loads the model (or the solver), is given a 
 answers with the most that was resident of it (`VmHWM`), libraries included.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import subprocess

@@ -33,8 +33,6 @@ without any known truth is not measured: its own relative error is NaN, and mean
 A metric that a field has no grid for, or no waves, is `Absent`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -63,7 +61,7 @@ class Pooled:
         with np.errstate(divide="ignore", invalid="ignore"):
             return self.of(self.columns)
 
-    def minus(self, other: Pooled) -> Pooled:
+    def minus(self, other: "Pooled") -> "Pooled":
         """Return the difference of two figures of the same samples."""
         own = len(self.columns)
         columns = np.concatenate([self.columns, other.columns])

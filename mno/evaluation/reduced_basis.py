@@ -8,8 +8,6 @@ whenever it is asked, so that materials and geometry may differ from one to the 
 system is solved in time by its eigenvectors: exactly, as what drives it is constant between frames.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping
 
@@ -94,11 +92,7 @@ def _steady(system: LinearSystem, modes: np.ndarray) -> np.ndarray:
 
 
 def _in_time(
-    system: LinearSystem,
-    modes: np.ndarray,
-    begin: np.ndarray,
-    source: np.ndarray,
-    interval: float,
+    system: LinearSystem, modes: np.ndarray, begin: np.ndarray, source: np.ndarray, interval: float
 ) -> np.ndarray:
     """Return the frames after each interval, `(frames, points)`, from one to begin with."""
     assert system.mass is not None

@@ -1,7 +1,5 @@
 """What an evaluation found: metrics, errors per sample, and the samples worth showing."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property

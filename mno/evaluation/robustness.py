@@ -5,8 +5,6 @@
 frame rates than the trained one, and the growth of errors).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

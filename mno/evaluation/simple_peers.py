@@ -19,14 +19,12 @@ whatever a model's scheme.
 They know one grid, that of training: a component has a number for each of its points.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh, solve
@@ -165,7 +163,7 @@ class PrincipalComponents:
     vectors: np.ndarray  # orthonormal, shape (values, components)
 
     @classmethod
-    def fit(cls, normaliser: Normaliser, fields: Arrays, given: Arrays) -> PrincipalComponents:
+    def fit(cls, normaliser: Normaliser, fields: Arrays, given: Arrays) -> Self:
         """Find those of fields `(samples, *dims)`, at most `COMPONENTS`; fewer where less varies.
 
         Among what is `given` of the same samples is what fields are less, if they are.
@@ -264,7 +262,7 @@ class _Variables:
     and not in others; of such as are missing together the first."""
 
     @classmethod
-    def fit(cls, training: Split | StoredSplit, description: Description) -> _Variables:
+    def fit(cls, training: Split | StoredSplit, description: Description) -> Self:
         some, normaliser = some_samples(training, MOST_SAMPLES).fields, description.normaliser
         given = description.given(some)
         inputs = {name: given[name] for name in description.fields}

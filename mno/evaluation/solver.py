@@ -1,7 +1,5 @@
 """The solver that a dataset was made with: to compare with, to solve anew, to check by."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import replace

@@ -17,8 +17,6 @@ to the sum of squares over the points; nothing is left out at the corners, and n
 over the field, so that of a field that is not periodic the jump from end to end is seen as well.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -207,7 +205,7 @@ class Statistics:
         space: Space | Absent = NO_GRID,
         spectra: bool = False,
         rise: np.ndarray | None = None,
-    ) -> Statistics:
+    ) -> "Statistics":
         """Measure a batch of shape `(samples, *dims)`, in the field's unit.
 
         A truth is NaN where it is missing; `rise` is the truth less what it is taken less, if it
@@ -243,7 +241,7 @@ class Statistics:
             parts.append(found)
         return cls({n: np.concatenate([part[n] for part in parts]) for n in parts[0]}, space)
 
-    def __add__(self, other: Statistics) -> Statistics:
+    def __add__(self, other: "Statistics") -> "Statistics":
         """Return the statistics of this one's samples and then the other's."""
         if not (len(self) and len(other)):
             return self if len(self) else other

@@ -1,7 +1,5 @@
 """Times of repeated calls, of the surrogate's predictions above all; warm."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What an engineer would try first, beside the model: simple peers, fitted to the same solves."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ A trial yields a curve of errors by level, as `reports/robustness.json` holds it
 Here are those whose inputs are changed: noise, and sensors that are missing.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias

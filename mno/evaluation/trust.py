@@ -6,8 +6,6 @@ from outside the training data, to measure how many are not noticed, are of two 
 that are spoilt, as by sensors, and problems that the scenario draws with other parameters.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -122,7 +120,7 @@ def calibrate(
         steps=steps,
         bounds={
             name: {
-                measure: _bound_by_run(errors, config.level)
+                measure: bound_by_run(errors, config.level)
                 if description.observes
                 else _bound(
                     known_signals(seen.sizes[name], distance, seen.residual), errors, config.level
@@ -270,7 +268,7 @@ def _bound(signals: Arrays, errors: np.ndarray, level: float) -> Bound:
     )
 
 
-def _bound_by_run(errors: np.ndarray, level: float) -> Bound:
+def bound_by_run(errors: np.ndarray, level: float) -> Bound:
     """Calibrate a bound on an observer's errors, `(samples, frames)`, each sample being a run.
 
     What is known at a frame is the time since the run began, and no more: a run's own size is only

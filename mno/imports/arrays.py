@@ -6,8 +6,6 @@ sample: names tell inputs from outputs, shapes tell the grid, and arrays with le
 coordinates, numbers of each sample, or parameters. What nothing tells, the mapping file must.
 """
 
-from __future__ import annotations
-
 import base64
 import math
 import re
@@ -157,7 +155,7 @@ def arrange(
 
 
 def _fields(
-    told: _Arrays, name: str, meanings: tuple[str, ...]
+    told: "_Arrays", name: str, meanings: tuple[str, ...]
 ) -> Iterable[tuple[Field, int | None]]:
     """Return the field that an array holds, or those of its channels with their numbers."""
     said, sizes = told.arrays[name].attributes, dict(zip(meanings, told.lengths(name), strict=True))
@@ -481,7 +479,7 @@ class Packing(NamedTuple):
     is_marked: bool = False  # whether there is such a value at all, NaN included
 
     @classmethod
-    def of(cls, attributes: Mapping[str, Any], dtype: np.dtype, fill: Any = None) -> Packing:
+    def of(cls, attributes: Mapping[str, Any], dtype: np.dtype, fill: Any = None) -> "Packing":
         """Read it from an array's attributes; `fill` is a further value for a missing one."""
         given = [fill]
         for name in ("_FillValue", "missing_value"):

@@ -10,8 +10,6 @@ audit hook, which no code can take back, refuses Python's sockets. Other systems
 limits; there the time limit and the hook remain.
 """
 
-from __future__ import annotations
-
 import base64
 import ctypes
 import json

@@ -8,8 +8,6 @@
 `caged_look`).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

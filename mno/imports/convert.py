@@ -1,12 +1,10 @@
 """Converting a file into a store of the dataset's schema, shard by shard, resumably."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pydantic
@@ -47,7 +45,7 @@ class FileParameters(Config):
     mapping: Mapping
 
     @classmethod
-    def of(cls, path: Path, kind: str, mapping: Mapping, dataset: str) -> FileParameters:
+    def of(cls, path: Path, kind: str, mapping: Mapping, dataset: str) -> Self:
         """Return the parameters of a file as it is now."""
         return cls(
             dataset=dataset,
@@ -77,7 +75,7 @@ class FileSource(FilesSource):
         self.fields: tuple[Field, ...] = self.contents.fields
 
     @classmethod
-    def open(cls, parameters: FileParameters, config: Any, root: Path) -> FileSource:
+    def open(cls, parameters: FileParameters, config: Any, root: Path) -> Self:
         """Open the file in the folder `root`."""
         return cls(parameters, root)
 

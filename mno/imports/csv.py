@@ -9,12 +9,10 @@ apart and begin with its first reading; a window is so many frames, one behind t
 readings are kept in memory, as numbers, by window.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -250,7 +248,7 @@ class Timeline(NamedTuple):
     windows: np.ndarray  # of each run, (runs,)
 
     @classmethod
-    def of(cls, times: np.ndarray, interval: float, frames: int) -> Timeline:
+    def of(cls, times: np.ndarray, interval: float, frames: int) -> Self:
         """Find the runs of a recording whose readings have these times, in any order."""
         times = np.sort(times)
         if (times[-1] - times[0]) / interval > _MOST_FRAMES:

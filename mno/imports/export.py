@@ -3,8 +3,6 @@
 A file is written beside, a few samples at a time, and put in its place when it is whole.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import zipfile

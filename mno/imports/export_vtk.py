@@ -8,8 +8,6 @@ Files are VTK's XML: rectilinear grids (`.vtr`), points (`.vtu`), collections (`
 in Base64, little-endian, each array behind its length.
 """
 
-from __future__ import annotations
-
 import base64
 import struct
 from collections.abc import Iterable, Mapping

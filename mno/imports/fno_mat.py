@@ -9,8 +9,6 @@ put in order once, on disk, before the first sample is read; those of version 5 
 `save -v7`) are read into memory as a whole, as their format demands.
 """
 
-from __future__ import annotations
-
 import math
 from contextlib import ExitStack
 from dataclasses import replace

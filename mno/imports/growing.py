@@ -5,8 +5,6 @@ line at the end waits until it is whole. What takes the file's place, as when lo
 read from its beginning, once nothing more comes of the one before; so is a file that was cut off.
 """
 
-from __future__ import annotations
-
 import csv
 import math
 import os

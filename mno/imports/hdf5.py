@@ -5,8 +5,6 @@ links. Nothing is walked through recursively, so that cycles of links do no harm
 more than it should, the cage ends.
 """
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any, Self

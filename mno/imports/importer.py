@@ -6,8 +6,6 @@ one, an importer raises `InputError` with one line (what was found, what was exp
 and never runs code from it. Commands run it in `mno.imports.cage`.
 """
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -83,7 +81,7 @@ class Importer(ABC):
     version: ClassVar[int] = 1
     """Raised with every change that makes other data of the same file."""
 
-    def __init__(self, path: Path, mapping: FieldMapping) -> None:
+    def __init__(self, path: Path, mapping: "FieldMapping") -> None:
         self.path = self.require(path)
         self.fields: dict[str, Field] = {}
         self.remarks: list[str] = []
@@ -97,7 +95,7 @@ class Importer(ABC):
             raise
 
     @abstractmethod
-    def lay_out(self, mapping: FieldMapping, stack: ExitStack) -> Layout:
+    def lay_out(self, mapping: "FieldMapping", stack: ExitStack) -> Layout:
         """Open the file and find its fields; what is opened is given to `stack` to close.
 
         `add` takes each, and `layout` returns them.

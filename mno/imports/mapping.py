@@ -1,7 +1,5 @@
 """The mapping file, which says what a file does not, and the contents of a file seen through it."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from functools import cache
@@ -31,17 +29,19 @@ _CF_POWER = re.compile(r"(?<=[A-Za-z])(-?\d+)(?![\w.])")
 class FieldRule(Config):
     """What becomes of one array; what is not given stays as the importer found it."""
 
-    name: str | None = pydantic.Field(default=None, description="name of the field")
+    name: str | None = None
+    """name of the field"""
     role: Literal["input", "output", "state", "coordinate"] | None = None
-    units: str | None = pydantic.Field(default=None, description="unit of the field in the dataset")
-    given_in: str | None = pydantic.Field(
-        default=None, description="unit of the values in the file, where they are to be converted"
-    )
-    long_name: str | None = pydantic.Field(default=None, description="what a figure's label says")
-    gaps: bool | None = pydantic.Field(
-        default=None, description="whether values may be missing (NaN)"
-    )
-    drop: bool = pydantic.Field(default=False, description="leave it out")
+    units: str | None = None
+    """unit of the field in the dataset"""
+    given_in: str | None = None
+    """unit of the values in the file, where they are to be converted"""
+    long_name: str | None = None
+    """what a figure's label says"""
+    gaps: bool | None = None
+    """whether values may be missing (NaN)"""
+    drop: bool = False
+    """leave it out"""
 
 
 class AxisRule(Config):
@@ -49,27 +49,24 @@ class AxisRule(Config):
 
     units: str | None = None
     long_name: str | None = None
-    extent: tuple[float, float] | None = pydantic.Field(
-        default=None,
-        description="where the domain begins and ends; points keep their places in it",
-        strict=False,
-    )
+    extent: tuple[float, float] | None = pydantic.Field(default=None, strict=False)
+    """where the domain begins and ends; points keep their places in it"""
 
 
 class Sensor(Config):
     """A column of a table of readings that has one column for each sensor."""
 
-    quantity: str = pydantic.Field(description="what it measures, a field's name")
-    units: str = pydantic.Field(default="1", description="unit of its readings")
-    place: str = pydantic.Field(
-        default="", description="which place of a plant it is at, as an observer calls it"
-    )
+    quantity: str
+    """what it measures, a field's name"""
+    units: str = "1"
+    """unit of its readings"""
+    place: str = ""
+    """which place of a plant it is at, as an observer calls it"""
     x: pydantic.FiniteFloat | None = None
     y: pydantic.FiniteFloat | None = None
     z: pydantic.FiniteFloat | None = None
-    uncertainty: float | None = pydantic.Field(
-        default=None, ge=0, description="standard uncertainty of a reading, in its unit"
-    )
+    uncertainty: float | None = pydantic.Field(default=None, ge=0)
+    """standard uncertainty of a reading, in its unit"""
 
     @property
     def position(self) -> dict[str, float | None]:
@@ -80,25 +77,23 @@ class Sensor(Config):
 class SensorRules(Config):
     """How readings of sensors become samples."""
 
-    interval: float | None = pydantic.Field(
-        default=None, gt=0, description="seconds from frame to frame; the median rate if not given"
-    )
-    frames: int = pydantic.Field(default=32, gt=1, description="frames of one sample")
-    columns: dict[str, Sensor] = pydantic.Field(
-        default_factory=dict, description="sensors by column, for tables with one column for each"
-    )
-    position_units: str = pydantic.Field(default="m", description="unit of the positions")
+    interval: float | None = pydantic.Field(default=None, gt=0)
+    """seconds from frame to frame; the median rate if not given"""
+    frames: int = pydantic.Field(default=32, gt=1)
+    """frames of one sample"""
+    columns: dict[str, Sensor] = pydantic.Field(default_factory=dict)
+    """sensors by column, for tables with one column for each"""
+    position_units: str = "m"
+    """unit of the positions"""
 
 
 class Mapping(Config):
     """The whole of a mapping file."""
 
-    fields: dict[str, FieldRule] = pydantic.Field(
-        default_factory=dict, description="by the name in the file, or as it was found"
-    )
-    axes: dict[str, AxisRule] = pydantic.Field(
-        default_factory=dict, description="by axis: time, x, y, z"
-    )
+    fields: dict[str, FieldRule] = pydantic.Field(default_factory=dict)
+    """by the name in the file, or as it was found"""
+    axes: dict[str, AxisRule] = pydantic.Field(default_factory=dict)
+    """by axis: time, x, y, z"""
     split: SplitRule = SplitRule()
     sensors: SensorRules = SensorRules()
 

@@ -5,13 +5,11 @@ packed. A variable over time and space is a state, another an input, unless its 
 which files that were exported here have, or the mapping says otherwise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import h5py
 import numpy as np
@@ -38,9 +36,7 @@ class _Variable(NamedTuple):
     is_marked: bool  # whether it says how a missing value is marked
 
     @classmethod
-    def of(
-        cls, dims: tuple[str, ...], attributes: Mapping[str, Any], stored: FileArray
-    ) -> _Variable:
+    def of(cls, dims: tuple[str, ...], attributes: Mapping[str, Any], stored: FileArray) -> Self:
         packing = Packing.of(attributes, stored.dtype)
         part = stored.part
         unpacked = replace(stored, part=lambda where: packing.unpack(part(where)))

@@ -4,8 +4,6 @@ They are read with `weights_only`, which builds tensors and runs no code of the 
 into memory a part at a time.
 """
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
@@ -56,7 +54,7 @@ class TensorFile(Importer):
         self._mapped += values.numel() * values.element_size()
         return np.array((values.float() if values.dtype.itemsize == 2 else values).numpy())
 
-    def _load(self) -> dict[str, Tensor]:
+    def _load(self) -> "dict[str, Tensor]":
         import torch
 
         with reading(self.path, expected=_EXPECTED):

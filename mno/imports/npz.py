@@ -4,8 +4,6 @@ Members of an archive are unpacked once, at the first read, into temporary files
 must have room for them), and mapped into memory for each read, so that memory is given back.
 """
 
-from __future__ import annotations
-
 import math
 import shutil
 import tempfile

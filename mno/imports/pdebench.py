@@ -5,8 +5,6 @@ equation, or several of them do, such as `density` and `Vx`; or each sample is a
 `0001`, … with `data` (time, space…, channel) and its own `grid`.
 """
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from functools import partial
 

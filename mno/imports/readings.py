@@ -15,8 +15,6 @@ Python's own csv reads the rows: pandas is faster, but names no line of a cell t
 fills up rows that are too short.
 """
 
-from __future__ import annotations
-
 import csv
 import math
 import re

@@ -7,8 +7,6 @@ samples and a part of the places. A temporary file keeps the boxes one after the
 order of the samples, so that a few samples are a few runs of bytes.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import os
@@ -73,7 +71,7 @@ class FileArray:
         return np.asarray(self.part(where)).transpose(self._order)
 
     @cached_property
-    def _tiles(self) -> SampleTiles:
+    def _tiles(self) -> "SampleTiles":
         places = boxes(self.lengths, self.chunks, self.dtype.itemsize, self._order)
         parts = ((tuple(box[i] for i in self._order), self._box(box)) for box in places)
         return SampleTiles(self.path, self.shape, parts)

@@ -5,8 +5,6 @@ Groups `t0_fields`, `t1_fields` and `t2_fields` hold scalars, vectors and tensor
 along the others it has no axis, or one of length 1. Each component becomes a field of its own.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

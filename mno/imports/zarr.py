@@ -8,8 +8,6 @@ Codecs can run code (numcodecs has one that unpickles): an array is opened only 
 are known to do no more than compress numbers.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections import defaultdict

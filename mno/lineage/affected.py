@@ -6,8 +6,6 @@ been trained before its code was committed. Models that began their training fro
 are affected, too.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -15,8 +15,6 @@ kept with the version (`Tag.JUDGED`):
 The history is read from the chain of seals, so that it cannot be altered without breaking that.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

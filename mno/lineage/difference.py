@@ -1,7 +1,5 @@
 """What changed between two versions: parameters, data, code, metrics, environment."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What DVC writes of hashes in `data.dvc` and `dvc.lock`, and `dvc.yaml` of the stages."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """What a result was made on: installed packages, and the facts of the machine."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform

@@ -3,8 +3,6 @@
 Here is what they are asked of: rows and tags of versions, and their records.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping

@@ -5,8 +5,6 @@ covers all of it but ids and times, so that the same lineage has the same digest
 wherever it is registered.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

@@ -4,8 +4,6 @@ Here is what a person may say of it, what is then made again, and on what packag
 model was made at the time and is made again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

@@ -6,8 +6,6 @@ tolerance is allowed. Distances are relative, and infinite where two things are 
 recorded is none where it is not at hand.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence

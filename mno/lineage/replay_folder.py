@@ -5,8 +5,6 @@ The snapshot's files are written from objects whose hashes were verified, and wh
 it was recorded is copied there, every byte verified.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import shutil

@@ -6,14 +6,12 @@ decision. Each seal names the one before it, so that the promotions of a model a
 none can be altered, left out or put in without breaking it.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from mno.core.files import sha256 as seal_sha256
 
@@ -34,7 +32,7 @@ class SealPointer(NamedTuple):
         return f"{self.run_id}/{self.sha256}"
 
     @classmethod
-    def parse(cls, text: str) -> SealPointer | None:
+    def parse(cls, text: str) -> Self | None:
         """Read what `str` wrote; none if it is something else."""
         match = _POINTER.fullmatch(text)
         return cls(*match.groups()) if match else None

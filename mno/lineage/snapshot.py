@@ -4,8 +4,6 @@ The commit has no parent, a fixed author and a fixed date, so that it is a funct
 alone: the same code and parameters give the same commit in every clone.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import tempfile

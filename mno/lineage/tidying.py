@@ -4,8 +4,6 @@ Every hash that a seal, a record, a tag or a lock file names counts as needed, w
 hash of. So nothing goes that an audit may look up; a little more may stay than has to.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -27,12 +25,9 @@ from mno.lineage.snapshot import asked, git
 class RetentionConfig(Config):
     """What `mno gc --retention` keeps beyond what it must keep; changes no result."""
 
-    keep_runs: int = Field(
-        default=20,
-        ge=0,
-        description="latest training runs that stay, with their snapshots and data, though no "
-        "registered version needs them",
-    )
+    keep_runs: int = Field(default=20, ge=0)
+    """latest training runs that stay, with their snapshots and data, though no registered version
+    needs them"""
 
 
 # `leftovers` of killed work in the workspace, `runs` of MLflow with their files, `models` that were

@@ -3,8 +3,6 @@
 The public names are loaded on first use, so that reading a configuration does not load torch.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 from mno.core.lazy import loaded_on_use

@@ -1,7 +1,5 @@
 """From a configuration to an operator."""
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache

@@ -29,128 +29,72 @@ def _one_is_a_list(value: Any) -> Any:
 class ModelConfig(Config):
     """Size and kind of an operator (section `model` of `params.yaml`)."""
 
-    backbone: Backbone = Field(
-        "plain",
-        description="Architecture around the mixers: a plain pre-norm stack, GNOT, Galerkin "
-        "Transformer, OFormer or Transolver; FNO and U-Net have no mixers.",
-    )
-    width: int = Field(48, ge=1, le=4096, description="Features per point; on U-Net's finest grid.")
-    layers: int = Field(
-        4,
-        ge=1,
-        le=64,
-        description="Blocks of mixer and feed-forward network; FNO's Fourier layers.",
-    )
-    mixer: Annotated[list[Mixer], BeforeValidator(_one_is_a_list)] = Field(
-        ["mamba"],
-        description="How points exchange information: one name for all layers, or a list with one "
-        "per layer; `own` is the one that the backbone was published with (plain: mamba).",
-    )
-    d_state: int = Field(
-        2, ge=1, le=256, description="State size of a scan, per channel (mamba, ssd)."
-    )
-    expand: int = Field(
-        1, ge=1, le=8, description="Channels inside a mixer per feature of the model (mamba, ssd)."
-    )
-    time_state: int = Field(
-        8,
-        ge=1,
-        le=256,
-        description="State size of the scans along time, per channel (task.time=axis).",
-    )
-    path: Annotated[list[Path], BeforeValidator(_one_is_a_list)] = Field(
-        ["axial"],
-        description="Order in which scans visit the points (mamba, ssd): one name for all layers, "
-        "or a list with one per layer.",
-    )
-    discretization: Literal["centred", "simplified", "zoh", "trapezoidal"] = Field(
-        "centred",
-        description="How a scan turns its integral into a sum (mamba, ssd): with half the weight "
-        "on a point's own cell, which keeps the error small on other grids; as the published code "
-        "does; by the exact zero-order hold; or at both ends of a step, with a learned weight.",
-    )
-    scale_delta: bool = Field(
-        True,
-        description="Whether the grid's spacing, relative to that of training, scales the step of "
-        "a scan, so that one set of weights serves every resolution (mamba, ssd).",
-    )
-    walls: Literal["free", "zero", "periodic", "declared"] = Field(
-        "free",
-        description="What is known of the walls of the domain: nothing; that all outputs vanish "
-        "there (on grids that cover it, of space only); that there are none, as each axis begins "
-        "again where it ends (used by latent alone); or what the scenario declares of these.",
-    )
-    patch: int = Field(
-        4,
-        ge=0,
-        le=64,
-        description="Cells of the training grid along each axis that make one token; 0 leaves it "
-        "to the grid (latent).",
-    )
-    cells: int = Field(
-        0,
-        ge=0,
-        le=256,
-        description="Cells along each axis of the box around scattered points, each a token; 0 for "
-        "grids, whose tokens are patches (latent).",
-    )
-    local_width: int = Field(
-        32, ge=1, le=4096, description="Features per point of the networks around tokens (latent)."
-    )
-    heads: int = Field(
-        4,
-        ge=1,
-        le=64,
-        description="Heads of an attention mixer; of ssd, whose channels inside they share out.",
-    )
-    slices: int = Field(32, ge=1, le=1024, description="Slices of points (physics).")
-    experts: int = Field(
-        1, ge=1, le=64, description="Feed-forward networks that a gate chooses among (gnot)."
-    )
-    perceptron_layers: int = Field(
-        2,
-        ge=1,
-        le=16,
-        description="Hidden layers of input and output networks (gnot), of the latter (oformer).",
-    )
-    modes: int = Field(
-        8, ge=1, le=1024, description="Fourier modes kept along each axis (galerkin, fno)."
-    )
-    spectral_layers: int = Field(
-        2, ge=1, le=16, description="Fourier layers of the regressor behind the encoder (galerkin)."
-    )
-    spectral_width: int = Field(
-        32, ge=1, le=4096, description="Features per point of those Fourier layers (galerkin)."
-    )
-    latent_steps: int = Field(
-        1,
-        ge=1,
-        le=64,
-        description="Steps of the latent state behind the decoder, for each frame (oformer).",
-    )
-    frequencies: float = Field(
-        1.0,
-        gt=0.0,
-        le=64.0,
-        description="Standard deviation of the random frequencies by which the decoder knows where "
-        "a point is, in cycles per unit of a coordinate, the domain on a grid (oformer).",
-    )
-    levels: int = Field(
-        3, ge=1, le=8, description="Grids, each of half the resolution of the one before (unet)."
-    )
-    padding: float = Field(
-        0.0,
-        ge=0.0,
-        le=1.0,
-        description="Zeros around the domain, on either side, as a share of its length: for "
-        "problems that are not periodic (fno).",
-    )
-    dropout: float = Field(
-        0.0, ge=0.0, lt=1.0, description="Share of features dropped in each layer while training."
-    )
-    feed_forward: int = Field(
-        2, ge=1, le=8, description="Hidden features of a feed-forward network per feature."
-    )
+    backbone: Backbone = "plain"
+    """Architecture around the mixers: a plain pre-norm stack, GNOT, Galerkin Transformer, OFormer
+    or Transolver; FNO and U-Net have no mixers."""
+    width: int = Field(48, ge=1, le=4096)
+    """Features per point; on U-Net's finest grid."""
+    layers: int = Field(4, ge=1, le=64)
+    """Blocks of mixer and feed-forward network; FNO's Fourier layers."""
+    mixer: Annotated[list[Mixer], BeforeValidator(_one_is_a_list)] = ["mamba"]
+    """How points exchange information: one name for all layers, or a list with one per layer; `own`
+    is the one that the backbone was published with (plain: mamba)."""
+    d_state: int = Field(2, ge=1, le=256)
+    """State size of a scan, per channel (mamba, ssd)."""
+    expand: int = Field(1, ge=1, le=8)
+    """Channels inside a mixer per feature of the model (mamba, ssd)."""
+    time_state: int = Field(8, ge=1, le=256)
+    """State size of the scans along time, per channel (task.time=axis)."""
+    path: Annotated[list[Path], BeforeValidator(_one_is_a_list)] = ["axial"]
+    """Order in which scans visit the points (mamba, ssd): one name for all layers, or a list with
+    one per layer."""
+    discretization: Literal["centred", "simplified", "zoh", "trapezoidal"] = "centred"
+    """How a scan turns its integral into a sum (mamba, ssd): with half the weight on a point's own
+    cell, which keeps the error small on other grids; as the published code does; by the exact
+    zero-order hold; or at both ends of a step, with a learned weight."""
+    scale_delta: bool = True
+    """Whether the grid's spacing, relative to that of training, scales the step of a scan, so that
+    one set of weights serves every resolution (mamba, ssd)."""
+    walls: Literal["free", "zero", "periodic", "declared"] = "free"
+    """What is known of the walls of the domain: nothing; that all outputs vanish there (on grids
+    that cover it, of space only); that there are none, as each axis begins again where it ends
+    (used by latent alone); or what the scenario declares of these."""
+    patch: int = Field(4, ge=0, le=64)
+    """Cells of the training grid along each axis that make one token; 0 leaves it to the grid
+    (latent)."""
+    cells: int = Field(0, ge=0, le=256)
+    """Cells along each axis of the box around scattered points, each a token; 0 for grids, whose
+    tokens are patches (latent)."""
+    local_width: int = Field(32, ge=1, le=4096)
+    """Features per point of the networks around tokens (latent)."""
+    heads: int = Field(4, ge=1, le=64)
+    """Heads of an attention mixer; of ssd, whose channels inside they share out."""
+    slices: int = Field(32, ge=1, le=1024)
+    """Slices of points (physics)."""
+    experts: int = Field(1, ge=1, le=64)
+    """Feed-forward networks that a gate chooses among (gnot)."""
+    perceptron_layers: int = Field(2, ge=1, le=16)
+    """Hidden layers of input and output networks (gnot), of the latter (oformer)."""
+    modes: int = Field(8, ge=1, le=1024)
+    """Fourier modes kept along each axis (galerkin, fno)."""
+    spectral_layers: int = Field(2, ge=1, le=16)
+    """Fourier layers of the regressor behind the encoder (galerkin)."""
+    spectral_width: int = Field(32, ge=1, le=4096)
+    """Features per point of those Fourier layers (galerkin)."""
+    latent_steps: int = Field(1, ge=1, le=64)
+    """Steps of the latent state behind the decoder, for each frame (oformer)."""
+    frequencies: float = Field(1.0, gt=0.0, le=64.0)
+    """Standard deviation of the random frequencies by which the decoder knows where a point is, in
+    cycles per unit of a coordinate, the domain on a grid (oformer)."""
+    levels: int = Field(3, ge=1, le=8)
+    """Grids, each of half the resolution of the one before (unet)."""
+    padding: float = Field(0.0, ge=0.0, le=1.0)
+    """Zeros around the domain, on either side, as a share of its length: for problems that are not
+    periodic (fno)."""
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of features dropped in each layer while training."""
+    feed_forward: int = Field(2, ge=1, le=8)
+    """Hidden features of a feed-forward network per feature."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> ModelConfig:

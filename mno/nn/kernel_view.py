@@ -10,8 +10,6 @@ steps dt and the weights B and C, and it says how much the output at t listened 
 Places are numbered here as the points of the grid are, not by their position on the path.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -6,8 +6,6 @@ no graph, and results overwrite what nobody needs any more. The function is that
 rounding; a batch that the compiled scan does not take goes the operator's own way.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """What every operator has in common: from a batch to features of points, and back."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace

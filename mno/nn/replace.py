@@ -1,7 +1,5 @@
 """Other mixers in a trained operator."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

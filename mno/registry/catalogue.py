@@ -4,8 +4,6 @@ Where MLflow's database lies in the workspace it is read directly: 10,000 versio
 than importing MLflow. A registry on a server is asked by MLflow's client. Both say the same.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re
@@ -32,7 +30,7 @@ _MEASURED_MACHINE = "system/"  # metrics of runs of old that say nothing of what
 _ID = re.compile(r"(m-)?[0-9a-f]{32}")  # of a run or, with the m, of a model
 
 
-def registry_of(workspace: Workspace) -> Registry:
+def registry_of(workspace: Workspace) -> "Registry":
     """Return the registry of a workspace, and the files of its runs, for reading."""
     return _Database(workspace) if workspace.embedded else _Server(workspace)
 
@@ -47,13 +45,13 @@ def existing_workspace(root: Path) -> Workspace:
     return Workspace(root)
 
 
-def aliases(registry: Registry, name: str) -> dict[str, int]:
+def aliases(registry: "Registry", name: str) -> dict[str, int]:
     """Return the version that each alias of a model stands for."""
     found = registry.versions(name)
     return dict(sorted((alias, version.number) for version in found for alias in version.aliases))
 
 
-def find_version_of(registry: Registry, uri: str) -> RegisteredVersion:
+def find_version_of(registry: "Registry", uri: str) -> RegisteredVersion:
     """Return what `models:/NAME/VERSION` or `models:/NAME@ALIAS` names; refuse what names none."""
     match = _URI.fullmatch(uri)
     if match is None:

@@ -10,8 +10,6 @@ aliases move; it is noted on the version and sealed; the announcement goes. The 
 finishes what the aliases say was done, or forgets what was not.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import tempfile
@@ -32,12 +30,7 @@ from mno.lineage.record import Tag, entry
 from mno.registry.catalogue import aliases, find_version_of, registry_of
 from mno.registry.config import PromotionConfig
 from mno.registry.evidence import own_seal, read_chain, seal_decision
-from mno.registry.reading import (
-    ERRORS_FILE,
-    EVALUATION_FOLDER,
-    read_errors,
-    try_version,
-)
+from mno.registry.reading import ERRORS_FILE, EVALUATION_FOLDER, read_errors, try_version
 from mno.registry.settings import DATABASE, Workspace
 
 if TYPE_CHECKING:
@@ -55,8 +48,8 @@ class Case:
     evaluation_sha256: str  # digest of the evaluation's settings
     gates: Mapping[str, str]  # of each indicator that is asked for, whether it is met
     config: PromotionConfig
-    intervals: IntervalConfig
-    score: Callable[[Any], Pooled]
+    intervals: "IntervalConfig"
+    score: "Callable[[Any], Pooled]"
     """Measures a loaded champion, where its errors on these samples are not recorded."""
 
     def tags(self) -> dict[str, str]:
@@ -131,7 +124,7 @@ def decide(workspace: Workspace, name: str, version: int, case: Case) -> Ruling:
     return against(judged, theirs, case)
 
 
-def against(judged: dict[str, Any], theirs: Pooled, case: Case) -> Ruling:
+def against(judged: dict[str, Any], theirs: "Pooled", case: Case) -> Ruling:
     """Judge a version by its errors and the champion's on the same samples."""
     from mno.evaluation.intervals import intervals
 
@@ -170,7 +163,7 @@ def ruled(judged: dict[str, Any], reason: str) -> Ruling:
     return Ruling(verdict, reason, judged)
 
 
-def pooled(errors: tuple[float, ...]) -> Pooled:
+def pooled(errors: tuple[float, ...]) -> "Pooled":
     """Return the mean of errors by sample, of those that are known."""
     import numpy as np
 
@@ -180,7 +173,7 @@ def pooled(errors: tuple[float, ...]) -> Pooled:
     return mean_over(values, ~np.isnan(values))
 
 
-def _errors_of(workspace: Workspace, champion: RegisteredVersion, case: Case) -> Pooled:
+def _errors_of(workspace: Workspace, champion: RegisteredVersion, case: Case) -> "Pooled":
     """Return the champion's errors on the samples of the case; refuse one that has none."""
     from mlflow.exceptions import MlflowException
 

@@ -4,8 +4,6 @@ The same function reads it when a version is sealed and when it is audited. It r
 they lie, since MLflow's own download leaves a note in the folder of a package.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress

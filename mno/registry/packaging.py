@@ -4,8 +4,6 @@ A package holds the candidate's files (safetensors and JSON, no pickle), a copy 
 that prediction needs, a signature and an input example.
 """
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -129,7 +127,7 @@ def requirements(packages: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
-def _signature(surrogate: Surrogate) -> ModelSignature:
+def _signature(surrogate: Surrogate) -> "ModelSignature":
     """Describe fields of any number of samples on any grid, states by the frames they need.
 
     MLflow's own enforcement of tensors refuses float64 where float32 is named and the other way
@@ -147,7 +145,7 @@ def _signature(surrogate: Surrogate) -> ModelSignature:
     predicted: dict[str, tuple[int, ...]] = dict.fromkeys(description.outputs, grid)
     if forecast:
         given |= dict.fromkeys(description.states, (forecast.history, *grid))
-        predicted |= dict.fromkeys(description.states, (-1, *grid))
+        predicted |= dict.fromkeys(description.timed, (-1, *grid))
     for shapes in (given, predicted):  # readings as the dataset has them
         for name in shapes.keys() & description.readings.keys():
             axis, first, last = description.readings[name]

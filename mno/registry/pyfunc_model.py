@@ -4,8 +4,6 @@ This file is copied into every packaged model and must work alone: it imports th
 that is installed, and otherwise the copy of what prediction needs that lies beside the weights.
 """
 
-from __future__ import annotations
-
 import sys
 from importlib.util import find_spec
 from typing import Any

@@ -1,7 +1,5 @@
 """Asking the registry: what is registered, whether it is whole and predicts, the models in it."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Mapping
@@ -111,7 +109,7 @@ class NamedModel:
         """Return the address of the version, `models:/NAME/VERSION`."""
         return find_version_of(self._registry, self._uri).uri
 
-    def load(self, uri: str) -> tuple[Surrogate, Mapping[str, np.ndarray], Trust | Absent]:
+    def load(self, uri: str) -> "tuple[Surrogate, Mapping[str, np.ndarray], Trust | Absent]":
         """Load the version that `named` returned, after its files were checked.
 
         Returns:
@@ -129,13 +127,13 @@ class NamedModel:
         return Surrogate.load(folder), given, registered_trust(folder)
 
 
-def registered_trust(folder: Path) -> Trust | Absent:
+def registered_trust(folder: Path) -> "Trust | Absent":
     """Return what the predictions of the registered candidate in a folder are judged by."""
     path = folder.with_name(TRUST_FILE)
     return trust_in(path, folder) if path.is_file() else Absent("estimate.older")
 
 
-def trust_in(path: Path, folder: Path) -> Trust | Absent:
+def trust_in(path: Path, folder: Path) -> "Trust | Absent":
     """Return what a file says of the model in a folder."""
     from mno.surrogate.trust.trust import Trust
 

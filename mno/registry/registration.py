@@ -12,8 +12,6 @@ a rerun ends in the same single version:
 6. last, all of it is sealed. Nobody else decides on the model meanwhile.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import tempfile
@@ -84,10 +82,7 @@ class Evaluated:
 
 
 def register(
-    request: Request,
-    candidate: Path,
-    evaluated: Evaluated,
-    score: Callable[[Any], Pooled],
+    request: Request, candidate: Path, evaluated: Evaluated, score: Callable[[Any], Pooled]
 ) -> dict[str, Any]:
     """Register the candidate in a folder and decide on its alias; return `registered.json`.
 
@@ -154,7 +149,7 @@ def register(
 
 def _find_run(
     request: Request, workspace: Workspace, dataset: str, snapshot: Snapshot, digest: str
-) -> tuple[Run, Record]:
+) -> "tuple[Run, Record]":
     """Find the run that trained a candidate and its record; make them up if they are lost."""
     client, experiment = workspace.client, workspace.experiment(dataset)
     run = latest_run(workspace, experiment, Tag.CANDIDATE, digest)
@@ -169,7 +164,7 @@ def _find_run(
     return run, {**record, "restored": True}
 
 
-def _log_evaluation(workspace: Workspace, run: Run, evaluated: Evaluated) -> None:
+def _log_evaluation(workspace: Workspace, run: "Run", evaluated: Evaluated) -> None:
     from mlflow.entities import Metric
 
     # At the time of the run's end: MLflow takes the same figure at the same time only once.
@@ -230,7 +225,7 @@ def _known_version(
 
 def _create_version(
     workspace: Workspace,
-    run: Run,
+    run: "Run",
     name: str,
     tags: Mapping[str, str],
     candidate: Path,
@@ -271,7 +266,7 @@ def _try(model: Any, evaluated: Evaluated) -> None:
         )
 
 
-def _log_model(workspace: Workspace, run: Run, name: str, folder: Path, lineage: str) -> str:
+def _log_model(workspace: Workspace, run: "Run", name: str, folder: Path, lineage: str) -> str:
     """Log a package as a model of the run; what an earlier attempt left there goes."""
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model

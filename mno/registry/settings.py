@@ -5,8 +5,6 @@ set by the user, that server keeps runs, artifacts and models. It may also name 
 `postgresql+psycopg://…`; new experiments then keep their files at `MLFLOW_DEFAULT_ARTIFACT_ROOT`.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import sqlite3
@@ -64,7 +62,7 @@ class Workspace:
         self.root, self.embedded = root.resolve(), is_embedded(root)
 
     @cached_property
-    def client(self) -> MlflowClient:
+    def client(self) -> "MlflowClient":
         """Talks to tracking and registry, and points MLflow's own functions at them.
 
         An `MnoError` says that the server cannot be reached, or `mlflow.db`, which is not touched,

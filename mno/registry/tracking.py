@@ -7,8 +7,6 @@ The tag `mno.state` is `pending` while training, `trained` when done, `abandoned
 died or failed, and `restored` when a run was made afterwards for a model from DVC's cache.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import socket
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
-def latest_run(workspace: Workspace, experiment: str, tag: str, value: str) -> Run | None:
+def latest_run(workspace: Workspace, experiment: str, tag: str, value: str) -> "Run | None":
     """Return the run of an experiment with a tag that began last."""
     asked, latest = f"tags.`{tag}` = '{value}'", ["start_time DESC"]
     found = workspace.client.search_runs([experiment], asked, order_by=latest, max_results=1)
@@ -49,7 +47,7 @@ class TrainingRun:
     _last: dict[str, int] = field(default_factory=dict)  # step logged of each metric
 
     @classmethod
-    def open(cls, root: Path, scenario: str, key: str, params: Mapping[str, Any]) -> TrainingRun:
+    def open(cls, root: Path, scenario: str, key: str, params: Mapping[str, Any]) -> "TrainingRun":
         """Find the run of this key, or create one; sweep what dead processes left behind.
 
         The key is the digest of all that the training depends on; parameters are flat.
@@ -114,7 +112,7 @@ class TrainingRun:
         client.set_tag(self.run_id, Tag.STATE, "trained")
         client.set_terminated(self.run_id, "FINISHED")
 
-    def __enter__(self) -> TrainingRun:
+    def __enter__(self) -> "TrainingRun":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -130,7 +128,7 @@ def log_record(workspace: Workspace, run_id: str, record: Mapping[str, Any]) -> 
     workspace.client.log_text(run_id, text + "\n", RECORD_FILE)
 
 
-def _log_params(client: MlflowClient, run_id: str, params: Mapping[str, Any]) -> None:
+def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) -> None:
     from mlflow.entities import Param
 
     # Parameters cannot be changed; those that are not part of the key may differ on resuming.
@@ -148,7 +146,7 @@ def _sweep(workspace: Workspace, experiment: str) -> None:
             _abandon(workspace, run, "KILLED")
 
 
-def _abandon(workspace: Workspace, run: Run, status: str) -> None:
+def _abandon(workspace: Workspace, run: "Run", status: str) -> None:
     # A run that had finished before it was opened again still describes its candidate.
     finished = Tag.CANDIDATE in run.data.tags
     client, run_id = workspace.client, run.info.run_id

@@ -1,7 +1,5 @@
 """The report as one HTML file: its sections in their order, in one language."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

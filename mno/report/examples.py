@@ -1,7 +1,5 @@
 """Figures of single samples: input, truth, prediction and error, a forecast in motion."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import replace

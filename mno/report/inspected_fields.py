@@ -1,7 +1,5 @@
 """What is measured of each field of a dataset, shard by shard: moments, spectrum, noise."""
 
-from __future__ import annotations
-
 import math
 from functools import reduce
 from operator import add

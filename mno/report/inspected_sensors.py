@@ -4,8 +4,6 @@ A sensor is a point of the field. There is but one where the field has no axis o
 same value at all points: one that holds for all of the plant.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -11,8 +11,6 @@
     write_inspection(inspection, Path("reports/inspection"))
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """The page of an inspection: its tables and figures in one HTML file, complete in itself."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The words of the report in each language: texts, numbers, amounts, facts as people read them."""
 
-from __future__ import annotations
-
 import math
 import warnings
 from collections.abc import Iterable, Mapping
@@ -28,7 +26,7 @@ class Words:
 
     @classmethod
     @cache
-    def of(cls, language: str, section: str = "") -> Words:
+    def of(cls, language: str, section: str = "") -> "Words":
         """Return the words of a section; a `ValueError` where there is no such language."""
         return cls(language, section)
 

@@ -1,7 +1,5 @@
 """Pages that are complete in themselves: sections and figures, and the look that all pages have."""
 
-from __future__ import annotations
-
 import struct
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
@@ -135,8 +133,8 @@ class Results:
     """
 
     scenario: str
-    schema: Schema
-    evaluation: Evaluation
+    schema: "Schema"
+    evaluation: "Evaluation"
     metrics: Known
     cost: Known = field(default_factory=dict)
     decision: Known = field(default_factory=dict)
@@ -148,8 +146,8 @@ class Results:
     training: Known = field(default_factory=dict)  # `train.json`: epochs and the best of them
     settings: Known = field(default_factory=dict)  # `train` in `params.yaml`
     lineage: Known = field(default_factory=dict)  # what it was made from, as the dataset's hash
-    influence: Influence | None = None  # what one prediction listened to, where somebody asked
-    bounds: Mapping[int, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    influence: "Influence | None" = None  # what one prediction listened to, where somebody asked
+    bounds: "Mapping[int, Mapping[str, np.ndarray]]" = field(default_factory=dict)
     """Of examples of readings: bounds on the largest error of each frame, by sample and field."""
-    bodies: Sequence[Body] = ()
+    bodies: "Sequence[Body]" = ()
     """What there is in space of the median sample, where its scenario says so."""

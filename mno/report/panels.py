@@ -1,7 +1,5 @@
 """Fields of one sample side by side: each a line in one dimension, a map in two or more."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Figures of readings: curves over time, what was solved and what was predicted, and the plant."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 

@@ -5,8 +5,6 @@ without a display may end it; matplotlib draws them otherwise. Both look in the 
 parallel rays, so that matplotlib writes the names in either.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from itertools import product

@@ -1,7 +1,5 @@
 """How all figures look: colours, sizes, legends; and how one becomes bytes."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -6,8 +6,6 @@ and a gradient, `torch.ops.mno.selective_scan`, the scan takes part in `torch.co
 `torch.export` and activation checkpointing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial

@@ -1,7 +1,5 @@
 """Curves that visit all points of a grid, or unordered points, and stay near where they are."""
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 from itertools import pairwise

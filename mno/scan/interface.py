@@ -1,7 +1,5 @@
 """The selective scan on sequences: the public function, and the checks of its arguments."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, lru_cache

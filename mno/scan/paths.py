@@ -15,8 +15,6 @@ back, but for `cross`: there, row-major, column-major, both reversed, as in the 
 et al., arXiv:2410.02113.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -8,8 +8,6 @@ Symbols, where a line is one sequence and a group one scan direction:
     h       state                     (line, group, state, channel)
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

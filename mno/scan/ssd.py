@@ -36,8 +36,6 @@ Source:
     Structured State Space Duality", arXiv:2405.21060, section 6.
 """
 
-from __future__ import annotations
-
 import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass

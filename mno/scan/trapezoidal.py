@@ -19,8 +19,6 @@ Source:
     "Mamba-3: Improved Sequence Modeling using State Space Principles", arXiv:2603.15569.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

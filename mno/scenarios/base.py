@@ -1,7 +1,5 @@
 """What a scenario is: a family of PDE problems with a sampler, a solver and checks."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import ConfigDict, model_validator
+from pydantic import model_validator
 
 from mno.core.bodies import Body
 from mno.core.config import IMPORTED, Config, validate
@@ -34,8 +32,6 @@ Walls = Literal["free", "zero", "periodic"]
 
 class Parameters(Config):
     """A scenario's own parameters, each described by the text below it, with its unit."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     ORDERED: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Pairs of parameters of which the first is at most the second."""
@@ -86,7 +82,7 @@ class SampleSource(ABC):
 
     @classmethod
     @abstractmethod
-    def open(cls, parameters: Any, config: Any, root: Path) -> SampleSource:
+    def open(cls, parameters: Any, config: Any, root: Path) -> "SampleSource":
         """Build the source, or raise an `InputError` that says why it cannot make samples.
 
         Parameters are an instance of `Parameters`, the configuration is the dataset's, a
@@ -221,7 +217,7 @@ class Scenario(SampleSource):
         )
 
     @classmethod
-    def open(cls, parameters: Any, config: Any, root: Path) -> Scenario:
+    def open(cls, parameters: Any, config: Any, root: Path) -> "Scenario":
         """Build the scenario, which needs no files."""
         return cls(parameters, config.resolution)
 
@@ -252,7 +248,7 @@ class Scenario(SampleSource):
         """
         return ()
 
-    def linear_system(self, inputs: Fields) -> LinearSystem | None:
+    def linear_system(self, inputs: Fields) -> "LinearSystem | None":
         """Return the equation that a sample solves; none where it is not linear in one field.
 
         Of what is given over time there may be fewer frames than `sample` draws; states are not

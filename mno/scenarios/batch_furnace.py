@@ -1,11 +1,9 @@
 """A batch furnace in three dimensions: pieces of steel heated by radiation, gas and conduction."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Literal, Self, final
 
 import numpy as np
 from pydantic import Field as Parameter
@@ -176,7 +174,7 @@ class BatchFurnace(Scenario):
         )
 
     @classmethod
-    def open(cls, parameters: BatchFurnaceParameters, config: Any, root: Path) -> BatchFurnace:
+    def open(cls, parameters: BatchFurnaceParameters, config: Any, root: Path) -> Self:
         """Build the scenario of a plant of that workspace."""
         return cls(parameters, config.resolution, root)
 

@@ -1,7 +1,5 @@
 """Burgers' equation: waves that steepen into viscous shocks."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, final

@@ -1,7 +1,5 @@
 """What every scenario must do: `check_scenario`, to be called by its tests."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

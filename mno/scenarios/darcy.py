@@ -1,7 +1,5 @@
 """Darcy flow: steady pressure in a porous medium."""
 
-from __future__ import annotations
-
 import math
 from typing import Annotated, Any, Literal, Self, final
 

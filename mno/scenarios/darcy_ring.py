@@ -1,7 +1,5 @@
 """Darcy flow in a ring with curved walls: steady pressure at points that fit the domain."""
 
-from __future__ import annotations
-
 import math
 from typing import Self, final
 

@@ -1,7 +1,5 @@
 """Diffusion and reaction of an activator and an inhibitor: the FitzHugh-Nagumo equations."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Literal, final
 

@@ -1,7 +1,5 @@
 """A furnace in operation: conduction of heat through lining, charge and gas."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, final

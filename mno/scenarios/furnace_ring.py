@@ -1,7 +1,5 @@
 """A round electric furnace in operation: conduction of heat through its lining."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from copy import deepcopy

@@ -1,7 +1,5 @@
 """What furnaces of any shape have in common: heaters that are sized, heat balances, checks."""
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping

@@ -3,9 +3,7 @@
 `mno.data.imported` reads them.
 """
 
-from __future__ import annotations
-
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,12 +22,15 @@ class SplitRule(Config):
     """
 
     by: Literal["random", "parameter", "time"] = "random"
-    field: str | None = Field(default=None, description="for `parameter`: an input, one per sample")
-    validation: Range | None = Field(default=None, description="for `parameter`", strict=False)
-    test: Range | None = Field(default=None, description="for `parameter`", strict=False)
+    field: str | None = None
+    """for `parameter`: an input, one per sample"""
+    validation: Range | None = Field(default=None, strict=False)
+    """for `parameter`"""
+    test: Range | None = Field(default=None, strict=False)
+    """for `parameter`"""
 
     @model_validator(mode="after")
-    def _is_whole(self) -> SplitRule:
+    def _is_whole(self) -> Self:
         given = [self.field, self.validation, self.test]
         if self.by == "parameter" and None in given:
             raise ValueError(
@@ -44,14 +45,20 @@ class SplitRule(Config):
 class ImportedFile(Config):
     """One file that was imported."""
 
-    file: str = Field(description="its name")
-    sha256: str = Field(description="SHA-256 of the file")
-    content: str = Field(description="SHA-256 of what it was converted to: of its store's root")
+    file: str
+    """its name"""
+    sha256: str
+    """SHA-256 of the file"""
+    content: str
+    """SHA-256 of what it was converted to: of its store's root"""
 
 
 class ImportedParameters(Config):
     """Which imported data; written by `mno import`."""
 
-    name: str = Field(description="name of the dataset and of its models")
-    files: list[ImportedFile] = Field(description="its files, in the order of their samples")
-    split: SplitRule = Field(default=SplitRule(), description="how samples are split")
+    name: str
+    """name of the dataset and of its models"""
+    files: list[ImportedFile]
+    """its files, in the order of their samples"""
+    split: SplitRule = SplitRule()
+    """how samples are split"""

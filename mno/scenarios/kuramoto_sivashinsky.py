@@ -1,7 +1,5 @@
 """The Kuramoto-Sivashinsky equation: long waves that grow, short ones that decay, and chaos."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any, final

@@ -1,7 +1,5 @@
 """What a scenario tells of its equation where that is linear in what it predicts."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

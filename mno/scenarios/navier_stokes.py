@@ -1,7 +1,5 @@
 """The Navier-Stokes equations of a plane flow on a torus, stirred by a steady force."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, final

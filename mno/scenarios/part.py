@@ -1,7 +1,5 @@
 """A scenario as operators of its fields or of its readings see it (`mno.core.readings`)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

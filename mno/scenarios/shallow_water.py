@@ -1,7 +1,5 @@
 """Shallow water after dams have broken: the depth in time."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What scenarios have in common whose states change in time."""
 
-from __future__ import annotations
-
 import math
 from abc import abstractmethod
 from collections.abc import Mapping

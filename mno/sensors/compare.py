@@ -1,7 +1,5 @@
 """A model compared with readings: from what it is given to the errors at the sensors."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What a model is given of the measured run, and where and when its points and frames are."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The page of a comparison: one HTML file that is complete in itself, and its numbers beside it."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator
@@ -17,13 +15,7 @@ from mno.core.numbers import number, percent
 from mno.report.language import fact_rows
 from mno.report.page import Figure, embedded, render_page
 from mno.report.panels import labelled
-from mno.report.style import (
-    PREDICTION_COLOUR,
-    REFERENCE_COLOUR,
-    TRUTH_COLOUR,
-    curves,
-    draw_legend,
-)
+from mno.report.style import PREDICTION_COLOUR, REFERENCE_COLOUR, TRUTH_COLOUR, curves, draw_legend
 from mno.sensors.pairs import Pairs
 from mno.sensors.scores import TO_UNCERTAINTY, Comparison, Estimate, Scores
 

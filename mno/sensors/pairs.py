@@ -3,8 +3,6 @@
 Predictions are interpolated linearly, on a grid or on unordered points; readings never are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

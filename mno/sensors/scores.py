@@ -7,8 +7,6 @@ Hesterberg, The American Statistician 69, 2015, section 3.3), which a few sensor
 narrow as the plain one does.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ time; `figure` puts in what the report of that study shows. Nobody types a numbe
 wrong, or older than the cells.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 import traceback

@@ -1,7 +1,5 @@
 """What a study file says, and its cells: every scenario with every model and every seed."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Mapping, Sequence
@@ -85,50 +83,44 @@ class Sections(Config):
 class ScenarioSpec(Sections):
     """A scenario of a study."""
 
-    scenario: str | None = Field(default=None, description="The name it has here if not given")
-    parameters: Options = Field(default={}, description="Of the scenario")
-    only: list[str] | None = Field(
-        default=None, min_length=1, description="Models that it is asked of; all if not given"
-    )
+    scenario: str | None = None
+    """The name it has here if not given"""
+    parameters: Options = {}
+    """Of the scenario"""
+    only: list[str] | None = Field(default=None, min_length=1)
+    """Models that it is asked of; all if not given"""
 
 
 class MatchConfig(Config):
     """Operators of equal size: the width of each is chosen so that its parameters come close."""
 
-    target: int = Field(ge=1, description="Trainable parameters of every model")
-    tolerance: float = Field(
-        default=0.05, gt=0, lt=0.5, description="Largest distance from them, as a share"
-    )
+    target: int = Field(ge=1)
+    """Trainable parameters of every model"""
+    tolerance: float = Field(default=0.05, gt=0, lt=0.5)
+    """Largest distance from them, as a share"""
 
 
 class ScalingConfig(Config):
     """Time and memory of untrained operators on larger and larger grids."""
 
     resolutions: list[Annotated[int, Field(ge=4, le=4096)]] = Field(
-        default=[16, 32, 64, 128], min_length=1, description="Points along each axis"
+        default=[16, 32, 64, 128], min_length=1
     )
-    seconds: float = Field(
-        default=0.5, gt=0, allow_inf_nan=False, description="Time to spend on each measurement"
-    )
+    """Points along each axis"""
+    seconds: float = Field(default=0.5, gt=0, allow_inf_nan=False)
+    """Time to spend on each measurement"""
 
 
 class CostConfig(Config):
     """Trainings of equal cost: each model has as many epochs as so much time is enough for."""
 
-    seconds: float = Field(
-        gt=0,
-        allow_inf_nan=False,
-        description="Of one processor, for each training, on the machine where steps were timed",
-    )
-    trials: list[dict[str, Any]] = Field(
-        min_length=1,
-        description="What of the section `train` to try for each model on each scenario, for "
-        "example `{learning_rate: 0.001}`; what has the lowest error on the validation split is "
-        "taken",
-    )
-    share: float = Field(
-        default=1 / 3, gt=0, le=1, description="Length of such a trial, as a share of a training"
-    )
+    seconds: float = Field(gt=0, allow_inf_nan=False)
+    """Of one processor, for each training, on the machine where steps were timed"""
+    trials: list[dict[str, Any]] = Field(min_length=1)
+    """What of the section `train` to try for each model on each scenario, for example
+    `{learning_rate: 0.001}`; what has the lowest error on the validation split is taken"""
+    share: float = Field(default=1 / 3, gt=0, le=1)
+    """Length of such a trial, as a share of a training"""
 
     @field_validator("trials")
     @classmethod
@@ -164,43 +156,35 @@ class StudySpec(FileSpec):
     kind = "study"
     folder = Path("studies")
 
-    title: str = Field(description="What the report is called")
-    question: str = Field(default="", description="What the study is to answer")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(
-        min_length=1, description="Seeds of the training; the same for every model"
-    )
-    base: Sections = Field(default=Sections(), description="Parameters that all cells share")
-    scenarios: dict[Name, ScenarioSpec] = Field(
-        min_length=1, description="By a name of your choice"
-    )
-    backbones: dict[Name, Options] = Field(
-        default={}, description="Section `model` of each backbone, crossed with the mixers"
-    )
-    mixers: dict[Name, Options] = Field(
-        default={}, description="What each mixer changes in the section `model` of a backbone"
-    )
-    models: dict[Name, Options] = Field(
-        default={},
-        description="Further models, not crossed: their section `model`; `train` or `task` in it "
-        "changes how they are trained",
-    )
-    parameters: MatchConfig | None = Field(
-        default=None, description="The size that all models have; each its own if not given"
-    )
-    equal_cost: CostConfig | None = Field(
-        default=None, description="The cost that all trainings have; by epochs if not given"
-    )
-    compare: str = Field(
-        default=WITHIN_BACKBONE,
-        description="Which models are compared: those of a backbone with each other (`backbone`), "
-        "all with each other (`all`), or all with the one that is named here",
-    )
-    scaling: ScalingConfig | None = Field(default=None, description="None: it is not measured")
-    peers: list[PeerName] = Field(
-        default=[],
-        description="Simple peers to fit to the data of each scenario, for scale: `mean`, "
-        "`persistence`, `ridge`, `quadratic`, `gaussian_process`",
-    )
+    title: str
+    """What the report is called"""
+    question: str = ""
+    """What the study is to answer"""
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    """Seeds of the training; the same for every model"""
+    base: Sections = Sections()
+    """Parameters that all cells share"""
+    scenarios: dict[Name, ScenarioSpec] = Field(min_length=1)
+    """By a name of your choice"""
+    backbones: dict[Name, Options] = {}
+    """Section `model` of each backbone, crossed with the mixers"""
+    mixers: dict[Name, Options] = {}
+    """What each mixer changes in the section `model` of a backbone"""
+    models: dict[Name, Options] = {}
+    """Further models, not crossed: their section `model`; `train` or `task` in it changes how they
+    are trained"""
+    parameters: MatchConfig | None = None
+    """The size that all models have; each its own if not given"""
+    equal_cost: CostConfig | None = None
+    """The cost that all trainings have; by epochs if not given"""
+    compare: str = WITHIN_BACKBONE
+    """Which models are compared: those of a backbone with each other (`backbone`), all with each
+    other (`all`), or all with the one that is named here"""
+    scaling: ScalingConfig | None = None
+    """None: it is not measured"""
+    peers: list[PeerName] = []
+    """Simple peers to fit to the data of each scenario, for scale: `mean`, `persistence`, `ridge`,
+    `quadratic`, `gaussian_process`"""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -241,7 +225,7 @@ _DEFAULTS = {
 TRACKED = ("scenario", "seed", "generate", "task", "model", "train", "learning_curve", "evaluate")
 """The parameters that a cell depends on, besides those of its own scenario."""
 _ADDED = {
-    "task": ("predict", "part", "time", "skip"),
+    "task": ("predict", "part", "time", "skip", "kind", "sensors", "hidden"),
     "model": ("patch", "cells", "local_width", "time_state"),
     "train": ("scales", "beta2", "optimizer"),
     "evaluate": ("tools", "economics.questions", "trust.draws"),
@@ -283,7 +267,7 @@ class Cell:
         """The name of its DVC experiment."""
         return f"{self.study}--{self.name}"
 
-    def trained(self, train: Mapping[str, Any]) -> Cell:
+    def trained(self, train: Mapping[str, Any]) -> Self:
         """Return the cell with changes of its section `train`."""
         return replace(self, params={**self.params, "train": {**self.params["train"], **train}})
 

@@ -1,7 +1,5 @@
 """The figures of a study: errors, accuracy against cost, growth with the grid and with samples."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

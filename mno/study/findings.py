@@ -1,7 +1,5 @@
 """What the cells of a study say together: a row per model and scenario, comparisons, a verdict."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

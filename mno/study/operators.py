@@ -4,8 +4,6 @@ Time and memory do not depend on what was learned. Each operator is measured wit
 process of its own, on one thread, one sample at a time.
 """
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress

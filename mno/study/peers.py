@@ -1,7 +1,5 @@
 """Simple peers on a study's data: what an engineer has without training a network."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The report of a study: sections of sentences, tables and figures."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

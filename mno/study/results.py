@@ -8,8 +8,6 @@ Every file is written beside and then put in place, so that a study can be kille
 continued anywhere: the files are all that is needed.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import statistics
@@ -243,7 +241,8 @@ class Results:
 
     def planned(self, cells: Iterable[Cell], cost: CostConfig | None) -> list[Cell]:
         """Return cells with the section `train` of their plans, as far as known."""
-        return [with_plan(c, self.plan(c, cost) if cost else None) for c in cells]
+        plans = [(cell, self.plan(cell, cost) if cost else None) for cell in cells]
+        return [cell if plan is None else cell.trained(plan["train"]) for cell, plan in plans]
 
     def find(self, cells: list[Cell], code: Code) -> list[Found]:
         """Hold what is kept against what the cells would be now."""
@@ -342,11 +341,6 @@ def plan_name(cell: Cell) -> str:
     return f"plans/{cell.scenario}--{cell.model.name}"
 
 
-def with_plan(cell: Cell, plan: Mapping[str, Any] | None) -> Cell:
-    """Return a cell that is trained as a plan says."""
-    return cell if plan is None else cell.trained(plan["train"])
-
-
 def _planned_of(cell: Cell, cost: CostConfig) -> str:
     """Return a digest of what a plan was made for, without what is told by the plan, and seed."""
     tracked = {key: value for key, value in cell.tracked.items() if key != "seed"}
@@ -390,7 +384,7 @@ def done_record(cell: Cell, identity: Identity, folder: Path, workers: int) -> d
     metrics, cost, train = reports["metrics"], reports["cost"], reports["train"]
     spent = cost["spent"]
     return {
-        **_head(cell, identity, "done", workers),
+        **record_of(cell, identity, "done", workers),
         "parameters": cost["parameters"],
         "metrics": {k: v for k, v in metrics.items() if k not in ("intervals", "physics")},
         "physics": metrics["physics"],
@@ -411,24 +405,14 @@ def done_record(cell: Cell, identity: Identity, folder: Path, workers: int) -> d
     }
 
 
-def failed_record(cell: Cell, identity: Identity, reason: str, workers: int) -> dict[str, Any]:
-    """Return what is kept of a cell that could not be made, and why."""
-    return {**_head(cell, identity, "failed", workers), "reason": reason}
-
-
-def scaling_record(
-    cell: Cell, identity: Identity, parameters: int, points: list[dict[str, Any]]
+def record_of(
+    cell: Cell, identity: Identity, state: str = "done", workers: int = 1, **content: Any
 ) -> dict[str, Any]:
-    """Return what is kept of the measurements of an operator on several grids."""
-    return {**_head(cell, identity, "done", 1), "parameters": parameters, "points": points}
+    """Return what is kept of a cell, or of what is measured once for all cells like it.
 
-
-def peers_record(cell: Cell, identity: Identity, peers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what is kept of simple peers, as `mno.study.peers.fit_peers` returns them."""
-    return {**_head(cell, identity, "done", 1), "peers": peers}
-
-
-def _head(cell: Cell, identity: Identity, state: str, workers: int) -> dict[str, Any]:
+    The content of a cell that has failed is the `reason`; that of an operator on several grids its
+    `parameters` and `points`; that of simple peers the `peers`, as `fit_peers` returns them.
+    """
     return {
         "study": cell.study,
         "state": state,
@@ -442,6 +426,7 @@ def _head(cell: Cell, identity: Identity, state: str, workers: int) -> dict[str,
         "identity": {**vars(identity), "cell": identity.digest},
         "params": cell.tracked,
         "machine": {**machine_facts(), "workers": workers},
+        **content,
     }
 
 

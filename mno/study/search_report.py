@@ -1,7 +1,5 @@
 """The page of a search: the winner, how it compares, and every trial."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path

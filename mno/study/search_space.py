@@ -1,7 +1,5 @@
 """What a search file says: the space, how many trials, what prunes them, and what bounds them."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +38,8 @@ class IntAxis(Config):
     type: Literal["int"]
     low: int
     high: int
-    step: int = Field(default=1, ge=1, description="Distance of neighbouring values")
+    step: int = Field(default=1, ge=1)
+    """Distance of neighbouring values"""
 
 
 class ChoiceAxis(Config):
@@ -73,7 +72,8 @@ class SearchBase(Config):
 class Limits(Config):
     """What a model may cost; one beyond it is refused, before it is trained."""
 
-    parameters: int | None = Field(default=None, ge=1, description="Trainable parameters, at most")
+    parameters: int | None = Field(default=None, ge=1)
+    """Trainable parameters, at most"""
 
 
 class SearchSpec(FileSpec):
@@ -82,22 +82,23 @@ class SearchSpec(FileSpec):
     kind = "search"
     folder = Path("studies/tune")
 
-    title: str = Field(description="What its report is called")
+    title: str
+    """What its report is called"""
     space: dict[
         Key, Annotated[Axis, AfterValidator(lambda axis: distribution_of(axis) and axis)]
-    ] = Field(min_length=1, description="Parameters by dotted key, each with its axis")
-    base: SearchBase = Field(
-        default=SearchBase(),
-        description="Parameters that all trials and the default share; what is not given here is "
-        "as params.yaml says",
-    )
-    trials: int = Field(default=30, ge=1, le=10_000, description="Trials of the whole search")
-    seed: int = Field(default=0, ge=0, description="Of the search; trainings have that of the line")
-    confirm_seeds: int = Field(
-        default=3, ge=0, le=100,
-        description="Further seeds with which the winner and the default are trained and compared",
-    )  # fmt: skip
-    limits: Limits = Field(default=Limits(), description="What a model may cost")
+    ] = Field(min_length=1)
+    """Parameters by dotted key, each with its axis"""
+    base: SearchBase = SearchBase()
+    """Parameters that all trials and the default share; what is not given here is as params.yaml
+    says"""
+    trials: int = Field(default=30, ge=1, le=10_000)
+    """Trials of the whole search"""
+    seed: int = Field(default=0, ge=0)
+    """Of the search; trainings have that of the line"""
+    confirm_seeds: int = Field(default=3, ge=0, le=100)
+    """Further seeds with which the winner and the default are trained and compared"""
+    limits: Limits = Limits()
+    """What a model may cost"""
 
 
 Point = Mapping[str, Any]

@@ -19,13 +19,11 @@ Where a study varies the number of samples, the error falls with it as a power: 
 the comparisons at each number.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from scipy.optimize import root_scalar
@@ -96,7 +94,7 @@ class Comparison:
             return "equal"
         return "unknown"
 
-    def reversed(self) -> Comparison:
+    def reversed(self) -> Self:
         """Return the same with both models in each other's place."""
         low = None if self.high is None else 1 / self.high
         high = None if self.low is None else 1 / self.low

@@ -3,8 +3,6 @@
 Each is trained by the project's own training. The winner becomes a preset.
 """
 
-from __future__ import annotations
-
 import io
 import time
 import warnings

@@ -14,6 +14,7 @@ from zarr.errors import ZarrUserWarning
 
 from mno.core.errors import InputError
 from mno.core.files import replacing_folder
+from mno.core.observing import READ
 from mno.core.readings import from_points, is_made, to_points
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
@@ -41,10 +42,12 @@ def predict_store(
     The source is a Zarr group with an array of shape `(sample, *grid)` for each input field
     (`(sample, point)` for those of a model of unordered points, and for its coordinates),
     `(sample, time, *grid)` for a state or a forcing, of which the first frames are given, and
-    `(sample,)` for a number per sample. Along time, frames are where the source's `time` says, and
-    behind its last as far apart as in training. The destination appears only when it is complete.
-    Progress is told how many samples of how many are done. `answers` judges predictions, and its
-    arrays are written beside them. `readings_alone` leaves out the fields of a model of both.
+    `(sample,)` for a number per sample. An observer takes a field for what was read of it, if there
+    is nothing else, and tells all frames. Along time, frames are where the source's `time` says,
+    and behind its last as far apart as in training. The destination appears only when it is
+    complete. Progress is told how many samples of how many are done. `answers` judges predictions,
+    and its arrays are written beside them. `readings_alone` leaves out the fields of a model of
+    both.
     Returns the number of samples.
 
     Raises:
@@ -102,7 +105,8 @@ def open_inputs(surrogate: Surrogate, source: Path, steps: int | None) -> dict[s
         ) from None
     arrays: dict[str, zarr.Array] = {}
     for name in (name for name in description.given_names if not is_made(name)):
-        array = group.get(name)
+        # A store of what was read calls it by the field's own name.
+        array = group.get(name, group.get(name.removesuffix(READ)))
         if not isinstance(array, zarr.Array):
             raise InputError(
                 f"{source} has no array {name!r}, only: {', '.join(sorted(group)) or 'nothing'}; "
@@ -145,7 +149,9 @@ def _copy_axes(
         if not isinstance(points, zarr.Array):
             continue
         values = np.asarray(points[:])
-        if forecast and name == "time":
+        if description.observes and name == "time":
+            of_all = values
+        elif forecast and name == "time":
             first = values[: forecast.history]
             frames = np.arange(1, (steps or forecast.steps) + 1)
             if description.along_time:

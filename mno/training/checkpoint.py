@@ -4,8 +4,6 @@ A file's name carries the SHA-256 of its bytes, so that one that was cut short o
 recognised before it is trusted, without a second file that could itself be out of step.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from pathlib import Path

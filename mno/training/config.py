@@ -1,7 +1,5 @@
 """How an operator is trained: section `train` of `params.yaml`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
@@ -23,105 +21,70 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class TrainConfig(Config):
     """Parameters of training; the trained weights depend on every one of them."""
 
-    epochs: int = Field(60, ge=1, le=100_000, description="Passes over the training split, at most")
-    batch_size: Count = Field(
-        16, description="Samples per batch; larger than the split means one batch per epoch"
-    )
-    accumulate: Annotated[Count, Field(le=100_000)] = Field(
-        1,
-        description="Batches whose gradients make one optimiser step, as if they were one batch: "
-        "for steps over more samples than memory holds at a time",
-    )
-    optimizer: Literal["adamw", "muon"] = Field(
-        "adamw",
-        description="What makes a step of a gradient: `adamw`, or `muon` for matrices, which turns "
-        "a layer in all directions alike; its steps take a little longer, and fewer are needed",
-    )
-    learning_rate: Positive = Field(2e-3, description="Peak learning rate, after the warm-up")
-    weight_decay: Annotated[Amount, Field(le=1)] = Field(
-        1e-4, description="Decay of the matrices of linear and convolution layers"
-    )
-    warmup_fraction: Share = Field(
-        0.1, description="Share of all steps in which the rate rises linearly to its peak"
-    )
-    gradient_clip: Positive = Field(1.0, description="Largest norm of the gradient of all weights")
-    patience: Count = Field(
-        20, description="Epochs without a lower validation error after which training stops"
-    )
-    loss: Literal["relative_l2", "h1"] = Field(
-        "relative_l2",
-        description="What is minimised: the relative L2 error, or the relative H1 error, which "
-        "counts the slopes of a field, too. Validation is by relative L2 in either case",
-    )
-    residual_weight: Amount = Field(
-        0.0,
-        description="Weight of the residual that a prediction leaves in the scenario's equation, "
-        "relative to its source, in what is minimised; 0 leaves it out",
-    )
-    unroll: Annotated[Count, Field(le=1000)] = Field(
-        1,
-        description="Steps of a rollout that training takes at a time, from a random frame of each "
-        "sample (rollouts of states)",
-    )
-    pushforward: bool = Field(
-        False,
-        description="Whether the last step alone is compared with the truth and has a gradient, "
-        "after a number of steps that is drawn anew each time, below `unroll`: the operator learns "
-        "from its own mistakes at the memory of one step (rollouts of states). Along time all "
-        "steps are compared, and half of the given frames are its own answers to those before",
-    )
-    augment: bool = Field(
-        False,
-        description="Whether each sample is turned in every epoch by one of the symmetries that "
-        "its scenario declares",
-    )
-    input_noise: Amount = Field(
-        0.0,
-        description="Standard deviation of noise added to the inputs of training, in standard "
-        "deviations of the field",
-    )
-    input_mask: Share = Field(
-        0.0,
-        description="Share of points whose inputs are taken away in training, drawn anew each "
-        "time: fields that may have gaps are missing there, others are replaced by their mean, "
-        "and the operator is not told where",
-    )
-    ema_decay: Share = Field(
-        0.0,
-        description="How much of the exponential moving average of the weights stays at each step; "
-        "the averaged weights are validated and saved; 0 means no average",
-    )
-    precision: Literal[32, "bf16"] = Field(
-        32,
-        description="Bits of a number in the layers: 32, or `bf16` for mixed precision in training "
-        "where the device has it; weights, validation and losses keep 32",
-    )
-    beta2: float = Field(
-        0.999,
-        ge=0.5,
-        lt=1.0,
-        description="Decay of the optimiser's mean of squared gradients; 0.95 forgets large early "
-        "gradients sooner, from which short trainings gain",
-    )
-    scales: dict[str, str] = Field(
-        {},
-        description="What of a field the model is given or predicts, by its name, where that is to "
-        "be another than the dataset says: it as it is (`plain`), its logarithm (`log`), or its "
-        "difference from an input or a number (`less ambient_temperature`, `less 293.15`)",
-    )
-    warm_start: str | None = Field(
-        None,
-        description="Trained model whose weights to start from, `SOURCE#DIGEST`; none means fresh "
-        "weights",
-    )
-    threads: Annotated[Count, Field(le=1024)] = Field(
-        2, description="Threads within a torch operation; sums, and so the weights, depend on it"
-    )
-    processes: Annotated[Count, Field(le=1024)] = Field(
-        1,
-        description="Processes that each take a share of every batch, on one machine: on so many "
-        "times `threads` cores, or one CUDA device each. The weights differ by rounding",
-    )
+    epochs: int = Field(60, ge=1, le=100_000)
+    """Passes over the training split, at most"""
+    batch_size: Count = 16
+    """Samples per batch; larger than the split means one batch per epoch"""
+    accumulate: Annotated[Count, Field(le=100_000)] = 1
+    """Batches whose gradients make one optimiser step, as if they were one batch: for steps over
+    more samples than memory holds at a time"""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """What makes a step of a gradient: `adamw`, or `muon` for matrices, which turns a layer in all
+    directions alike; its steps take a little longer, and fewer are needed"""
+    learning_rate: Positive = 2e-3
+    """Peak learning rate, after the warm-up"""
+    weight_decay: Annotated[Amount, Field(le=1)] = 1e-4
+    """Decay of the matrices of linear and convolution layers"""
+    warmup_fraction: Share = 0.1
+    """Share of all steps in which the rate rises linearly to its peak"""
+    gradient_clip: Positive = 1.0
+    """Largest norm of the gradient of all weights"""
+    patience: Count = 20
+    """Epochs without a lower validation error after which training stops"""
+    loss: Literal["relative_l2", "h1"] = "relative_l2"
+    """What is minimised: the relative L2 error, or the relative H1 error, which counts the slopes
+    of a field, too. Validation is by relative L2 in either case"""
+    residual_weight: Amount = 0.0
+    """Weight of the residual that a prediction leaves in the scenario's equation, relative to its
+    source, in what is minimised; 0 leaves it out"""
+    unroll: Annotated[Count, Field(le=1000)] = 1
+    """Steps of a rollout that training takes at a time, from a random frame of each sample
+    (rollouts of states)"""
+    pushforward: bool = False
+    """Whether the last step alone is compared with the truth and has a gradient, after a number of
+    steps that is drawn anew each time, below `unroll`: the operator learns from its own mistakes at
+    the memory of one step (rollouts of states). Along time all steps are compared, and half of the
+    given frames are its own answers to those before"""
+    augment: bool = False
+    """Whether each sample is turned in every epoch by one of the symmetries that its scenario
+    declares"""
+    input_noise: Amount = 0.0
+    """Standard deviation of noise added to the inputs of training, in standard deviations of the
+    field"""
+    input_mask: Share = 0.0
+    """Share of points whose inputs are taken away in training, drawn anew each time: fields that
+    may have gaps are missing there, others are replaced by their mean, and the operator is not told
+    where"""
+    ema_decay: Share = 0.0
+    """How much of the exponential moving average of the weights stays at each step; the averaged
+    weights are validated and saved; 0 means no average"""
+    precision: Literal[32, "bf16"] = 32
+    """Bits of a number in the layers: 32, or `bf16` for mixed precision in training where the
+    device has it; weights, validation and losses keep 32"""
+    beta2: float = Field(0.999, ge=0.5, lt=1.0)
+    """Decay of the optimiser's mean of squared gradients; 0.95 forgets large early gradients
+    sooner, from which short trainings gain"""
+    scales: dict[str, str] = {}
+    """What of a field the model is given or predicts, by its name, where that is to be another than
+    the dataset says: it as it is (`plain`), its logarithm (`log`), or its difference from an input
+    or a number (`less ambient_temperature`, `less 293.15`)"""
+    warm_start: str | None = None
+    """Trained model whose weights to start from, `SOURCE#DIGEST`; none means fresh weights"""
+    threads: Annotated[Count, Field(le=1024)] = 2
+    """Threads within a torch operation; sums, and so the weights, depend on it"""
+    processes: Annotated[Count, Field(le=1024)] = 1
+    """Processes that each take a share of every batch, on one machine: on so many times `threads`
+    cores, or one CUDA device each. The weights differ by rounding"""
 
     @field_validator("scales")
     @classmethod
@@ -207,15 +170,11 @@ _STREAM = 4  # of the seed; mno.training.batches has those below
 class LearningCurveConfig(Config):
     """How the error is measured as a function of the number of training samples."""
 
-    shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
-        [],
-        max_length=20,
-        description="Shares of the training split to train on as well, for example "
-        "`[0.125, 0.25, 0.5]`; each takes about as long as the training. None: no learning curve",
-    )
-    seeds: Annotated[Count, Field(le=100)] = Field(
-        1, description="Trainings per share, each with a subset and initial weights of its own"
-    )
+    shares: list[Annotated[float, Field(gt=0, lt=1)]] = Field([], max_length=20)
+    """Shares of the training split to train on as well, for example `[0.125, 0.25, 0.5]`; each
+    takes about as long as the training. None: no learning curve"""
+    seeds: Annotated[Count, Field(le=100)] = 1
+    """Trainings per share, each with a subset and initial weights of its own"""
 
 
 def nested_samples(samples: int, share: float, seed: int) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Training as one call: from two splits to a surrogate, continued where it was interrupted."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

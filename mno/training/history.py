@@ -1,11 +1,9 @@
 """What training measured, epoch by epoch, and how it is shown as it happens."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 Observer = Callable[[int, dict[str, float]], object]
 """Called with the number of an epoch, counted from 1, and its metrics, when it has ended.
@@ -74,7 +72,7 @@ class History:
         }
 
     @classmethod
-    def from_records(cls, records: Iterable[Mapping[str, Any]]) -> History:
+    def from_records(cls, records: Iterable[Mapping[str, Any]]) -> Self:
         """Read the list that `to_dict` gives under `epochs`."""
         return cls(tuple(EpochRecord(**record) for record in records))
 

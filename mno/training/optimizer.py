@@ -1,7 +1,5 @@
 """The optimisers of a training: AdamW, and Muon for what is a matrix."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any

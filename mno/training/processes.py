@@ -6,8 +6,6 @@ would be with the whole batch in one process, up to the order in which numbers a
 process alone writes files, draws progress and is listened to by observers.
 """
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ epoch is shorter or the last step has fewer batches: a step is what it would be 
 in one batch.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from mno.core.errors import InputError
+from mno.evaluation.trust import bound_by_run
 from mno.lineage.record import candidate_digest
 from mno.scenarios.base import make_scenario
 from mno.surrogate.trust.answers import Answers, Fallback
@@ -328,3 +329,26 @@ def test_without_an_estimate_of_this_very_model_it_predicts_and_says_why(workspa
     assert "is of another model; make a new one with: mno evaluate" in done.output
     done = predict(other, "--fallback", "solver", to=tmp_path / "c.zarr")
     assert "needs an error estimate" in str(done.exception)
+
+
+def test_bounds_of_an_observer_hold_at_every_frame_and_over_whole_runs():
+    rng, held, over = np.random.default_rng(0), [], []
+    for _ in range(60):  # each a calibration of its own, tried on runs of its own
+        runs = rng.lognormal(sigma=0.5, size=(400, 1)) * np.linspace(2.0, 0.5, 7)
+        errors = np.abs(runs * (1.0 + 0.2 * rng.normal(size=runs.shape)))
+        errors[:, 2] = np.where(rng.random(400) < 0.3, np.nan, errors[:, 2])
+        bound = bound_by_run(errors[:150], 0.9)
+        fresh = errors[150:]
+        known = np.isfinite(fresh)
+        held.append(((fresh <= bound.values) & known).sum(axis=0) / known.sum(axis=0))
+        over.append(np.all((fresh <= bound.over_run) | ~known, axis=1).mean())
+    assert bound.calibrated_on < 112
+    assert np.array(bound.over_run)[0] > bound.values[0]
+    assert np.abs(np.mean(held, axis=0) - 0.905).max() < 0.02
+    assert abs(np.mean(over) - 0.905) < 0.02
+
+
+def test_without_enough_runs_an_observer_has_no_bounds():
+    bound = bound_by_run(np.ones((8, 3)), 0.9)
+    assert bound.values == (None, None, None)
+    assert bound.over_run == (None, None, None)

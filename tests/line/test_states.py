@@ -153,6 +153,30 @@ def test_along_time_frames_are_predicted_at_the_times_of_a_store(line, tmp_path)
     assert not np.allclose(evenly, found["activator"].values, rtol=1e-2)
 
 
+def test_an_observer_tells_fields_from_what_a_store_has_of_readings(line, tmp_path):
+    settings = ("task.kind=observe", "task.sensors={activator: {noise: 0.02}}")
+    line.mno("run", *(word for key in settings for word in ("--set", key)), check=True)
+    metrics, trust = read(line, "metrics.json"), read(line, "trust.json")
+    assert metrics["relative_l2"] < metrics["baseline_relative_l2"]
+    assert len(trust["bounds"]["inhibitor"]["rmse"]["values"]) == 9  # one for each frame
+    assert trust["misfit"]["activator"] > 0.02
+    name = json.loads(line.mno("status", "--json", check=True).stdout)["registry"][0]["name"]
+    assert name == "mno-diffusion_reaction-observer"
+    data = xarray.open_zarr(line.root / "data").isel(sample=slice(0, 3), time=slice(0, 5))
+    data = data[["activator"]].drop_vars("split", errors="ignore")
+    data.to_zarr(tmp_path / "log.zarr", encoding={"activator": {"compressors": None}})
+    done = line.mno("predict", "models/candidate", str(tmp_path / "log.zarr"),
+                    str(tmp_path / "told.zarr"))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = xarray.open_zarr(tmp_path / "told.zarr")
+    surrogate = Surrogate.load(line.root / "models/candidate")
+    told = surrogate.predict({"activator_read": data["activator"].values})
+    for field in ("activator", "inhibitor"):
+        assert found[field].dims == ("sample", "time", "x", "y")
+        np.testing.assert_allclose(found[field].values, told[field], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found["time"], data["time"])
+
+
 def experiments(workspace):
     """Names of DVC experiments by MLflow run, for the runs of finished trainings."""
     client = mlflow.MlflowClient(f"sqlite:///{workspace.root}/mlflow.db")

@@ -4,8 +4,6 @@ English is complete. A text that another language lacks is said in English, with
 that whoever adds a text need not write it in a language that they do not know.
 """
 
-from __future__ import annotations
-
 import tomllib
 import warnings
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Dask: a cluster on this machine or a given one, and tasks that outlive their workers."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError

@@ -1,7 +1,5 @@
 """Generate a dataset: one task per shard, in this process or on a Dask cluster; and its report."""
 
-from __future__ import annotations
-
 import pickle
 import platform
 import sys
@@ -72,7 +70,7 @@ def generate(
     destination: Path,
     execution: ExecutionConfig,
     progress: Callable[[Progress], None] = lambda _: None,
-) -> DatasetReport:
+) -> "DatasetReport":
     """Make a dataset, or what is missing of it, and release it when all of it is good.
 
     Args:

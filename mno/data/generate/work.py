@@ -7,8 +7,6 @@ A shard is done when its record says so and the files have the recorded checksum
 be read proves nothing, since Zarr reads a missing file as fill values.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -50,7 +48,7 @@ def make_plan(
     config: SamplesConfig,
     code: str,
     root: Path = Path(),
-) -> DatasetPlan:
+) -> "DatasetPlan":
     """Return a plan for as many samples as are wanted, or as there are; see `DatasetPlan`.
 
     Raises:

@@ -1,7 +1,5 @@
 """The audit of a model: every link of its lineage, held against its content."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ DVC believes its lock. Here what the lock says of code and parameters is held ag
 at registration, and what it says of data, model and reports against the files themselves.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory

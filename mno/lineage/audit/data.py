@@ -1,7 +1,5 @@
 """Links: the dataset, file by file, by DVC's hashes and its own; and what it was imported from."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping

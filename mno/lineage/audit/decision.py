@@ -3,8 +3,6 @@
 What was noted is judged again by the rule, or held against what a person may do.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator, Mapping

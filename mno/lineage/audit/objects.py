@@ -1,7 +1,5 @@
 """What is named by its content: objects of DVC's cache, by their MD5, and those of git."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

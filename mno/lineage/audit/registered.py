@@ -1,7 +1,5 @@
 """Links: the registry's rows and the run's files, the lineage record, and the weights."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 

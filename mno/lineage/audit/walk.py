@@ -1,7 +1,5 @@
 """The audit: every link of the chain from the weights back to where they came from."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from ruamel.yaml.error import YAMLError

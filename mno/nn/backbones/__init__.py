@@ -3,8 +3,6 @@
 `BACKBONES` is the one list of them; reading it loads no torch.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

@@ -1,7 +1,5 @@
 """The Fourier neural operator of the package `neuraloperator`, as an operator of ours."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

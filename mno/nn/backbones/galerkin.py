@@ -1,7 +1,5 @@
 """The Galerkin Transformer: an encoder without norms between layers, and a spectral regressor."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import torch
@@ -93,10 +91,7 @@ class SpectralRegressor(nn.Module):
         )
 
     def forward(
-        self,
-        x: Float[Tensor, "batch point input"],
-        coordinates: Places,
-        shape: tuple[int, ...],
+        self, x: Float[Tensor, "batch point input"], coordinates: Places, shape: tuple[int, ...]
     ) -> Float[Tensor, "batch point output"]:
         """Return numbers per point of a grid of that shape, in row-major order."""
         x = self.reduction(torch.cat([x, coordinates], dim=-1)).unflatten(1, shape)

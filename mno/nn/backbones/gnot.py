@@ -1,7 +1,5 @@
 """GNOT: query points take up several input functions, by cross mixing and gated experts."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -90,11 +88,7 @@ class GNOTBlock(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self,
-        x: Features,
-        branches: list[Tensor],
-        coordinates: Places,
-        domain: Domain,
+        self, x: Features, branches: list[Tensor], coordinates: Places, domain: Domain
     ) -> Features:
         """Apply the layer."""
         gates = self.gate(coordinates)

@@ -1,7 +1,5 @@
 """The latent backbone: mixers on a few tokens, local networks on the many points."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """OFormer: an encoder, a decoder, and steps in time of a latent state."""
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 
@@ -81,11 +79,7 @@ class Propagator(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.network = _pointwise(width + dims, width, width, width)
 
-    def forward(
-        self,
-        z: Features,
-        coordinates: Places,
-    ) -> Features:
+    def forward(self, z: Features, coordinates: Places) -> Features:
         """Return the state one step later."""
         return z + self.network(torch.cat([self.norm(z), coordinates], dim=-1))
 

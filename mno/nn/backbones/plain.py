@@ -1,7 +1,5 @@
 """The plain pre-norm stack of mixers and feed-forward networks; and Transolver, which is one."""
 
-from __future__ import annotations
-
 from torch import nn
 
 from mno.core.batch import Batch

@@ -1,7 +1,5 @@
 """The U-Net: convolutions on grids that coarsen and refine again, with connections across."""
 
-from __future__ import annotations
-
 import torch
 from torch import nn
 from torch.nn import functional as F

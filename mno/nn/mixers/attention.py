@@ -7,8 +7,6 @@ cells w = 1/n. Queries q, keys k and values v are linear in the features, divide
 made of the second input.
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn

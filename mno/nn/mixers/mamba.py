@@ -1,7 +1,5 @@
 """The Mamba mixers: selective scans along paths through the points, gated."""
 
-from __future__ import annotations
-
 import math
 
 import torch

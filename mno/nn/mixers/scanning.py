@@ -1,7 +1,5 @@
 """What the mixers that scan have in common: projections, gate, paths, and the two forms."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The SSD mixers: scans with one decay per head, as in Mamba-2, along paths through the points."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

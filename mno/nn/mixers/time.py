@@ -1,7 +1,5 @@
 """The mixer along time: a causal scan over the frames of each point, with a state that goes on."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch
@@ -42,12 +40,7 @@ class TimeMixer(MambaMixer):
 
     def __init__(self, d_model: int, *, d_state: int = 16, expand: int = 1) -> None:
         super().__init__(
-            d_model,
-            d_state=d_state,
-            expand=expand,
-            path="temporal",
-            dims=1,
-            discretization="zoh",
+            d_model, d_state=d_state, expand=expand, path="temporal", dims=1, discretization="zoh"
         )
         self.dt_projs_bias = step_biases(1, self.d_inner, within=STEP_RANGE)
         self.window = uniform(self.d_inner, WINDOW, fan_in=WINDOW)

@@ -1,7 +1,5 @@
 """How large the errors are, how sure that is, and in waves of which length they lie."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -53,7 +51,7 @@ def section(results: Results, words: Words) -> Section:
 def _overview(results: Results, words: Words) -> list[dict[str, str]]:
     """Return what counts most of each output, by the heads of its columns."""
     metrics, tools = results.metrics, results.cost.get("tools", ())
-    others = {words(f"tools.{tool['name']}"): tool["rmse"] for tool in tools if "rmse" in tool}
+    others = {words(f"rmse_{tool['name']}"): tool["rmse"] for tool in tools if "rmse" in tool}
     ways = {"baseline_": "mean_field", "persistence_": "kept_frame"}
     rows = []
     for field in results.schema.outputs:
@@ -68,10 +66,7 @@ def _overview(results: Results, words: Words) -> list[dict[str, str]]:
             {words("predicted"): field.long_name, words("term.relative_l2"): said}
             | {words("term.relative_rise"): "–" if rise is None else words.percent(rise)}
             | {words("term.rmse"): words.number(values["rmse"]) + unit}
-            | {
-                f"{words('term.rmse')}: {tool}": words.number(rmse[field.name]) + unit
-                for tool, rmse in others.items()
-            }
+            | {tool: words.number(rmse[field.name]) + unit for tool, rmse in others.items()}
             | {words("term.max_error"): words.number(values["max_error"]) + unit}
             | {
                 words(f"term.{guess}"): words.percent(values[f"{way}relative_l2"])

@@ -1,7 +1,5 @@
 """What predictions cost beside solving, and when the surrogate has paid for itself."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

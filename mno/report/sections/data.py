@@ -1,7 +1,5 @@
 """The data that the model was trained and tried on, and how its physics checks came out."""
 
-from __future__ import annotations
-
 import textwrap
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What it comes to: the verdict with its reasons, the indicators, the numbers that matter most."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

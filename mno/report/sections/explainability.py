@@ -1,7 +1,5 @@
 """What one prediction listened to."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import islice
 from textwrap import fill

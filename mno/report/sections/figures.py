@@ -1,7 +1,5 @@
 """What predictions look like, and how their errors are spread."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

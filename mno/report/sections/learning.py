@@ -1,7 +1,5 @@
 """What more training data would bring: the learning curve, carried on to the target."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The model card: what the model is for, what it was not tried on, and what it does on failure."""
 
-from __future__ import annotations
-
 from mno.report.language import Words
 from mno.report.page import Results, Section, section_of
 

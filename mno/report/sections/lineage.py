@@ -1,7 +1,5 @@
 """What the model was made from."""
 
-from __future__ import annotations
-
 from mno.report.language import Words, fact_rows
 from mno.report.page import Results, Section, section_of
 

@@ -1,7 +1,5 @@
 """How errors grow on data unlike those of the training, and what predictions do to the physics."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """What the model is, and how it was trained."""
 
-from __future__ import annotations
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator

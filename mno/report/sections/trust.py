@@ -1,7 +1,5 @@
 """How far a single prediction may be trusted: bounds that hold, and inputs that are flagged."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 

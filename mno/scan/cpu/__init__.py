@@ -18,8 +18,6 @@ Shared words are those of `mno.scan.arguments`, and
     tile    TILE neighbouring steps of a direction's walk, whatever lines they belong to
 """
 
-from __future__ import annotations
-
 from functools import cache
 from importlib.util import find_spec
 

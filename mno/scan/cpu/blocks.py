@@ -12,8 +12,6 @@ A task is a range of lines and a range of heads, which share G, B and C. Sums ov
 one part per range.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

@@ -7,8 +7,6 @@ A tensor takes five of them: its address and the distances, in bytes, between ne
 has points, else states, ranks or chunks of states; columns are channels, or states for B and C.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple

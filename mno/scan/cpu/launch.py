@@ -1,7 +1,5 @@
 """Run the passes of a scan, and sum what their tasks leave in parts."""
 
-from __future__ import annotations
-
 import ctypes
 from functools import cache
 from typing import Any

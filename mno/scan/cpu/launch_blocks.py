@@ -1,7 +1,5 @@
 """Describe the blocks of a scan to the kernels of `blocks`, and run these in threads."""
 
-from __future__ import annotations
-
 import math
 from functools import cache
 from typing import Any

@@ -6,8 +6,6 @@ it is freed. So blocks are kept here, up to a limit, and larger ones are made of
 the system has them. As of `torch.empty`, nothing may be assumed about what a block holds.
 """
 
-from __future__ import annotations
-
 import math
 import mmap
 import weakref

@@ -7,8 +7,6 @@ A block is a list of vectors: one vector per state, one lane per channel. Weight
 memory, one float per state of the block.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

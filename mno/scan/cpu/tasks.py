@@ -1,7 +1,5 @@
 """The forward and the backward pass of one task, for each discretisation."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from numba import njit

@@ -7,8 +7,6 @@ another library, and in a forked child, which has none of its parent's threads, 
 of Python's.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 import threading

@@ -11,8 +11,6 @@ A `tensor` here is the place of a part of one, as `job.view` gives it; `index` i
 are listed that the steps visit.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ A single frame is so little work that calling its parts, a dozen operations, wou
 time. What is remembered is moved on in place. A task is a range of lines.
 """
 
-from __future__ import annotations
-
 import math
 from functools import cache
 

@@ -5,12 +5,11 @@ between these by planes at distances of at most the width of a cell; towards the
 temperatures are steep, the lining's are thinner.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -153,7 +152,7 @@ class Cells:
     """Of the gas; -1 in solids."""
 
     @classmethod
-    def fitted(cls, plant: Plant, draw: Draw, width: float) -> Cells:
+    def fitted(cls, plant: Plant, draw: Draw, width: float) -> Self:
         """Return cells that are at most so wide, m."""
         x, y, z = (_edges(plant, draw, axis, width) for axis in range(3))
         edges = x, y, z

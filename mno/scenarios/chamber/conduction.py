@@ -11,8 +11,6 @@ doi:10.1016/j.jcp.2013.08.021), explicit, of an odd number of stages `s` by whic
 `(s^2 + s - 2) / 4` times as long as an explicit Euler step. Heat from surfaces is constant in it.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -27,8 +27,6 @@ Heat goes pairwise, so none is lost, however far the iteration has come. What th
 balance of a zone's gas is handed on, for the next moment to make up for.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from mno.core.compiled import inlined

@@ -10,9 +10,7 @@ Heat is counted as it is handed over: what burners supply is what solids store, 
 outer surface and by the flue, to rounding.
 """
 
-from __future__ import annotations
-
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -90,7 +88,7 @@ class Record(NamedTuple):
     """Stored in solids, lost to the hall and by the flue, handed on, then supplied to each zone."""
 
     @classmethod
-    def empty(cls, frames: int, cells: int, faces: int, zones: int) -> Record:
+    def empty(cls, frames: int, cells: int, faces: int, zones: int) -> Self:
         """Return one to be filled."""
         sizes = (cells, faces, zones, zones, zones, zones, 4 + zones)
         return cls(*(np.zeros((frames, size)) for size in sizes))

@@ -5,8 +5,6 @@ of the chamber as it was built: `x` across, `y` up, `z` along. Inside the lining
 or greater than the chamber is wide, high or long.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -492,7 +490,7 @@ class Plant(Config):
             reading = ("thermocouple_temperature", number)
             yield Body(name, "sensor", (x, y, z), (0.0, 0.0, 0.0), reading)
 
-    def with_unseen(self, part: str) -> Plant:
+    def with_unseen(self, part: str) -> Self:
         """Return the plant with what its section `unseen` has of a part, `none` for itself."""
         new: dict[str, Any] = {}
         if part == "piece" and self.unseen.piece:
@@ -508,7 +506,7 @@ class Plant(Config):
         return self.model_copy(update=new)
 
     @classmethod
-    def read(cls, given: str, root: Path = Path()) -> Plant:
+    def read(cls, given: str, root: Path = Path()) -> Self:
         """Read a plant by the name of its file in `plants/`.
 
         Raises:

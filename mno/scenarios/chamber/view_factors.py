@@ -16,8 +16,6 @@ factors from both sides, so that what leaves a face arrives: all rows have the s
 and the gas leave (scaling rows alone would break the symmetry).
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

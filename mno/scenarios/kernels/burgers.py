@@ -3,8 +3,6 @@
 `BurgersFlow` chooses the steps of a `LineFlow`; `cole_hopf` is the exact solution by quadrature.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from mno.scenarios.kernels.line_flow import LineFlow

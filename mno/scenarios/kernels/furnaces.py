@@ -4,8 +4,6 @@ Everything is drawn in an order that depends on no grid or mesh, and only then l
 Values of materials are round figures of engineering handbooks for the temperatures of a furnace.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -142,7 +140,7 @@ def _share(edges: np.ndarray, box: np.ndarray | tuple[float, ...]) -> np.ndarray
     return across[:, None] * upwards[None, :]
 
 
-def draw_plant(parameters: FurnaceParameters, rng: np.random.Generator) -> Plant:
+def draw_plant(parameters: "FurnaceParameters", rng: np.random.Generator) -> Plant:
     """Draw a furnace and its run."""
     p, side = parameters, parameters.side
     ambient = float(np.float32(rng.uniform(*AMBIENT)))
@@ -230,7 +228,7 @@ class RoundFurnace(NamedTuple):
 
 
 def draw_round_furnace(
-    parameters: FurnaceRingParameters, rng: np.random.Generator, mesh: RingMesh
+    parameters: "FurnaceRingParameters", rng: np.random.Generator, mesh: RingMesh
 ) -> RoundFurnace:
     """Draw a furnace; a generator in the same state gives the same one on every mesh."""
     p = parameters
@@ -273,7 +271,7 @@ def draw_round_furnace(
 
 
 def _draw_materials(
-    parameters: FurnaceRingParameters, rng: np.random.Generator,
+    parameters: "FurnaceRingParameters", rng: np.random.Generator,
     x: np.ndarray, y: np.ndarray, share: np.ndarray,
 ) -> list[np.ndarray]:  # fmt: skip
     """Draw conductivity and heat capacity of a lining, at points and their shares of the way out.

@@ -22,8 +22,6 @@ out), preconditioned by a symmetric V cycle in float32: two sweeps of damped Jac
 on the finest level, four on the others.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -9,8 +9,6 @@ Glossary
     weights     `mno.scenarios.kernels.runge_kutta.etdrk4`
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from mno.core.compiled import compiled, inlined

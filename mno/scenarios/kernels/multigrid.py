@@ -21,8 +21,6 @@ What is steady (`solve_diffusion`) and what is stored in time (`heat_conduction.
 V cycle: one sweep in float64, or several in float32.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from mno.core.compiled import compiled, inlined, named

@@ -1,7 +1,5 @@
 """Random functions on a square, a circle or a torus: one draw is one function on every grid."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -27,8 +27,6 @@ and so on. So of each stage a few rows are kept rather than all, and these stay 
 cache.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 

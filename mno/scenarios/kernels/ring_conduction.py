@@ -11,8 +11,6 @@ doi:10.1137/0714068). It starts afresh with each step, so a power that jumps bet
 no order.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

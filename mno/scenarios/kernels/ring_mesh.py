@@ -4,8 +4,6 @@ Stiffness, lumped areas and sparse factors are stated by triangles for the solve
 edge by edge for checks (`edges_of`).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cached_property

@@ -22,8 +22,6 @@ up at 2.785; Abdulle (2002, doi:10.1137/S1064827500379549) has the same aim. Wit
 taken as 0.8, fifth-order errors are as small as can be within a thousandth.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -27,8 +27,6 @@ first: so the scheme has all symmetries of the square to the last bit. Loops ove
 because numba's cache notices changes in one file only.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numba import njit
 

@@ -16,8 +16,6 @@ Stresses do not depend on the width of a cell, and pieces do not meet in the mat
 Boley and Weiner, Theory of Thermal Stresses, 1960, chapter 4, has the continuous equations.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import NamedTuple

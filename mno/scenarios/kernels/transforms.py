@@ -31,8 +31,6 @@ Glossary of the torus
     group       eight points along `x`
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -18,8 +18,6 @@ Glossary
     weights     for each row of `omega`: six vectors, `mno.scenarios.kernels.runge_kutta.etdrk4`
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

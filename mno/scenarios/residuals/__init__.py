@@ -4,8 +4,6 @@ They are apart from the scenarios, so that training can punish a prediction that
 equation without depending on samplers and solvers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path

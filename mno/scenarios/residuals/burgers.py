@@ -1,7 +1,5 @@
 """The residual of Burgers' equation, over given frames."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """The residual of Darcy flow, `-div(a grad u) = 1` with `u = 0` on the wall or in a channel."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """The residual of the FitzHugh-Nagumo equations with diffusion, over given frames."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """The residual of heat conduction in a furnace, over given frames."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """The residual of the Navier-Stokes equations of a plane flow, over given frames."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 
