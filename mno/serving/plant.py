@@ -5,8 +5,9 @@
 
 What is told at each reading is a mapping that JSON takes: `time` and `elapsed` since the run began;
 `outputs` by field and place; `bands`, what each is within at this time, and `bands_over_run` at all
-times of a run together, none where nothing is known; `readings` as they were told; `missing` and
-`unlike`, columns; how many were `told` so far, and `dropped`, what was not, by kind.
+times of a run together, none where nothing is known; `readings` as they were told; which columns
+are `missing`, and which `unlike` training (or fields of the run as a whole); how many were `told` so
+far, and `dropped`, what was not, by kind.
 """
 
 from __future__ import annotations
@@ -116,12 +117,12 @@ class Observer:
         """Whether something may have this value, rather than be wrong as it is written."""
         return (0.0 if self.description.inputs[name] == "K" else -_LARGEST) <= value < _LARGEST
 
-    def unlike(self, run: Run, told: Mapping[str, np.ndarray], cells: Mapping[str, float]) -> list:
-        """Return what is unlike anything trained on: columns, and fields of the run as a whole.
+    def unlike(self, told: Mapping[str, np.ndarray], cells: Mapping[str, float]) -> list[str]:
+        """Return which columns are unlike anything trained on.
 
-        A reading is if it is out of the range of training, or too far from what is told.
+        They are out of the range of training, or too far from what is told.
         """
-        found = [n for n, values in run.constant.items() if self._outside(n, values)]
+        found: list[str] = []
         if isinstance(self.trust, Absent):
             return found
         for column, value in cells.items():
@@ -129,13 +130,14 @@ class Observer:
             field = moving.removesuffix(READ)
             limit = self.trust.misfit.get(field) if moving.endswith(READ) else None
             far = limit is not None and abs(value - np.ravel(told[field])[number]) > limit
-            if far or self._outside(moving, np.array(value)):
+            if far or self.outside(moving, value):
                 found.append(column)
         return found
 
-    def _outside(self, name: str, values: np.ndarray) -> bool:
+    def outside(self, name: str, values: np.ndarray | float) -> bool:
+        """Whether some of these values of an input are out of the range of training."""
         low, high = self._ranges.get(name, (-math.inf, math.inf))
-        return bool(((values < low) | (values > high)).any())
+        return bool(np.any((values < low) | (values > high)))
 
     def band(self, field: str, frame: float, over_run: bool = False) -> float | None:
         """Return what the errors of a field at all places are within, so many frames into a run."""
@@ -189,6 +191,7 @@ class Plant:
         self._last = run.time
         self.waiting: list[tuple[float, str | float, Mapping[str, float | None]]] = []
         self._there = _places_there(run)
+        self._unlike = [n for n, values in run.constant.items() if observer.outside(n, values)]
 
     def take(self, time: str | float, cells: Mapping[str, float | None]) -> dict[str, Any] | None:
         """Take a reading in, none or what is no number for cells without; return what is told.
@@ -256,7 +259,7 @@ class Plant:
             "bands_over_run": {name: observer.band(name, frame, over_run=True) for name in told},
             "readings": {c: _rounded(cells.get(c, math.nan)) for c in observer.columns},
             "missing": [column for column in observer.columns if column not in cells],
-            "unlike": observer.unlike(run, told, cells),
+            "unlike": [*self._unlike, *observer.unlike(told, cells)],
             "told": self.counts["told"],
             "dropped": {kind: self.counts[kind] for kind in DROPPED},
         }

@@ -425,6 +425,7 @@ def test_kept_readings_are_limited(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.nightly
+@pytest.mark.timeout(3600)
 def test_memory_is_constant_over_many_readings(tmp_path):
     surrogate, trust = furnace_runs.observer()
     constant, rows = furnace_runs.log_of()
