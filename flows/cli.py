@@ -28,6 +28,7 @@ _CORE = {
     "register": "flows.line:register",
     "inspect": "flows.data:inspect_app",
     "predict": "flows.predict:predict",
+    "watch": "flows.watch:watch",
     "schedule": "flows.schedule:schedule_app",
     "promote": "flows.promotion:promote",
     "audit": "flows.audit:audit",

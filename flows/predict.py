@@ -61,8 +61,8 @@ def predict(
     solves = fallback == "solver"
     if fallback_above is not None and not solves:
         raise InputError("--fallback-above says when to solve; give --fallback solver, too")
-    folder = _model_folder(model)
-    surrogate, trust = Surrogate.load(folder), _trust_of(model, folder)
+    folder = model_folder(model)
+    surrogate, trust = Surrogate.load(folder), trust_of(model, folder)
     description, solver, answers = surrogate.description, None, None
     if readings_alone and not description.cells:
         raise InputError(
@@ -143,7 +143,7 @@ def compare(
     rules, name = read_mapping(mapping), model
     if name is None:
         name = f"models:/mno-{load_params(find_workspace()).model_subject}@champion"
-    surrogate, workspace = Surrogate.load(_model_folder(name)), workspace_or_none() or Path()
+    surrogate, workspace = Surrogate.load(model_folder(name)), workspace_or_none() or Path()
     given, data = inputs and from_here(inputs), from_here(workspace / "data")
     comparison = compare_with_file(surrogate, name, readings, rules, given, data, sample, start)
     folder = output or workspace / "reports/comparison"
@@ -156,7 +156,8 @@ def compare(
 _REGISTERED = ("models:/", "runs:/")
 
 
-def _model_folder(model: str) -> Path:
+def model_folder(model: str) -> Path:
+    """Return the folder of a model by its name in the registry, or as it is given."""
     if not model.startswith(_REGISTERED):
         return Path(model)
     root = find_workspace()
@@ -166,7 +167,7 @@ def _model_folder(model: str) -> Path:
     return registered_folder(root, model)
 
 
-def _trust_of(model: str, folder: Path) -> "Trust | Absent":
+def trust_of(model: str, folder: Path) -> "Trust | Absent":
     """Return what a model's predictions are judged by.
 
     It lies beside a registered model, and among the reports of the workspace that trained one.

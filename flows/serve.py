@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,7 @@ from mno.core.errors import InputError, MnoError
 if TYPE_CHECKING:
     from mno.serving.app import ServingConfig
 
+WATCHED = Path(".mno/watch/served")
 TOKEN = "MNO_SERVE_TOKEN"  # noqa: S105 - the name of a variable
 
 
@@ -56,6 +58,7 @@ def serve(
     from mno.serving.counts import FOLDER, Counts
     from mno.serving.model import Follower
     from mno.serving.trial import TrialPage
+    from mno.serving.watching import Watching
 
     config = ServingConfig(max_body_mib=max_body, answer_timeout=timeout)
     loopback = host in ("127.0.0.1", "::1", "localhost")
@@ -81,9 +84,11 @@ def serve(
         raise MnoError(f"{name}@{alias} cannot be served: {error}") from None
     service = Service(follower, config, monitor, counts)
     trial = TrialPage(service, follower, root, config.solver_timeout)
-    app = build_app(service, config.hosts, trial.routes())
+    watching = Watching(service, follower, root / WATCHED, config.max_plants, counts)
+    app = build_app(service, config.hosts, [*trial.routes(), *watching.routes()])
     if not quiet:
-        _print_start(follower.current.name, listening, config)
+        served = follower.current
+        _print_start(served.name, served.surrogate.description.observes, listening, config)
     server = uvicorn.Server(
         uvicorn.Config(
             app, log_level="warning", access_log=False, lifespan="off", server_header=False,
@@ -91,6 +96,7 @@ def serve(
             h11_max_incomplete_event_size=2**16,
         )
     )  # fmt: skip
+    watching.ending = lambda: server.should_exit
     # uvicorn raises the signal that ended it once more, by which the process would end at once.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with closing(counts), closing(follower), closing(service.batcher), closing(trial):
@@ -108,13 +114,18 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _print_start(model: str, listening: socket.socket, config: "ServingConfig") -> None:
+def _print_start(
+    model: str, observes: bool, listening: socket.socket, config: "ServingConfig"
+) -> None:
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    page = f"Try it by hand at {address}/"
+    if observes:
+        page = f"Send it readings at {address}/readings, and watch plants at {address}/watch"
     token = "" if config.token is None else ' -H "Authorization: Bearer TOKEN"'
     print(
         f"{model} answers at {address}/invocations; Ctrl-C ends it.\n"
-        f"Try it by hand at {address}/\n"
+        f"{page}\n"
         f"Ask what it takes with: curl{token} {address}/model",
         flush=True,
     )

@@ -60,6 +60,8 @@ class Sensor(Config):
     """what it measures, a field's name"""
     units: str = "1"
     """unit of its readings"""
+    place: str = ""
+    """which place of a plant it is at, as an observer calls it"""
     x: pydantic.FiniteFloat | None = None
     y: pydantic.FiniteFloat | None = None
     z: pydantic.FiniteFloat | None = None
@@ -67,7 +69,7 @@ class Sensor(Config):
     """standard uncertainty of a reading, in its unit"""
 
     @property
-    def place(self) -> dict[str, float | None]:
+    def position(self) -> dict[str, float | None]:
         """Where it is, by axis."""
         return {"x": self.x, "y": self.y, "z": self.z}
 

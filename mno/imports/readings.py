@@ -21,13 +21,14 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from mno.core.clock import Clock
 from mno.core.errors import InputError, first_line
 from mno.imports.cage import MEMORY, call_for_arrays
 from mno.imports.importer import SPACE
@@ -39,10 +40,9 @@ NOWHERE = -1
 
 _MEMORY = 3 * MEMORY  # for some 10,000,000 readings: as they are read, in order, and as columns
 _MAX_NAME = 200
-_LARGEST = 3.4e38  # of a float32
-_FARTHEST = 1e12  # seconds; some 30,000 years
-_MISSING = {"", "-", "?", "na", "n/a", "#n/a", "nan", "null", "none", "missing", "bad", "no data"}
-_NAMES = {
+LARGEST = 3.4e38  # of a float32
+MISSING = {"", "-", "?", "na", "n/a", "#n/a", "nan", "null", "none", "missing", "bad", "no data"}
+NAMES = {
     "time": ("time", "timestamp", "datetime", "date", "t", "time_s", "seconds"),
     "x": ("x",),
     "y": ("y",),
@@ -101,8 +101,7 @@ class Log:
         self.quantities: dict[str, int] = {}
         self.places: dict[tuple[float, ...], int] = {}
         self.series: dict[tuple[int, int, int], int] = {}
-        self._first: datetime | None = None
-        self._seconds_given: bool | None = None
+        self._clock = Clock()
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 self._read(self._lines(file), rules)
@@ -121,7 +120,7 @@ class Log:
 
     def epoch(self, seconds: float) -> str | None:
         """Return the date of a time as ISO 8601; None where times are no dates."""
-        return self._first and (self._first + timedelta(seconds=seconds)).isoformat()
+        return self._clock.date(seconds)
 
     def _lines(self, file: Iterable[str]) -> Iterator[str]:
         for self._line, line in enumerate(file, 1):
@@ -167,7 +166,7 @@ class Log:
             )
         self._columns = {
             what: next((names.index(name) for name in known if name in names), -1)
-            for what, known in _NAMES.items()
+            for what, known in NAMES.items()
         }
         needed = ("time",) if sensors else ("time", "quantity", "value")
         lacking = [name for name in needed if self._columns[name] < 0]
@@ -187,7 +186,7 @@ class Log:
         self.axes = tuple(axis for axis in SPACE if self._columns[axis] >= 0)
         if sensors:
             used = {header[self._columns["time"]], *sensors}
-            given = [sensor.place for sensor in sensors.values()]
+            given = [sensor.position for sensor in sensors.values()]
             self.axes = tuple(a for a in SPACE if any(place[a] is not None for place in given))
         self.ignored = tuple(name for name in header if name and name not in used)
 
@@ -219,7 +218,7 @@ class Log:
     def _wide(self, rows: Iterable[list[str]], rules: SensorRules) -> Iterator[_Reading]:
         sensors = []
         for name, sensor in rules.columns.items():
-            place = {axis: sensor.place[axis] for axis in self.axes}
+            place = {axis: sensor.position[axis] for axis in self.axes}
             sigma = math.nan if sensor.uncertainty is None else sensor.uncertainty
             of = self._found(f"column {name}", name, sensor.quantity, sensor.units, place, sigma)
             sensors.append((self._header.index(name), of))
@@ -275,12 +274,12 @@ class Log:
         except ValueError:
             return None
 
-    def _number(self, text: str, column: str, least: float = -_LARGEST) -> float | None:
+    def _number(self, text: str, column: str, least: float = -LARGEST) -> float | None:
         """Return a number, None where the cell is empty or has a word for a missing one."""
         number = self._float(text)
-        if number is not None and least <= number < _LARGEST and "_" not in text:
+        if number is not None and least <= number < LARGEST and "_" not in text:
             return number
-        if text.strip().lower() in _MISSING:
+        if text.strip().lower() in MISSING:
             return None
         kind = "a number" if least else "a number that is not negative"
         raise self._error(
@@ -289,32 +288,10 @@ class Log:
         )
 
     def _seconds(self, text: str) -> float:
-        shown, number = f"time {text[:40]!r}; ", self._float(text)
-        if self._seconds_given is None:
-            self._seconds_given = number is not None
-        if not self._seconds_given:
-            number = self._date(text.strip(), shown)
-        elif number is None:
-            raise self._error(f"{shown}expected seconds, as in the rows before: correct it")
-        if not abs(number) < _FARTHEST:
-            raise self._error(f"{shown}expected seconds below {_FARTHEST:g}: correct it")
-        return number
-
-    def _date(self, text: str, shown: str) -> float:
         try:
-            date = datetime.fromisoformat(text)
-        except ValueError:
-            raise self._error(
-                f"{shown}expected seconds, or a date such as 2026-03-01T12:00:00Z: write all times "
-                "so"
-            ) from None
-        self._first = self._first or date
-        if (date.tzinfo is None) != (self._first.tzinfo is None):
-            has = "no zone" if date.tzinfo is None else "a zone"
-            raise self._error(
-                f"{shown}it has {has}, unlike those before: give all of them one, or none"
-            )
-        return (date - self._first).total_seconds()
+            return self._clock.seconds(text.replace(",", ".") if self._comma else text)
+        except ValueError as error:
+            raise self._error(f"time {text[:40]!r}; {error}") from None
 
     def _error(self, text: str, column: str = "") -> InputError:
         return InputError(f"{self.path}, line {self._line}{column}: {text}")

@@ -14,8 +14,10 @@ from typing import Any
 
 import anyio.to_thread
 import numpy as np
+import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -24,10 +26,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mno.core.absent import Absent
-from mno.core.config import Config
+from mno.core.config import Config, ConfigT
 from mno.core.errors import InputError, MnoError
 from mno.serving.batcher import Answer, Batcher
-from mno.serving.counts import FLAG, Counts, relative_bound
+from mno.serving.counts import FLAG, Counts, relative_bound, seen_of
 from mno.serving.model import Follower, as_json
 from mno.serving.protocol import (
     JSON,
@@ -49,7 +51,12 @@ _SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-_CODES = {400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 503: "TEMPORARILY_UNAVAILABLE"}
+_CODES = {
+    400: "BAD_REQUEST",
+    401: "UNAUTHENTICATED",
+    409: "RESOURCE_CONFLICT",
+    503: "TEMPORARILY_UNAVAILABLE",
+}
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 
 
@@ -69,6 +76,7 @@ class ServingConfig(Config):
     answer_timeout: float = 120.0  # in which a request must be answered
     poll_interval: float = 2.0  # between looks at which version has the alias
     solver_timeout: float = 60.0  # that a call of the solver by the page may take
+    max_plants: int = 64  # that are followed in memory; others are taken up again from the disk
     counts_interval: float = 5.0  # between writes of what was seen, where it changes
     token: str | None = None  # that clients must send as `Authorization: Bearer TOKEN`
     hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")  # that requests may call us
@@ -211,7 +219,7 @@ class Service:
         samples = max((len(array) for array in answer.predictions.values()), default=0)
         self._monitor.answered(served.name, samples, found)
         if self._counts is not None:
-            self._counts.add(served, samples, found)
+            self._counts.add(served.name, seen_of(samples, found))
         accepted = request.headers.get("accept", "")
         form = NPZ if NPZ in accepted or (kind == NPZ and JSON not in accepted) else JSON
         if form == JSON:
@@ -237,6 +245,26 @@ class Service:
             raise RefusedError(
                 504, f"not answered within {limit:g} s; ask for fewer samples"
             ) from None
+
+    async def asked(self, request: Request, kind: type[ConfigT]) -> ConfigT:
+        """Return what a request in JSON asks.
+
+        Raises:
+            InputError: It is not of this kind.
+            RefusedError: Its content is of another type, too large, or comes too slowly.
+        """
+        said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if said != JSON:
+            raise RefusedError(415, f"content type {said!r}; expected {JSON}")
+        body = await self.body(request)
+        try:
+            return kind.model_validate(orjson.loads(body))
+        except ValidationError as error:
+            problem = error.errors()[0]
+            where = ".".join(str(part) for part in problem["loc"])
+            raise InputError(f"{where or 'the request'}: {problem['msg']}") from None
+        except ValueError as error:
+            raise InputError(f"the request is not JSON: {error}") from None
 
     async def body(self, request: Request) -> bytes:
         """Return a request's content.

@@ -14,16 +14,13 @@ import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from mno.core.absent import Absent
 from mno.core.config import Config
 from mno.core.files import write_text
-
-if TYPE_CHECKING:  # who reads counts does without torch
-    from mno.serving.model import Served
 
 FLAG = "unlike_training"
 """Name of the array of an estimate that says of which samples the input is out of range."""
@@ -62,18 +59,10 @@ class Counts:
         self._thread = threading.Thread(target=self._keep, name="counts", daemon=True)
         self._thread.start()
 
-    def add(self, served: Served, samples: int, found: Mapping[str, np.ndarray] | Absent) -> None:
-        """Count so many samples that a model has answered, and what is known of them."""
-        seen = Seen(samples=samples)
-        if not isinstance(found, Absent):
-            flags, bounds = found[FLAG].astype(bool), relative_bound(found)
-            finite = bounds[np.isfinite(bounds)]
-            seen = Seen(
-                samples=samples, judged=len(flags), flagged=int(flags.sum()),
-                bounded=len(finite), bound=float(finite.sum()),
-            )  # fmt: skip
+    def add(self, name: str, seen: Seen) -> None:
+        """Count what the model of this name and version has answered."""
         with self._lock:
-            self._versions[served.name] = self._versions.get(served.name, Seen()).plus(seen)
+            self._versions[name] = self._versions.get(name, Seen()).plus(seen)
             self._changed = True
 
     def close(self) -> None:
@@ -100,6 +89,18 @@ class Counts:
             kept = {name: seen.model_dump() for name, seen in self._versions.items()}
             content = json.dumps({"format": FORMAT, "versions": kept}, indent=1)
         write_text(self._path, content + "\n")
+
+
+def seen_of(samples: int, found: Mapping[str, np.ndarray] | Absent) -> Seen:
+    """Return so many samples that were answered, and what is known of them."""
+    if isinstance(found, Absent):
+        return Seen(samples=samples)
+    flags, bounds = found[FLAG].astype(bool), relative_bound(found)
+    finite = bounds[np.isfinite(bounds)]
+    return Seen(
+        samples=samples, judged=len(flags), flagged=int(flags.sum()),
+        bounded=len(finite), bound=float(finite.sum()),
+    )  # fmt: skip
 
 
 def relative_bound(estimate: Mapping[str, np.ndarray]) -> np.ndarray:

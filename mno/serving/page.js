@@ -1,65 +1,16 @@
-"use strict";
 /* The page for trying a model: asks its own service, and draws what comes back. */
-const words = JSON.parse(document.getElementById("words").textContent);
-const $ = (id) => document.getElementById(id);
 const VIRIDIS = "440154470d6048186a482374472d7b4537814240863e49893b528b375b8d33638d2f6b8e2c728e297a8e26828e23898e21918c1f988b1fa08822a78528ae8032b67a3fbc734ec36b5ec96270cf5784d44b98d83eaddc30c2df23d8e219ece51bfde725";
 const MAGMA = "0000040303120a0822130d341d114729115a36106b440f7651127c5d177f6a1c81762181832681902a819c2e7faa337db73779c43c75d0416fdc4869e75263ef5d5ef56b5cf9795dfc8961fd9869fea772feb67cfec488fed395fde2a3fcf0b2fcfdbf";
 const MISSING = [128, 128, 128];
 
-let setup = null, token = "", turn = 0;
+let setup = null, turn = 0;
 let now = null; // what is shown: {answer, truth, from, solverSeconds, missing}
-
-/* Words and numbers */
-const fill = (text, values) => text.replace(/\{(\w+)\}/g, (whole, key) => values[key] ?? whole);
-const called = (label) => words.names[label] ?? label;
-const unit = (units) => (units === "1" ? "" : ` ${units}`);
-function number(value, digits = 4) {
-  if (value === null || value === undefined || !Number.isFinite(value)) return words.none;
-  if (value === 0) return "0";
-  const size = Math.abs(value);
-  return size >= 1e5 || size < 1e-3 ? value.toExponential(digits - 2) : String(Number(value.toPrecision(digits)));
-}
-const percent = (value) => (Number.isFinite(value) && value !== null ? `${number(100 * value, 3)} %` : words.none);
-function duration(seconds) {
-  return seconds < 1 ? `${number(1000 * seconds, 3)} ms` : `${number(seconds, 3)} s`;
-}
-function say(text, bad = false) {
-  $("status").textContent = text;
-  $("status").className = bad ? "bad" : "";
-}
-function make(tag, text = "", attributes = {}) {
-  const element = document.createElement(tag);
-  element.textContent = text;
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  return element;
-}
-
-/* Asking */
-async function ask(path, body) {
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
-  const options = body === undefined ? { headers } : {
-    method: "POST", headers: { ...headers, "Content-Type": "application/json" }, body: JSON.stringify(body),
-  };
-  const answer = await fetch(path, options);
-  const content = await answer.json();
-  if (answer.ok) return content;
-  const error = new Error(content.message);
-  error.status = answer.status;
-  throw error;
-}
 
 async function begin() {
   try {
     setup = await ask("try/setup");
   } catch (error) {
-    if (error.status === 401) {
-      $("about").textContent = "";
-      $("token-form").hidden = false;
-      if (token) say(fill(words.failed, { why: error.message }), true);
-      $("token").focus();
-    } else {
-      say(fill(words.failed, { why: error.message }), true);
-    }
+    refused(error);
     return;
   }
   $("token-form").hidden = true;
@@ -291,7 +242,6 @@ function axisEnds([bottom, top], units) {
 }
 
 /* Readings: points that stand for zones, pieces and the like, each a line over time */
-const MANY = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
 const isReading = (field) => field.name in setup.readings;
 /** Return what the places are called that a field says something of, and their numbers. */
 function placesOf(field) {
@@ -310,56 +260,16 @@ function curve(field, place) {
 function timesOf(field, begin) {
   const units = setup.axes.find((axis) => axis.name === "time")?.units ?? "1";
   const times = Array.from({ length: frames(field) }, (_, k) => setup.interval * (begin + k * field.every));
-  const hours = units === "s" && times[times.length - 1] >= 7200;
-  return [hours ? times.map((t) => t / 3600) : times, hours ? "h" : units];
+  return units === "s" ? inHours(times) : [times, units];
 }
 /** Return a figure of a field's lines over time; dashed beside them what is compared, and a band. */
 function curves(field, other, beside) {
-  const frame = make("figure"), caption = make("figcaption"), places = placesOf(field);
   const [times, units] = timesOf(field, setup.outputs.includes(field.name) ? setup.history : 0);
   const bounds = now.answer.trust?.bounds?.[field.name]?.max_error?.[0];
   const reach = other !== null && Array.isArray(bounds) ? times.map((_, k) => bounds[k * field.every] ?? 0) : times.map(() => 0);
-  const lines = places.map(({ place }) => [curve(field, place), other ? curve(other, place) : []]);
-  const all = lines.flatMap(([p, t]) => [...p.map((v, k) => v - reach[k]), ...p.map((v, k) => v + reach[k]), ...t]).filter(Number.isFinite);
-  const low = all.reduce((a, b) => Math.min(a, b), Infinity), high = all.reduce((a, b) => Math.max(a, b), -Infinity);
-  const label = `${called(field.label)}: ${number(low)} – ${number(high)}${unit(field.units)}`;
-  const canvas = make("canvas", "", { role: "img", "aria-label": label }), context = canvas.getContext("2d");
-  const width = (canvas.width = 720), height = (canvas.height = 300), pad = 8;
-  const x = (k) => pad + (k / Math.max(times.length - 1, 1)) * (width - 2 * pad);
-  const y = (v) => height - pad - ((v - low) / (high - low || 1)) * (height - 2 * pad);
-  const trace = (values, dashes) => {
-    context.setLineDash(dashes);
-    context.beginPath();
-    values.forEach((v, k) => {
-      if (other === null && k) context.lineTo(x(k), y(values[k - 1])); // what is given is held
-      k ? context.lineTo(x(k), y(v)) : context.moveTo(x(k), y(v));
-    });
-    context.stroke();
-  };
-  lines.forEach(([predicted, truth], n) => {
-    context.strokeStyle = context.fillStyle = MANY[n % MANY.length];
-    context.lineWidth = 3;
-    if (reach.some((r) => r > 0)) {
-      context.globalAlpha = 0.15;
-      context.beginPath();
-      predicted.forEach((v, k) => context.lineTo(x(k), y(v + reach[k])));
-      for (let k = predicted.length - 1; k >= 0; k--) context.lineTo(x(k), y(predicted[k] - reach[k]));
-      context.fill();
-      context.globalAlpha = 1;
-    }
-    trace(predicted, []);
-    trace(truth, [9, 7]);
-    const key = make("span", "", { class: "key" });
-    key.style.borderColor = MANY[n % MANY.length];
-    const named = make("span", "", { class: "named" });
-    named.append(key, places[n].name);
-    caption.append(named, " ");
-  });
+  const lines = placesOf(field).map(({ place, name }) => ({ name, values: curve(field, place), dashed: other ? curve(other, place) : [], dots: [] }));
+  const [frame, caption] = overTime(called(field.label), unit(field.units), times, unit(units), lines, reach, other === null);
   if (other) caption.append(make("span", fill(words.dashed, { beside }), { class: "quiet" }));
-  const row = make("div", "", { class: "ends" });
-  const ends = [times[0], times[times.length - 1]].map((t) => `${number(t)}${unit(units)}`);
-  row.append(make("span", ends[0]), make("span", fill(words.vertical, { low: number(low), high: number(high), units: unit(field.units) })), make("span", ends[1]));
-  frame.append(caption, canvas, row);
   return frame;
 }
 /** Return tables of the numbers at the start: a row for each field, a column for each place. */
@@ -426,11 +336,7 @@ function show() {
   }
   if (answer.trust) tiles.push([words.distance, number(answer.trust.training_distance[0], 3)]);
   for (const field of scalars) tiles.push([called(field.label), `${number(decoded(field)[0])}${unit(field.units)}`]);
-  $("tiles").replaceChildren(...tiles.map(([term, text]) => {
-    const tile = make("div");
-    tile.append(make("dt", term), make("dd", text));
-    return tile;
-  }));
+  showTiles(tiles);
   draw();
 }
 
@@ -533,11 +439,6 @@ const peak = (values) => values.reduce((a, b) => (Number.isFinite(b) ? Math.max(
 
 /* Events */
 $("controls").addEventListener("submit", (event) => event.preventDefault());
-$("token-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  token = $("token").value;
-  begin();
-});
 for (const input of document.querySelectorAll("input[name=source], #sample, #seed")) input.addEventListener("change", changed);
 $("another").addEventListener("click", () => {
   if (wanted().sample === undefined) $("seed").value = Number($("seed").value) + 1;

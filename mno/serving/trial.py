@@ -15,7 +15,7 @@ from typing import Any, Self
 import anyio.to_thread
 import numpy as np
 import orjson
-from pydantic import Field, FiniteFloat, ValidationError, model_validator
+from pydantic import Field, FiniteFloat, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -28,7 +28,7 @@ from mno.data.reading import Schema, StoredSplit, open_split
 from mno.serving.app import Service
 from mno.serving.model import Follower, Served, as_json
 from mno.serving.problem import Problem, Solver, about, describe, draw, solve
-from mno.serving.protocol import JSON, PredictionRequest, RefusedError
+from mno.serving.protocol import JSON, PredictionRequest
 from mno.serving.trial_page import language_of, page, shown
 from mno.surrogate.description import Description
 
@@ -84,7 +84,7 @@ class TrialPage:
         self._solver.close()
 
     async def _page(self, request: Request) -> Response:
-        return page(language_of(request))
+        return page(language_of(request), "page")
 
     async def _setup(self, _: Request) -> Response:
         served = self._follower.current
@@ -129,7 +129,7 @@ class TrialPage:
         return self._described[1]
 
     async def _ask(self, request: Request) -> Response:
-        asked, served = await self._read(request), self._follower.current
+        asked, served = await self._service.asked(request, SampleRequest), self._follower.current
         fields = await self._fields(served, asked)
         description = served.surrogate.description
         given = description.given(dict(fields))
@@ -149,7 +149,7 @@ class TrialPage:
         return _json(content)
 
     async def _solve(self, request: Request) -> Response:
-        asked, served = await self._read(request), self._follower.current
+        asked, served = await self._service.asked(request, SampleRequest), self._follower.current
         description = served.surrogate.description
         problem = _problem_of(served)
         fields = await self._fields(served, asked)
@@ -163,20 +163,6 @@ class TrialPage:
         frames = dict.fromkeys(description.states, forecast.steps) if forecast else {}
         truth = _truth(description, {name: a[None] for name, a in solved.items()}, frames)
         return _json({"seconds": seconds, "outputs": self._shown(description, truth)})
-
-    async def _read(self, request: Request) -> SampleRequest:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != JSON:
-            raise RefusedError(415, f"content type {kind!r}; expected {JSON}")
-        body = await self._service.body(request)
-        try:
-            return SampleRequest.model_validate(orjson.loads(body))
-        except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(str(part) for part in problem["loc"])
-            raise InputError(f"{where or 'the request'}: {problem['msg']}") from None
-        except ValueError as error:
-            raise InputError(f"the request is not JSON: {error}") from None
 
     async def _fields(self, served: Served, asked: SampleRequest) -> Fields:
         """Return a sample's fields, shape `(1, *dims)`: all of a stored one, of another its inputs.

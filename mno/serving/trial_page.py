@@ -1,6 +1,6 @@
-"""The page for trying a model itself: complete in one file, in the reader's language.
+"""The pages themselves, each complete in one file, in the reader's language.
 
-It may run its own script and ask its own service, and nothing else.
+They may run their own script and ask their own service, and nothing else.
 """
 
 from __future__ import annotations
@@ -29,16 +29,18 @@ _MOST_VALUES = 2**21  # of a field, 8 MiB; beyond, frames are left out
 _MOST_SCATTERED = 20_000
 
 
-def page(language: str) -> Response:
-    """Return the page in one of the languages that there are."""
+def page(language: str, name: str) -> Response:
+    """Return the page of a name in one of the languages that there are."""
     nonce = secrets.token_urlsafe(16)
-    template, words = _template(), _words(language)
+    template, words = _template(name), _words(language)
     content = template.render(
         lang=language,
         nonce=nonce,
         words=words,
+        title=words[f"{name}_title"],
+        footer=words[f"{name}_footer"],
         css=Markup(_text("page.css")),
-        js=Markup(_text("page.js")),
+        js=Markup(_text("common.js") + _text(f"{name}.js")),
         data=Markup(json.dumps({**words, "lang": language}).replace("<", "\\u003c")),
     )
     policy = (
@@ -72,10 +74,10 @@ def _words(language: str) -> dict[str, Any]:
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     loader = PackageLoader("mno", "serving")
     environment = Environment(autoescape=True, undefined=StrictUndefined, loader=loader)
-    return environment.get_template("page.html.j2")
+    return environment.get_template(f"{name}.html.j2")
 
 
 @cache

@@ -134,6 +134,15 @@ class Description:
         read = {"sensors": self.sensors, "hidden": self.hidden} if self.observes else {}
         return {"part": self.part, "skip": self.skip, **read}
 
+    def places(self, name: str) -> tuple[str, ...]:
+        """Return what the places of a reading are called, or else numbered from 1; one may be ''.
+
+        Those of a field in space, and of a number of the whole run, are not told.
+        """
+        axis, first, last = self.readings.get(name, ("", 0, 1))
+        labels = self.labels[first:last] or ("",) * (last - first)
+        return tuple(label or (str(n + 1) if axis else "") for n, label in enumerate(labels))
+
     @cached_property
     def sources(self) -> int | None:
         """Points of readings, with which cells are among the points; none where they are not."""

@@ -60,13 +60,8 @@ class Run:
         return self.description.forcings
 
     def places(self, name: str) -> tuple[str, ...]:
-        """Return what the places of a reading are called, or else numbered from 1; one may be ''.
-
-        Those of a field in space, and of a number of the whole run, are not told.
-        """
-        axis, first, last = self.description.readings.get(name, ("", 0, 1))
-        labels = self.description.labels[first:last] or ("",) * (last - first)
-        return tuple(label or (str(n + 1) if axis else "") for n, label in enumerate(labels))
+        """Return what the places of a reading are called; see `Description.places`."""
+        return self.description.places(name)
 
     def told(
         self, time: float, given: Mapping[str, Any], *, readings_alone: bool = False
