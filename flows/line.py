@@ -327,7 +327,11 @@ def print_summary(result: dict[str, Any]) -> None:
             print(f"Next:     {promote} --reason '…';  {promote} --refuse --reason '…'")
         else:
             print(f"Model:    {name} version {version} ({alias or 'no alias'})")
-            print(f"Next:     mno predict models:/{name}/{version} data predictions.zarr;  make ui")
+            uri = f"models:/{name}/{version}"
+            following = f"mno predict {uri} data predictions.zarr"
+            if name.endswith("-observer"):
+                following = f"mno watch {uri} --describe"
+            print(f"Next:     {following};  make ui")
 
 
 def _warn_of_uncommitted_code(root: Path, console: Console) -> None:
