@@ -59,7 +59,7 @@ def watch(
 
     The model is an observer. Killed, the command goes on where it was when it is started again.
 
-    Example: mno watch models:/mno-batch_furnace-readings-observer@champion charge.csv --run charge.yaml
+    Example: mno watch models:/NAME@champion charge-118.csv --run charge-118.yaml
     """
     from mno.imports.growing import GrowingLog
     from mno.imports.mapping import read_mapping
