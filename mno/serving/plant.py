@@ -6,8 +6,8 @@
 What is told at each reading is a mapping that JSON takes: `time` and `elapsed` since the run began;
 `outputs` by field and place; `bands`, what each is within at this time, and `bands_over_run` at all
 times of a run together, none where nothing is known; `readings` as they were told; which columns
-are `missing`, and which `unlike` training (or fields of the run as a whole); how many were `told` so
-far, and `dropped`, what was not, by kind.
+are `missing`, and which `unlike` training (or fields of the run as a whole); how many were `told`
+so far, and `dropped`, what was not, by kind.
 """
 
 from __future__ import annotations
