@@ -184,7 +184,8 @@ def _line(found: dict[str, Any], observer: "Observer") -> str:
         within = "" if band is None else f" ±{band:.3g}"
         shown = " ".join(f"{v:.5g}" for v in values if v is not None)
         parts.append(f"{name} {shown}{within} {outputs[name]}".removesuffix(" 1"))
-    alarms = ", ".join(found["unlike"])
+    out = found["left_out"]
+    alarms = ", ".join(f"{c} (left out)" if c in out else c for c in found["unlike"])
     return "  ".join([*parts, f"UNLIKE TRAINING {alarms}" if alarms else ""]).rstrip()
 
 

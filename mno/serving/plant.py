@@ -6,8 +6,8 @@
 What is told at each reading is a mapping that JSON takes: `time` and `elapsed` since the run began;
 `outputs` by field and place; `bands`, what each is within at this time, and `bands_over_run` at all
 times of a run together, none where nothing is known; `readings` as they were told; which columns
-are `missing`, and which `unlike` training (or fields of the run as a whole); how many were `told`
-so far, and `dropped`, what was not, by kind.
+are `missing`, which `unlike` training (or fields of the run as a whole), and which of these were
+`left_out` of what is told; how many were `told` so far, and `dropped`, what was not, by kind.
 """
 
 from __future__ import annotations
@@ -117,21 +117,26 @@ class Observer:
         """Whether something may have this value, rather than be wrong as it is written."""
         return (0.0 if self.description.inputs[name] == "K" else -_LARGEST) <= value < _LARGEST
 
-    def unlike(self, told: Mapping[str, np.ndarray], cells: Mapping[str, float]) -> list[str]:
-        """Return which columns are unlike anything trained on.
+    def unlike(
+        self, told: Mapping[str, np.ndarray], cells: Mapping[str, float]
+    ) -> dict[str, float]:
+        """Return which columns are unlike anything trained on, and how far beyond the limit.
 
-        They are out of the range of training, or too far from what is told.
+        They are out of the range of training (infinitely far), or too far from what is told.
         """
-        found: list[str] = []
+        found: dict[str, float] = {}
         if isinstance(self.trust, Absent):
             return found
         for column, value in cells.items():
             moving, number = self.columns[column]
-            field = moving.removesuffix(READ)
+            field, share = moving.removesuffix(READ), 0.0
             limit = self.trust.misfit.get(field) if moving.endswith(READ) else None
-            far = limit is not None and abs(value - np.ravel(told[field])[number]) > limit
-            if far or self.outside(moving, value):
-                found.append(column)
+            if limit is not None:
+                share = abs(value - np.ravel(told[field])[number]) / max(limit, 1e-30)
+            if self.outside(moving, value):
+                share = math.inf
+            if share > 1.0:
+                found[column] = share
         return found
 
     def outside(self, name: str, values: np.ndarray | float) -> bool:
@@ -239,15 +244,22 @@ class Plant:
 
     def _tell(self, seconds: float, time: str | float, cells: dict[str, float]) -> dict[str, Any]:
         run, observer, description = self.run, self.observer, self.observer.description
-        given = {}
-        for name in run.moving:
-            places = columns_of(name, description.places(name))
-            values = np.array([cells.get(column, math.nan) for column in places], np.float32)
-            given[name] = values if description.readings.get(name, ("",))[0] else values[0]
         if run.time is None:
             self._begun = seconds
         torch.set_num_threads(1)  # so little is done at once that others would only be waited for
-        told, self.counts["told"] = run.told(seconds, given), self.counts["told"] + 1
+        read = [c for c in cells if observer.columns[c][0].endswith(READ)]
+        left_out, unlike, before = [], {}, run.known()
+        while True:  # the worst first, as long as most sensors agree
+            kept = {column: value for column, value in cells.items() if column not in left_out}
+            told = run.told(seconds, self._given(kept))
+            found = observer.unlike(told, kept)
+            unlike |= found
+            worst = max((c for c in found if c in read), key=found.__getitem__, default=None)
+            if worst is None or 2 * len(left_out) + 2 > len(read):
+                break
+            left_out.append(worst)
+            run.restore(before)
+        self.counts["told"] += 1
         assert description.forecast is not None
         frame = (seconds - self._begun) / description.forecast.interval
         return {
@@ -259,10 +271,20 @@ class Plant:
             "bands_over_run": {name: observer.band(name, frame, over_run=True) for name in told},
             "readings": {c: _rounded(cells.get(c, math.nan)) for c in observer.columns},
             "missing": [column for column in observer.columns if column not in cells],
-            "unlike": [*self._unlike, *observer.unlike(told, cells)],
+            "unlike": [*self._unlike, *(column for column in cells if column in unlike)],
+            "left_out": left_out,
             "told": self.counts["told"],
             "dropped": {kind: self.counts[kind] for kind in DROPPED},
         }
+
+    def _given(self, cells: Mapping[str, float]) -> dict[str, np.ndarray]:
+        """Return what a run is given of some columns; the others were not read."""
+        given, description = {}, self.observer.description
+        for name in self.run.moving:
+            places = columns_of(name, description.places(name))
+            values = np.array([cells.get(column, math.nan) for column in places], np.float32)
+            given[name] = values if description.readings.get(name, ("",))[0] else values[0]
+        return given
 
     def _named(self, field: str, values: np.ndarray) -> dict[str, float | None] | float | None:
         """Return values by place; none at places that are not there in this run."""

@@ -56,10 +56,12 @@ function take(answer) {
 function draw() {
   waiting = false;
   const last = told[told.length - 1], unlike = last.unlike.map(said).join(", ");
+  const alone = last.unlike.every((column) => last.left_out.includes(column)); // the others agree
   $("result").hidden = false;
   say(fill(words.latest, { time: last.time }));
-  $("verdict").className = `verdict ${unlike ? "bad" : "good"}`;
-  $("verdict").replaceChildren(make("p", unlike ? fill(words.unlike_now, { what: unlike }) : words.like_now));
+  $("verdict").className = `verdict ${!unlike ? "good" : alone ? "fair" : "bad"}`;
+  const verdict = alone ? words.left_out_now : words.unlike_now;
+  $("verdict").replaceChildren(make("p", unlike ? fill(verdict, { what: unlike }) : words.like_now));
   const tiles = [[words.readings_told, last.told], [words.dropped, Object.values(last.dropped).join(" / ")]];
   showTiles(tiles);
   $("outputs").replaceChildren(...Object.keys(setup.outputs).filter((name) => name in last.outputs).map(curves));

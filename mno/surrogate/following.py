@@ -138,6 +138,14 @@ class Run:
         fields = {n: known[n] for n in description.fields}
         return Batch(fields, template.place, template.scalars, intervals)
 
+    def known(self) -> tuple[Tensor | None, float | None, int]:
+        """Return what is known so far, which `restore` takes back."""
+        return self.state, self.time, self.frames
+
+    def restore(self, known: tuple[Tensor | None, float | None, int]) -> None:
+        """Forget all that was told since."""
+        self.state, self.time, self.frames = known
+
     def save(self, path: Path, model_sha256: str, **told: str) -> None:
         """Write what is known so far beside, and then in place of, a file (safetensors)."""
         tensors = {f"constant/{n}": torch.from_numpy(v) for n, v in self.constant.items()}

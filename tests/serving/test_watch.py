@@ -153,6 +153,28 @@ def test_what_is_unlike_training_is_named(watch, tmp_path, plant):
     assert "core_temperature" in lines[0] and " K" in lines[0]
 
 
+def test_a_sensor_that_is_wrong_is_left_out_of_what_is_told(watch, tmp_path, plant):
+    _, rows = furnace_runs.log_of()
+    wrong, missing = [dict(row) for row in rows[:4]], [dict(row) for row in rows[:4]]
+    wrong[2][SENSOR], missing[2][SENSOR] = 5000.0, ""
+    write_log(tmp_path / "wrong.csv", wrong)
+    write_log(tmp_path / "missing.csv", missing)
+    told, others = (
+        answers(watch(f"{name}.csv", "--state", name)[1]) for name in ("wrong", "missing")
+    )
+    assert [answer["left_out"] for answer in told] == [[], [], [SENSOR], []]
+    assert [answer["unlike"] for answer in told] == [[], [], [SENSOR], []]
+    for one, other in zip(told, others, strict=True):
+        assert one["outputs"] == other["outputs"]
+    # Where most are, none can be told to be right.
+    for column in rows[3]:
+        if column.startswith(("thermocouple", "zone_temperature")):
+            wrong[3][column] = 5000.0
+    write_log(tmp_path / "most.csv", wrong)
+    last = answers(watch("most.csv", "--state", "most")[1])[-1]
+    assert 0 < len(last["left_out"]) < len(last["unlike"])
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
