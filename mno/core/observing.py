@@ -66,10 +66,15 @@ class Observing:
         over_time = [f.name for f in self.given if f.role == "state"]
         told = [f.name for f in self.given if f.role == "input" and "time" not in f.dims]
         less = [difference_from(field.scale) for field in self.given]
+        if not over_time:
+            raise InputError(
+                "task.kind=observe tells fields over time, and there are none; set "
+                "task.kind=forecast"
+            )
         if not self.sensors:
             raise InputError(
                 "task.kind=observe, but nothing says what is read: name fields in task.sensors, as "
-                f"{{{over_time[0] if over_time else 'temperature'}: {{noise: 1.0}}}}, or in the "
+                f"{{{over_time[0]}: {{noise: 1.0}}}}, or in the "
                 "plant's file"
             )
         for names, known, setting in (

@@ -143,7 +143,8 @@ def for_dataset(
     if along_time and model.backbone not in in_time:
         raise InputError(
             f"task.time=axis with model.backbone={model.backbone}: expected a backbone that mixes "
-            f"along time, one of {', '.join(in_time)}; choose one, or set task.time=frames"
+            f"along time, one of {', '.join(in_time)}; choose one, or set task.time=frames "
+            "and task.kind=forecast"
         )
     attends = {name for name, entry in MIXERS.items() if "path" not in entry.options}
     if both and not (model.backbone == "plain" and attends.issuperset(model.mixer)):

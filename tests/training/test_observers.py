@@ -121,6 +121,11 @@ def test_what_is_not_there_is_refused(sensors, hidden, words):
         observing_of(FIELDS, sensors, hidden)
 
 
+def test_without_fields_over_time_nothing_is_observed():
+    with pytest.raises(InputError, match="tells fields over time, and there are none"):
+        observing_of(FIELDS[1:2], {"temperature": {}}, [])
+
+
 def test_what_others_are_measured_from_cannot_be_hidden():
     fields = [
         dataclasses.replace(f, scale="less loss") if f.name == "temperature" else f for f in FIELDS
