@@ -21,6 +21,7 @@ from mno.core.errors import InputError, MnoError, first_line
 from mno.core.fields import Field
 from mno.core.forecast import TaskConfig, forecast_of
 from mno.core.grid import Grid
+from mno.core.observing import observing_of
 from mno.core.workers import Worker
 from mno.data.config import GenerateConfig
 from mno.data.imported import source_class, source_parameters
@@ -44,8 +45,13 @@ def signature_of(params: Mapping[str, Any], root: Path) -> dict[str, Any]:
     Raises:
         InputError: The parameters cannot be used.
     """
-    source = _source(params, root)
-    forecast = forecast_of(section(params, "task", TaskConfig), source.fields, source.axes)
+    source, task = _source(params, root), section(params, "task", TaskConfig)
+    fields = source.fields
+    if task.observes:
+        said = source.provenance.get("observe")
+        fields = observing_of(fields, task.sensors, task.hidden, said).fields
+    given = [field for field in fields if field.role in ("input", "state")]
+    forecast = forecast_of(task, fields, source.axes)
     along_time = forecast is not None and forecast.along_time
     unseen = forecast is not None and along_time and not forecast.rolls_out
 
@@ -58,16 +64,16 @@ def signature_of(params: Mapping[str, Any], root: Path) -> dict[str, Any]:
         return forecast.history + (forecast.steps - 1 if whole else 0)
 
     predicted = 1 if along_time else forecast.frames_at_once if forecast else None
-    points = [field for field in source.fields if field.role == "coordinate"]
+    told = [field for field in fields if field.role in ("output", "state")]
+    points = [field for field in fields if field.role == "coordinate"]
     return {
-        "inputs": {f.name: frames_seen(f) for f in source.inputs if not f.is_scalar},
-        "outputs": {f.name: predicted if f.role == "state" else None for f in source.outputs},
-        "scalars": tuple(f.name for f in source.inputs if f.is_scalar),
+        "inputs": {f.name: frames_seen(f) for f in given if not f.is_scalar},
+        "outputs": {f.name: predicted if "time" in f.dims else None for f in told},
+        "scalars": tuple(f.name for f in given if f.is_scalar),
         "dims": len(points) or sum(axis.name != "time" for axis in source.axes),
-        "gaps": tuple(
-            f.name for f in source.inputs if f.gaps and f.dims or unseen and f.role == "state"
-        ),
+        "gaps": tuple(f.name for f in given if f.gaps and f.dims or unseen and f.role == "state"),
         "along_time": along_time,
+        "now": task.observes,
     }
 
 
@@ -87,7 +93,7 @@ def model_of(params: Mapping[str, Any], root: Path) -> ModelConfig:
         walls=source.walls,
         scattered=scattered,
         both=task.part == "both",
-        along_time=task.time == "axis",
+        along_time=task.along_time,
     )
 
 

@@ -258,6 +258,8 @@ def continued(
         model=fresh.model,
         offset=fresh.offset,
         forecast=fresh.forecast,
+        sensors=fresh.sensors,
+        labels=fresh.labels,
     )
 
 

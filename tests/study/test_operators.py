@@ -1,0 +1,41 @@
+"""What studies know of an operator before it is trained is what training builds."""
+
+import json
+
+import pytest
+
+from flows.params import read_params
+from mno.core.config import section
+from mno.core.forecast import TaskConfig
+from mno.data.parts import seen
+from mno.nn.operator import count_parameters
+from mno.study.operators import count, model_of, signature_of
+from mno.training.problem import describe
+from tests.support.furnace_runs import QUICK, RESOLUTION, runs
+from tests.support.workspaces import make_workspace
+
+SENSORS = {"thermocouple_temperature": {"noise": 2.0}}
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"part": "readings", "scheme": "horizon"},
+        {"part": "readings", "kind": "observe", "sensors": SENSORS, "hidden": ["wear"]},
+        {"part": "both", "kind": "observe", "sensors": SENSORS, "hidden": ["wear"]},
+    ],
+    ids=lambda task: " ".join([task["part"], task.get("kind", "")]),
+)
+def test_a_study_counts_the_parameters_that_are_trained(tmp_path, task):
+    root = make_workspace(tmp_path / "workspace").root
+    params = json.loads(json.dumps(read_params(root)))
+    params["task"] = task
+    params["scenarios"]["batch_furnace"] |= QUICK
+    params["generate"]["resolution"] = RESOLUTION
+    kept = section(params, "task", TaskConfig)
+    split = runs("train", 0, part=kept.part)
+    if kept.observes:
+        split = seen(split, "fields", sensors=kept.sensors, hidden=kept.hidden)
+    model = model_of(params, root)
+    built = describe(split, model, kept).build()
+    assert count(model, signature_of(params, root)) == count_parameters(built)
