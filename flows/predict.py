@@ -64,6 +64,11 @@ def predict(
     folder = model_folder(model)
     surrogate, trust = Surrogate.load(folder), trust_of(model, folder)
     description, solver, answers = surrogate.description, None, None
+    if steps is not None and description.observes:
+        raise InputError(
+            f"--steps {steps}: {model} is an observer, which tells as many frames as it is given; "
+            "leave it out"
+        )
     if readings_alone and not description.cells:
         raise InputError(
             f"--readings-alone is for models of fields and readings (task.part=both); {model} is "
@@ -144,6 +149,11 @@ def compare(
     if name is None:
         name = f"models:/mno-{load_params(find_workspace()).model_subject}@champion"
     surrogate, workspace = Surrogate.load(model_folder(name)), workspace_or_none() or Path()
+    if surrogate.description.observes:
+        raise InputError(
+            f"{name} is an observer, which is given readings: follow a log with mno watch, or name "
+            "another --model"
+        )
     given, data = inputs and from_here(inputs), from_here(workspace / "data")
     comparison = compare_with_file(surrogate, name, readings, rules, given, data, sample, start)
     folder = output or workspace / "reports/comparison"

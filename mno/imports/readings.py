@@ -358,7 +358,7 @@ def read_readings(
         series_quantity=quantity,
         sensors=tuple(log.sensors),
         quantities=tuple(log.quantities),
-        places=np.array(list(log.places), dtype=np.float64).reshape(-1, len(log.axes)),
+        places=np.array(list(log.places), dtype=np.float64).reshape(len(log.places), len(log.axes)),
         axes=log.axes,
         units=dict(log.units),
         epoch=epoch,

@@ -107,6 +107,12 @@ def test_sensors_without_names_are_named_by_their_places(tmp_path):
     assert np.isnan(each.position[-1]).all()
 
 
+def test_readings_of_the_whole_plant_need_no_place(tmp_path):
+    found = read(tmp_path, "time,quantity,value,unit\n0,load,5,kW\n60,load,6,kW\n")
+    assert found.places.shape == (0, 0)
+    assert found.value.tolist() == [5.0, 6.0]
+
+
 def test_rows_in_any_order_are_sorted_by_time(tmp_path):
     rows = "3,0,T,1,K\n1,0,T,2,K\n1,0,T,5,K\n1,0,q,5,K\n1,1,T,5,K\n2,0,T,3,K\n"
     found = read(tmp_path, HEADER + rows)

@@ -175,6 +175,15 @@ def test_an_observer_tells_fields_from_what_a_store_has_of_readings(line, tmp_pa
         assert found[field].dims == ("sample", "time", "x", "y")
         np.testing.assert_allclose(found[field].values, told[field], rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(found["time"], data["time"])
+    (tmp_path / "r.csv").write_text("time,quantity,value\n0,activator,0.1\n")
+    for words, why in (
+        (("compare", str(tmp_path / "r.csv")), "is an observer, which is given readings"),
+        (("predict", "models/candidate", "data", str(tmp_path / "p"), "--steps", "2"),
+         "tells as many frames as it is given"),
+    ):  # fmt: skip
+        refused = line.mno(*words)
+        assert refused.returncode == 2 and why in refused.stderr
+        assert refused.stderr.count("\n") == 1
 
 
 def experiments(workspace):
