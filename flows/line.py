@@ -329,7 +329,7 @@ def print_summary(result: dict[str, Any]) -> None:
             print(f"Model:    {name} version {version} ({alias or 'no alias'})")
             uri = f"models:/{name}/{version}"
             following = f"mno predict {uri} data predictions.zarr"
-            if name.endswith("-observer"):
+            if name.endswith("-readings-observer"):  # others have no log to follow
                 following = f"mno watch {uri} --describe"
             print(f"Next:     {following};  make ui")
 

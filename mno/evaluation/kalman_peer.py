@@ -26,33 +26,41 @@ _RIDGE = 1e-3
 class _Columns:
     """Fields of an observer as columns of numbers, each over time; what is missing is the mean."""
 
-    description: Description
-    means: Mapping[str, np.ndarray]  # of what is given and told, by name and place
+    means: Mapping[
+        str, np.ndarray
+    ]  # over training runs, by name: of each place, over time by frame
     there: Mapping[str, np.ndarray]  # places that have any value, by name
+    over_time: frozenset[str]
 
     @classmethod
     def of(cls, description: Description, fields: Arrays) -> "_Columns":
         """Look at fields `(samples, *dims)` by name."""
+        over_time = frozenset(name for name in fields if "time" in description.dims(name))
         means, there = {}, {}
         for name, field in fields.items():
-            values = field.reshape(-1, *field.shape[1 + (name in description._in_time) :])
-            known = ~np.isnan(values)
-            total = np.where(known, values, 0.0).sum(axis=0, dtype=np.float64)
+            known = ~np.isnan(field)
+            total = np.where(known, field, 0.0).sum(axis=0, dtype=np.float64)
             means[name] = total / np.maximum(known.sum(axis=0), 1)
-            there[name] = known.any(axis=0)
-        return cls(description, means, there)
+            there[name] = known.any(axis=(0, 1) if name in over_time else 0)
+        return cls(means, there, over_time)
 
     def table(self, names: list[str], fields: Arrays, frames: int, gaps: bool) -> np.ndarray:
         """Return fields as `(samples, frames, columns)`, float64; with `gaps` as they are."""
         columns = []
         for name in names:
             values = np.asarray(fields[name], np.float64)
-            if name not in self.description._in_time:
-                values = np.repeat(values[:, None], frames, axis=1)
             if not gaps:
                 values = np.where(np.isnan(values), self.means[name], values)
+            if name not in self.over_time:
+                values = np.repeat(values[:, None], frames, axis=1)
             columns.append(values[..., self.there[name]].reshape(*values.shape[:2], -1))
         return np.concatenate(columns, axis=2)
+
+    def presence(self, names: list[str], fields: Arrays, frames: int) -> np.ndarray:
+        """Return 1 where what is the same at all frames is known, and else 0, as `table` does."""
+        steady = [name for name in names if name not in self.over_time]
+        known = {name: 1.0 - np.isnan(fields[name]) for name in steady}
+        return self.table(steady, known, frames, gaps=True)
 
     def fields(self, names: list[str], table: np.ndarray) -> dict[str, np.ndarray]:
         """Return fields of a table; the reverse of `table`."""
@@ -72,8 +80,9 @@ def fit_kalman_filter(
     """Fit a linear state space to training runs, and filter by it; its settings by held-out runs.
 
     It reads and tells what the observer does. All else that is given, also what is the same at all
-    frames, are its controls, and of the first frame's components they tell the mean. Components
-    and penalty are those that tell held-out runs best, each output by its deviation.
+    frames and whether it is known, are its controls, and of the first frame's components they tell
+    the mean. Components and penalty are those that tell held-out runs best, each output by its
+    deviation.
     """
     if not description.observes:
         return Absent("peers.no_observer")
@@ -86,7 +95,8 @@ def fit_kalman_filter(
     frames = arrays[read[0]].shape[1]
 
     def controls(fields: Arrays, frames: int) -> np.ndarray:
-        return columns.table(others, fields, frames, gaps=False)
+        known = columns.presence(others, fields, frames)
+        return np.concatenate([columns.table(others, fields, frames, gaps=False), known], axis=2)
 
     runs = Runs.of(
         columns.table(told, arrays, frames, gaps=False),

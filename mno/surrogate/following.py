@@ -59,10 +59,6 @@ class Run:
         """Names of the inputs that are given with each reading."""
         return self.description.forcings
 
-    def places(self, name: str) -> tuple[str, ...]:
-        """Return what the places of a reading are called; see `Description.places`."""
-        return self.description.places(name)
-
     def told(
         self, time: float, given: Mapping[str, Any], *, readings_alone: bool = False
     ) -> dict[str, np.ndarray]:

@@ -40,7 +40,7 @@ from mno.serving.protocol import (
     media_type,
 )
 from tests.support import furnace_runs
-from tests.support.running_service import running
+from tests.support.running_service import opened, running
 
 if TYPE_CHECKING:
     pass
@@ -603,7 +603,6 @@ def test_many_clients_of_different_grids_get_their_own_answers(served):
     batcher.close()
 
 
-PATIENCE = 120_000  # ms: the first call of the solver starts a process
 DONE = "#status:text-matches('^(Done|完了)')"
 
 
@@ -611,19 +610,6 @@ DONE = "#status:text-matches('^(Done|完了)')"
 def filled_trial(tmp_path_factory):
     with with_page(tmp_path_factory.mktemp("workspace")) as service:
         yield service
-
-
-def opened(browser, address, **context):
-    """Open the page; return it, and what it asked others for or complained of."""
-    page = browser.new_context(**context).new_page()
-    page.set_default_timeout(PATIENCE)
-    heard: list[str] = []
-    home = address.partition("/?")[0]
-    page.on("console", lambda message: heard.append(message.text))
-    page.on("pageerror", lambda error: heard.append(str(error)))
-    page.on("request", lambda asked: heard.extend([asked.url] * (not asked.url.startswith(home))))
-    page.goto(address)
-    return page, heard
 
 
 @pytest.mark.browser

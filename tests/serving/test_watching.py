@@ -18,7 +18,7 @@ from mno.serving.counts import Counts
 from mno.serving.plant import Observer, Plant
 from mno.serving.watching import Watching
 from tests.support import furnace_runs
-from tests.support.running_service import running
+from tests.support.running_service import opened, running
 
 SENSOR = "thermocouple_temperature.roof_front"
 
@@ -185,17 +185,6 @@ def test_events_begin_with_what_was_told_and_go_on(service):
     later.join()
     assert [answer["time"] for answer in found] == [0.0, 1800.0, 3600.0]
     assert all(answer["plant"] == "listened" for answer in found)
-
-
-def opened(browser, address, **context):
-    """Open the page; return it, and what it asked others for or complained of."""
-    page, heard = browser.new_context(**context).new_page(), []
-    home = address.partition("/watch")[0]
-    page.on("console", lambda message: heard.append(message.text))
-    page.on("pageerror", lambda error: heard.append(str(error)))
-    page.on("request", lambda asked: heard.extend([asked.url] * (not asked.url.startswith(home))))
-    page.goto(address)
-    return page, heard
 
 
 @pytest.mark.browser

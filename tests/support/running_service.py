@@ -13,6 +13,8 @@ from mno.serving.app import Monitor, Service, ServingConfig, build_app
 from mno.serving.counts import Counts
 from mno.serving.model import Follower, Registry
 
+PATIENCE = 120_000  # ms: the first call of the solver starts a process
+
 
 @dataclass
 class Running:
@@ -65,3 +67,15 @@ def running(
         at_end()
         if counts is not None:
             counts.close()
+
+
+def opened(browser, address: str, **context):
+    """Open a page; return it, and what it asked others for or complained of."""
+    page, heard = browser.new_context(**context).new_page(), []
+    page.set_default_timeout(PATIENCE)
+    home = "/".join(address.split("/")[:3])
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("request", lambda asked: heard.extend([asked.url] * (not asked.url.startswith(home))))
+    page.goto(address)
+    return page, heard

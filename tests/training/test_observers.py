@@ -8,6 +8,7 @@ import torch
 from rod_problem import FIELDS, FRAMES, POINTS, make_split, schema
 
 from mno.core.errors import InputError
+from mno.core.fields import Field
 from mno.core.forecast import TaskConfig
 from mno.core.observing import READ, Sensor, observing_of
 from mno.core.readings import from_points
@@ -308,3 +309,32 @@ def test_on_a_linear_plant_it_comes_near_to_the_exact_filter_and_not_below(tmp_p
     assert 0.98 * best < ours < 1.15 * best
     peer = fit_kalman_filter(training, validation, surrogate.description)
     assert 0.98 * best < rms(peer.predict(given)["temperature"], truth) < 1.1 * best
+
+
+def cooling_runs(name, samples, seed):
+    """Places that begin warm, as is given of them, and cool; of each run some are not there."""
+    rng = np.random.default_rng([seed, 5])
+    warm = rng.uniform(300.0, 600.0, (samples, SIZE))
+    warm[rng.random(warm.shape) < 0.3] = np.nan
+    decay = 0.8 ** np.arange(LONG)
+    plain = linear_runs(name, samples, seed)
+    fields = (
+        Field("warm", "K", "temperature at the start", "input", ("x",), gaps=True),
+        dataclasses.replace(FIELDS[2], gaps=True),
+    )
+    arrays = {"warm": warm, "temperature": 300.0 + decay[:, None] * (warm[:, None] - 300.0)}
+    arrays = {key: field.astype(np.float32) for key, field in arrays.items()}
+    return Split(name, dataclasses.replace(plain.schema, fields=fields), arrays, plain.indices)
+
+
+def test_the_kalman_filter_begins_with_what_is_given_of_a_run_also_where_places_are_missing():
+    task = TaskConfig(kind="observe", sensors={"temperature": Sensor(noise=1.0, every=3)})
+    training, validation, test = (
+        as_seen(cooling_runs(name, count, seed), task)
+        for seed, (name, count) in enumerate((("train", 200), ("validation", 50), ("test", 50)))
+    )
+    description = describe(training, MODEL, task)
+    peer = fit_kalman_filter(training, validation, description)
+    wrong = peer.predict(description.given(test.fields))["temperature"] - test.fields["temperature"]
+    assert np.sqrt(np.nanmean(wrong[:, 0] ** 2)) < 1.0  # of 87 K by which places differ
+    assert np.sqrt(np.nanmean(wrong**2)) < 5.0
