@@ -56,11 +56,12 @@ class _Columns:
             columns.append(values[..., self.there[name]].reshape(*values.shape[:2], -1))
         return np.concatenate(columns, axis=2)
 
-    def presence(self, names: list[str], fields: Arrays, frames: int) -> np.ndarray:
-        """Return 1 where what is the same at all frames is known, and else 0, as `table` does."""
+    def controls(self, names: list[str], fields: Arrays, frames: int) -> np.ndarray:
+        """Return fields without gaps, and 1 where what is the same at all frames is known."""
         steady = [name for name in names if name not in self.over_time]
         known = {name: 1.0 - np.isnan(fields[name]) for name in steady}
-        return self.table(steady, known, frames, gaps=True)
+        presence = [self.table([name], known, frames, gaps=True) for name in steady]
+        return np.concatenate([self.table(names, fields, frames, gaps=False), *presence], axis=2)
 
     def fields(self, names: list[str], table: np.ndarray) -> dict[str, np.ndarray]:
         """Return fields of a table; the reverse of `table`."""
@@ -94,14 +95,10 @@ def fit_kalman_filter(
     columns = _Columns.of(description, {n: arrays[n] for n in (*read, *told, *others)})
     frames = arrays[read[0]].shape[1]
 
-    def controls(fields: Arrays, frames: int) -> np.ndarray:
-        known = columns.presence(others, fields, frames)
-        return np.concatenate([columns.table(others, fields, frames, gaps=False), known], axis=2)
-
     runs = Runs.of(
         columns.table(told, arrays, frames, gaps=False),
         columns.table(read, arrays, frames, gaps=True),
-        controls(arrays, frames),
+        columns.controls(others, arrays, frames),
     )
     inputs = runs.controls[:, 0]
     centre, spread = inputs.mean(axis=0), inputs.std(axis=0) + 1e-12 * np.abs(inputs).max() + 1e-30
@@ -121,7 +118,7 @@ def fit_kalman_filter(
     def told_by(fit: tuple[LinearStateSpace, np.ndarray], given: Arrays) -> np.ndarray:
         model, weights = fit
         frames = given[read[0]].shape[1]
-        driven = controls(given, frames)
+        driven = columns.controls(others, given, frames)
         first = Gaussian(standard(driven[:, 0]) @ weights, model.first.covariance)
         readings = columns.table(read, given, frames, gaps=True)
         beliefs = kalman_filter(model, readings, driven, first=first)
