@@ -116,15 +116,12 @@ def matched(cells: list[Cell], match: MatchConfig | None, root: Path) -> list[Ce
     Raises:
         InputError: A model cannot be built, or no width comes close enough; the message names it.
     """
-    signatures: dict[str, Signature] = {}
     widths: dict[tuple[str, str], int] = {}
     found = []
     for cell in cells:
         key, model = (cell.scenario, cell.model.name), cell.params["model"]
-        if cell.scenario not in signatures:
-            signatures[cell.scenario] = signature_of(cell.params, root)
-        if key not in widths:
-            widths[key] = _width(cell, match, signatures[cell.scenario], root)
+        if key not in widths:  # a model may have a task of its own
+            widths[key] = _width(cell, match, signature_of(cell.params, root), root)
         params = {**cell.params, "model": {**model, "width": widths[key]}}
         found.append(replace(cell, params=params))
     return found
