@@ -11,27 +11,25 @@ from mno.core.observing import READ
 from mno.core.readings import from_points
 from mno.data.parts import seen
 from mno.data.reading import open_split
-from mno.evaluation.filters import EnsembleModel, ensemble_filter
+from mno.evaluation.ensemble_peer import MEMBERS, make_ensemble_filter
 from mno.evaluation.kalman_peer import fit_kalman_filter
 from mno.evaluation.simple_peers import Peer
 from mno.evaluation.timing import one_thread
-from mno.scenarios.base import make_scenario
 from mno.surrogate.following import Run
 from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust.trust import Trust
 
 THREADS = 1
 MODEL, DATA, TRUST = Path("models/candidate"), Path("data"), Path("reports/trust.json")
-RUNS, MEMBERS = 12, 100
+RUNS = 12
 SHOWN = {"core_temperature": 1.0, "wear": 1000.0}  # K, mm
 MISSING = "No observer was found here: `mno run --preset furnace-observer` makes one."
 ABOUT = f"""An observer of the batch furnace (preset `furnace-observer`), as it was trained, on its
 test runs, and two filters. **Kalman filter**: a linear state space on principal components, fitted
 to the same training runs, its settings chosen on the validation runs; what is the same throughout a
 run stands among its controls and tells where it begins. **Ensemble filter**: {MEMBERS} members
-with the wear and the warmth of the lining drawn as the plant draws them, each sent through the
-solver that made the data, so that its model of the plant has no error; of the first {RUNS} test
-runs. Root mean square errors over all readings of a run, and late, in its last quarter."""
+with the wear and the warmth of the lining of as many training runs, each sent through the solver
+that made the data, so that its model of the plant has no error; of the first {RUNS} test runs. Root mean square errors over all readings of a run, and late, in its last quarter."""
 
 Arrays = dict[str, np.ndarray]
 
@@ -46,7 +44,8 @@ def run() -> Section:
         for name in ("train", "validation", "test")
     ]
     test, peer = splits[2], fit_kalman_filter(splits[0], splits[1], description)
-    assert isinstance(peer, Peer)
+    ensemble = make_ensemble_filter(splits[0], description, MEMBERS)
+    assert isinstance(peer, Peer) and isinstance(ensemble, Peer)
     given, truth = description.given(test.fields), description.truth(test.fields)
     told = {"observer": surrogate.predict(given), "Kalman filter": peer.predict(given)}
     readings = description.readings
@@ -56,9 +55,8 @@ def run() -> Section:
     with one_thread():
         own = timed(surrogate, raw)
         start = time.perf_counter()
-        members = [ensemble(test, raw, sample) for sample in range(RUNS)]
+        filtered = from_points(readings, ensemble.predict({n: f[:RUNS] for n, f in given.items()}))
         spent = (time.perf_counter() - start) / RUNS / truth["wear"].shape[1]
-    filtered = {name: np.stack([m[name] for m in members]) for name in SHOWN}
     rows = [
         (name, *errors(found, truth, slice(None)), "–" if name != "observer" else milliseconds(own))
         for name, found in told.items()
@@ -107,60 +105,6 @@ def timed(surrogate: Surrogate, raw: Arrays, rounds: int = 2000) -> float:
         following.told(1800.0 * number, reading)
         times.append(time.perf_counter() - start)
     return float(np.median(times))
-
-
-def ensemble(test: Any, raw: Arrays, sample: int) -> Arrays:
-    """Return what the ensemble filter tells of one run, `(frames, ...)` by name."""
-    schema = test.schema
-    scenario: Any = make_scenario(schema.scenario, schema.resolution, schema.parameters)
-    plant, rng = scenario.plant, np.random.default_rng([sample, 7])
-    names = {field.name for field in scenario.fields if field.role == "input"}
-    own = {n: raw[n][sample] for n in names & raw.keys() if n not in ("wear", "lining_temperature")}
-    runs: list[Arrays] = []
-    for _ in range(MEMBERS):
-        drawn = own | {
-            "wear": np.float32(rng.uniform(*plant.wear)),
-            "lining_temperature": np.float32(rng.uniform(*plant.warm)),
-        }
-        # What a run begins with follows from what is given; the scenario draws both at once.
-        first = scenario._at_start(scenario._cells(drawn))
-        runs.append({**drawn, **scenario.solve({**drawn, **first})})
-    sensors = schema.observing.sensors
-    read = list(sensors)
-    frames = runs[0][read[0]].shape[0]
-
-    def columns(name: str) -> np.ndarray:
-        values = np.stack([member[name] for member in runs]).astype(float)
-        values = np.repeat(values[:, None], frames, axis=1) if name == "wear" else values
-        return np.nan_to_num(values.reshape(MEMBERS, frames, -1))
-
-    parts = {name: columns(name) for name in (*read, *SHOWN)}
-    widths = {name: part.shape[2] for name, part in parts.items()}
-    table = np.concatenate(list(parts.values()), axis=2)
-    width, seen_width = table.shape[2], sum(widths[name] for name in read)
-    noise = [np.full(widths[n], sensors[n].noise ** 2 + sensors[n].drift ** 2 / 3.0) for n in read]
-    model = EnsembleModel(
-        # A member is its whole run, of which one frame after the other comes first.
-        step=lambda states, _: np.roll(states, -width, axis=1),
-        observe=lambda states: states[:, :seen_width],
-        noise=np.diag(np.concatenate(noise)),
-    )
-    readings = np.concatenate(
-        [raw[name + READ][sample].reshape(frames, -1) for name in read], axis=1
-    )[None]
-    found = [
-        states[0, :, :width].mean(axis=0)
-        for states in ensemble_filter(
-            model, table.reshape(MEMBERS, -1), readings, members=MEMBERS, seed=sample
-        )
-    ]
-    told, start = np.stack(found), seen_width
-    answers = {}
-    for name in SHOWN:
-        values = told[:, start : start + widths[name]]
-        answers[name] = values[:, 0] if name == "wear" else values
-        start += widths[name]
-    return answers
 
 
 def bands(found: Arrays, truth: Arrays, raw: Arrays) -> str:

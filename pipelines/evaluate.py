@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ def _measure(stage: Stage) -> Results:
     trust = calibrated.to_json()
     cost = memory() | measure_cost(surrogate, test, config.economics)
     peers = (config.tools, train, validation, test, surrogate.description, config.intervals)
-    cost["tools"] = measure_tools(*peers)
+    cost["tools"] = measure_tools(*peers, model=partial(surrogate.predict, batch_size=batch_size))
     worked = ("generate", "train", *(("learning_curve",) if learning["points"] else ()))
     taken = {name: recorded_seconds(stage.root, name) for name in worked}
     taken["evaluate"] = taken_so_far()

@@ -12,7 +12,7 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 Level = Annotated[float, Field(gt=0.0, le=10.0)]
 PeerName = Literal["mean", "persistence", "ridge", "quadratic", "gaussian_process"]
-ToolName = Literal[PeerName, "reduced_basis", "kalman_filter"]
+ToolName = Literal[PeerName, "reduced_basis", "kalman_filter", "ensemble_filter"]
 Ratio = Annotated[float, Field(ge=0.125, le=8.0)]
 
 
@@ -110,7 +110,8 @@ class EvaluateConfig(Config):
     """what an engineer would try first, fitted to the same samples and compared with the model:
     `ridge` and `quadratic` regression and a `gaussian_process`, all on principal components, and,
     where the equation is linear, a `reduced_basis` (by pyMOR: pip install 'mno[pymor]'); beside an
-    observer, a `kalman_filter` on a linear state space"""
+    observer, a `kalman_filter` on a linear state space, and an `ensemble_filter` of 100 runs of the
+    solver for each run, on some runs alone"""
     kpis: KpiConfig = KpiConfig()
     """what the surrogate has to achieve"""
     economics: EconomicsConfig = EconomicsConfig()

@@ -33,7 +33,7 @@ def furnace():
 
 
 @cache
-def runs(name, seed, count=4, part="readings", observed=False):
+def runs(name, seed, count=4, part="readings", observed=False, hidden=()):
     """Return the readings of some runs, or another part, as a split of a dataset."""
     scenario = furnace()
     drawn = [scenario.sample(np.random.default_rng([seed, n])) for n in range(count)]
@@ -44,7 +44,7 @@ def runs(name, seed, count=4, part="readings", observed=False):
         "batch_furnace", scenario.fields, scenario.axes, (), parameters, resolution=RESOLUTION
     )
     split = Split(name, schema, fields, np.arange(count))
-    return seen(split, part, sensors=SENSORS if observed else None)
+    return seen(split, part, sensors=SENSORS if observed else None, hidden=hidden)
 
 
 @cache

@@ -51,7 +51,12 @@ def section(results: Results, words: Words) -> Section:
 def _overview(results: Results, words: Words) -> list[dict[str, str]]:
     """Return what counts most of each output, by the heads of its columns."""
     metrics, tools = results.metrics, results.cost.get("tools", ())
-    others = {words(f"rmse_of.{tool['name']}"): tool["rmse"] for tool in tools if "rmse" in tool}
+    others = {}
+    for tool in (tool for tool in tools if "rmse" in tool):
+        count = tool.get("samples", 0)
+        others[words(f"rmse_of.{tool['name']}", samples=count)] = tool["rmse"]
+        if count:  # on some runs alone, so that the model's stands beside
+            others[words("rmse_of.model")] = tool["model"]
     ways = {"baseline_": "mean_field", "persistence_": "kept_frame"}
     rows = []
     for field in results.schema.outputs:
