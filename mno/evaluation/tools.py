@@ -13,7 +13,7 @@ from mno.evaluation.intervals import intervals
 from mno.evaluation.kalman_peer import fit_kalman_filter
 from mno.evaluation.metrics import mean_over
 from mno.evaluation.reduced_basis import fit_reduced_basis
-from mno.evaluation.simple_peers import Peer, errors_of_peer, fit_peer
+from mno.evaluation.simple_peers import GUESSES, Peer, errors_of_peer, fit_peer
 from mno.evaluation.timing import one_thread, times_of
 from mno.surrogate.description import Description
 
@@ -39,7 +39,9 @@ def measure_tools(
     found = []
     for name in names:
         with one_thread(), threadpool_limits(limits=1):
-            if name == "kalman_filter":
+            if description.times and name not in GUESSES:
+                peer = Absent("peers.own_times")
+            elif name == "kalman_filter":
                 peer = fit_kalman_filter(training, validation, description)
             elif name == "reduced_basis":
                 peer = fit_reduced_basis(training, description)

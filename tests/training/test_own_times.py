@@ -13,8 +13,9 @@ from mno.core.errors import InputError
 from mno.core.forecast import TaskConfig
 from mno.core.observing import Sensor
 from mno.data.parts import seen
-from mno.evaluation.config import EvaluateConfig
+from mno.evaluation.config import EvaluateConfig, IntervalConfig
 from mno.evaluation.evaluator import evaluate, mean_fields
+from mno.evaluation.tools import measure_tools
 from mno.surrogate.following import Run
 from mno.surrogate.predictions import predict_store
 from mno.surrogate.surrogate import Surrogate
@@ -115,6 +116,10 @@ def test_all_at_once_and_an_observer_know_the_times(tmp_path):
     whole = surrogate.predict(given)["temperature"]
     spread = surrogate.predict(given | {"elapsed": 3 * given["elapsed"]})["temperature"]
     assert not np.allclose(whole, spread, rtol=1e-3)
+    evenly = measure_tools(
+        ["kalman_filter"], training, validation, validation, surrogate.description, IntervalConfig()
+    )
+    assert "at equal distances alone" in str(evenly[0]["why"])
     follower, frames = Run(surrogate, {"x": given["x"][0]}), []
     for frame in range(FRAMES):
         read = {"temperature_read": given["temperature_read"][0, frame]}
