@@ -29,7 +29,8 @@ test runs, and two filters. **Kalman filter**: a linear state space on principal
 to the same training runs, its settings chosen on the validation runs; what is the same throughout a
 run stands among its controls and tells where it begins. **Ensemble filter**: {MEMBERS} members
 with the wear and the warmth of the lining of as many training runs, each sent through the solver
-that made the data, so that its model of the plant has no error; of the first {RUNS} test runs. Root mean square errors over all readings of a run, and late, in its last quarter."""
+that made the data, so that its model of the plant has no error; of the first {RUNS} test runs.
+Root mean square errors over all readings of a run, and late, in its last quarter."""
 
 Arrays = dict[str, np.ndarray]
 

@@ -199,6 +199,8 @@ def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         changes |= {key: remedy for key, (_, remedy) in _unsuited_to_points(params).items()}
     if params.train.residual_weight:
         changes["train.residual_weight"] = 0
+    if "times" in roles and not params.task.along_time:
+        changes["task.time"] = "axis"
     if {"state", "output"} <= roles and params.task.scheme == "rollout":
         changes["task.scheme"] = "horizon"
     return changes

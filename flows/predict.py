@@ -154,6 +154,11 @@ def compare(
             f"{name} is an observer, which is given readings: follow a log with mno watch, or name "
             "another --model"
         )
+    if surrogate.description.times:
+        raise InputError(
+            f"{name} takes frames at times of their own; mno compare has frames at equal distances "
+            "alone: import the readings and use mno evaluate, or name another --model"
+        )
     given, data = inputs and from_here(inputs), from_here(workspace / "data")
     comparison = compare_with_file(surrogate, name, readings, rules, given, data, sample, start)
     folder = output or workspace / "reports/comparison"

@@ -44,9 +44,10 @@ class Field:
     units: str
     long_name: str
     """What a figure's label says."""
-    role: Literal["input", "output", "state", "coordinate"]
+    role: Literal["input", "output", "state", "coordinate", "times"]
     """Whether an operator is given the field, predicts it, or is given its first frames and
-    predicts the later ones; a state has a time axis. A coordinate says where points are."""
+    predicts the later ones; a state has a time axis. A coordinate says where points are; times,
+    over the time axis alone, say when each sample's frames are, from any beginning."""
     dims: tuple[str, ...]
     """Axes of one sample's array, in order, for example `("x", "y")`, time before those of space;
     none for one number per sample. On unordered points, `point` is the axis of space."""

@@ -99,6 +99,12 @@ def forecast_of(task: TaskConfig, fields: Sequence[Field], axes: Sequence[Axis])
     """
     if not (task.observes or any(field.role == "state" for field in fields)):
         return None
+    own = [field.name for field in fields if field.role == "times"]
+    if own and not task.along_time:
+        raise InputError(
+            f"task.time=frames, but each sample's frames have times of their own ({own[0]}), at "
+            "unequal distances: set task.time=axis"
+        )
     (times,) = (axis.points for axis in axes if axis.name == "time")
     if task.observes:
         interval, intervals = _intervals(times, along_time=True)
@@ -127,6 +133,16 @@ def forecast_of(task: TaskConfig, fields: Sequence[Field], axes: Sequence[Axis])
     interval, intervals = _intervals(times, along_time=along_time)
     steps = len(times) - task.skip - task.history
     return Forecast(task.history, task.scheme, steps, interval, along_time, intervals, task.skip)
+
+
+def check_ascending(times: np.ndarray, what: str) -> None:
+    """Refuse times, `(samples, frames)`, that do not ascend in each sample."""
+    if not (steps := np.diff(times, axis=1) > 0).all():
+        sample, frame = (int(i[0]) for i in (~steps).nonzero())
+        raise InputError(
+            f"{what} of sample {sample} do not ascend: frame {frame + 1} is not later than "
+            f"frame {frame}; give the frames in their order"
+        )
 
 
 def _intervals(times: np.ndarray, *, along_time: bool) -> tuple[float, tuple[float, ...]]:

@@ -220,6 +220,11 @@ class Schema:
         return tuple(field for field in self.fields if field.role == "coordinate")
 
     @property
+    def times(self) -> tuple[Field, ...]:
+        """The field that says when each sample's frames are; none where all have the axis's."""
+        return tuple(field for field in self.fields if field.role == "times")
+
+    @property
     def space(self) -> tuple[Axis, ...]:
         """The axes without time."""
         return tuple(axis for axis in self.axes if axis.name != "time")
@@ -262,14 +267,18 @@ def difference(ours: Any, theirs: Any) -> str | None:
     """Return in which fields or axes two files differ that are to be one dataset; none if in none.
 
     They are schemas, or what importers find. The scales of fields may differ, since those of the
-    dataset are chosen for all of its files.
+    dataset are chosen for all of its files. Where samples have times of their own, the points of
+    the time axis may differ, too.
     """
     one, other = (tuple(replace(f, scale=PLAIN) for f in each.fields) for each in (ours, theirs))
     if one != other:
         return f"has fields {_signature(theirs.fields)}; the others have {_signature(ours.fields)}"
+    own_times = any(field.role == "times" for field in ours.fields)
     for a, b in zip(ours.axes, theirs.axes, strict=True):
-        same = a.points.shape == b.points.shape and np.allclose(a.points, b.points, rtol=1e-5)
-        close = np.allclose(a.extent, b.extent, rtol=1e-5)
+        nominal = own_times and a.name == "time"
+        same = a.points.shape == b.points.shape
+        same = same and (nominal or np.allclose(a.points, b.points, rtol=1e-5))
+        close = nominal or np.allclose(a.extent, b.extent, rtol=1e-5)
         if not (a.name == b.name and a.units == b.units and same and close):
             return f"has {len(b.points)} points along {b.name}, at other places than the others'"
     return None

@@ -125,12 +125,17 @@ def frames_to_predict(description: Description, schema: Schema) -> int | None:
     forecast = description.forecast
     if forecast is None:
         return None
+    if set(description.times) != {field.name for field in schema.times}:
+        raise InputError(
+            "samples of the dataset have times of their own, and those that the model was trained "
+            "on have not, or the other way round: train again on this dataset"
+        )
     if forecast.observes:
         return len(next(axis for axis in schema.axes if axis.name == "time").points)
     time = "axis" if forecast.along_time else "frames"
     task = TaskConfig(history=forecast.history, scheme=forecast.scheme, time=time)
     here = forecast_of(task, schema.fields, schema.axes)
-    if here is None or not _follow_alike(here, forecast):
+    if here is None or not (description.times or _follow_alike(here, forecast)):
         raise InputError(
             f"the model continues frames that are {forecast.interval:g} apart; those of the "
             "dataset are not: train again on this dataset"
@@ -214,7 +219,9 @@ def split_error(
     states = {field.name for field in split.schema.fields if field.role == "state"}
     totals = {field.name: Statistics() for field in split.schema.outputs}
     for fields in batches(split, batch_size):
-        given = {f.name: fields[f.name] for f in (*split.schema.inputs, *split.schema.coordinates)}
+        schema = split.schema
+        used = (*schema.inputs, *schema.coordinates, *schema.times)
+        given = {field.name: fields[field.name] for field in used}
         predicted = predict({n: x[:, :history] if n in states else x for n, x in given.items()})
         for name in totals:
             found, truth = np.asarray(predicted[name]), fields[name]

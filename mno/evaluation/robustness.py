@@ -220,7 +220,7 @@ def _told(trial: Trial, samples: Split, rate: float, seed: int) -> Result | Abse
     The samples have the frames of the higher rate. Errors are of frames that both rates have.
     """
     description, whole = trial.description, samples.fields
-    states, forcings = description.states, description.forcings
+    states, forcings, own = description.states, description.forcings, description.times
     (time,) = (axis.points for axis in samples.schema.axes if axis.name == "time")
     last = (trial.history - 1) * max(round(rate), 1)  # of the frames that are given
     last += last % 2
@@ -230,11 +230,12 @@ def _told(trial: Trial, samples: Split, rate: float, seed: int) -> Result | Abse
     for one in (1.0, rate):
         step = 2 if one < max(rate, 1.0) else 1
         driven = {n: _pairs_alike(whole[n]) if step > 1 else whole[n] for n in forcings}
-        fields = {n: (whole | driven)[n][:, ::step] for n in (*states, *forcings)}
+        fields = {n: (whole | driven)[n][:, ::step] for n in (*states, *forcings, *own)}
         given = {n: (whole | fields)[n] for n in description.given_names}
         history, times = last // step + 1, time[::step]
         given |= {n: fields[n][:, :history] for n in states}
-        answer = trial.surrogate.predict(given, trial.batch_size, len(times) - history, times=times)
+        steps, when = len(times) - history, None if own else times
+        answer = trial.surrogate.predict(given, trial.batch_size, steps, times=when)
         both = slice(2 // step - 1, None, 2 // step)
         truth = {n: fields[n][:, history:][:, both] for n in states}
         kept = {n: np.broadcast_to(given[n][:, -1:], field.shape) for n, field in truth.items()}

@@ -16,7 +16,7 @@ from mno.evaluation.intervals import intervals
 from mno.evaluation.kalman_peer import fit_kalman_filter
 from mno.evaluation.metrics import mean_over
 from mno.evaluation.reduced_basis import fit_reduced_basis
-from mno.evaluation.simple_peers import Answer, Arrays, errors_of_peer, fit_peer
+from mno.evaluation.simple_peers import GUESSES, Answer, Arrays, errors_of_peer, fit_peer
 from mno.evaluation.timing import one_thread, times_of
 from mno.evaluation.trial import errors_of
 from mno.surrogate.description import Description
@@ -47,7 +47,9 @@ def measure_tools(
     found = []
     for name in names:
         with one_thread(), threadpool_limits(limits=1):
-            if name == "kalman_filter":
+            if description.times and name not in GUESSES:
+                peer = Absent("peers.own_times")
+            elif name == "kalman_filter":
                 peer = fit_kalman_filter(training, validation, description)
             elif name == "ensemble_filter":
                 peer = make_ensemble_filter(training, description)

@@ -34,10 +34,10 @@ from mno.imports.mapping import FieldRule
 from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.stored import FileArray
 
-Role = Literal["input", "output", "state", "coordinate"]
+Role = Literal["input", "output", "state", "coordinate", "times"]
 Shape = tuple[int, ...]
 
-ROLES = ("input", "output", "state", "coordinate")
+ROLES = ("input", "output", "state", "coordinate", "times")
 CF_AXES = {"T": "time", "X": "x", "Y": "y", "Z": "z"}
 """Axes by the attribute `axis` of their coordinates."""
 MEANINGS = {

@@ -4,6 +4,10 @@ A frame's value at a point is the mean of the readings whose time is nearest to 
 is interpolated, neither in time nor in space. What holds for all of the plant, a reading without a
 position, becomes an input over time.
 
+With `interval: readings` every moment of reading is a frame of its own, and a field says when each
+frame of a sample is; readings nearer to each other than a hundredth of a sensor's interval share a
+moment. The interval is then the mean one, and time, where it is used, goes on by it at each moment.
+
 A run is what was recorded without a pause longer than a window. Frames of a run are `interval`
 apart and begin with its first reading; a window is so many frames, one behind the other. The
 readings are kept in memory, as numbers, by window.
@@ -30,6 +34,8 @@ _CLOSE = 3e-4
 _ROUNDS = 4
 _MOST_FRAMES = 1e15  # between the first reading and the last; a float counts no further
 _FEWEST_GROUPS, _BLOCKS = 10, 20
+_SAME = 0.01  # of a sensor's interval: within it, readings are of one moment
+_ELAPSED = Field("elapsed", "s", "time since the first frame", "times", ("time",))
 _FEWEST_FRAMES = 2  # with readings; one frame says nothing of what follows it
 
 
@@ -53,22 +59,29 @@ class SensorLog(Importer):
         del log.uncertainty
         self._find_places(log)
         self._rate = _median_interval(log, np.flatnonzero(self._point >= 0).tolist())
-        interval = rules.interval or self._rate
+        interval = self._rate if rules.interval in (None, "readings") else rules.interval
         if interval is None:
             raise self.error(
                 "no sensor was read twice, so that its rate is not known; give "
                 "`sensors: {interval: …}`, the seconds between frames, in a mapping file"
             )
+        moments = None
+        if rules.interval == "readings":
+            moments, log.time, interval = _moments(log.time, _SAME * interval, rules.frames)
         try:
             self._timeline = Timeline.of(log.time, interval, rules.frames)
         except InputError as error:
             raise self.error(str(error)) from None
+        self._times = None if moments is None else self._timeline.spread(*moments)
         self._put_in_order(log)
         self.check_sample("the log", (rules.frames, len(self._places)), len(self._kept))
         for place, axis in enumerate(log.axes):
             field = Field(axis, rules.position_units, axis, "coordinate", ("point",))
             row = self._places[:, place]
             self.add(field, axis, lambda start, stop, row=row: np.tile(row, (stop - start, 1)))
+        if self._times is not None:
+            elapsed = (self._times - self._times[:, :1])[self._kept]
+            self.add(_ELAPSED, _ELAPSED.name, lambda start, stop: elapsed[start:stop])
         for one in self._quantities:
             self.add(one.field, one.name, partial(self._means, one))
         return self._described(log)
@@ -101,7 +114,7 @@ class SensorLog(Importer):
                 )
             points = 0 if NOWHERE in at else len(at)
             label = field_name(name)
-            label = f"{label}_value" if label in log.axes else label
+            label = f"{label}_value" if label in (*log.axes, _ELAPSED.name) else label
             if known.setdefault(label, name) != name:
                 raise self.error(
                     f"quantities {known[label]!r} and {name!r} would be one field; expected names "
@@ -172,6 +185,7 @@ class SensorLog(Importer):
         epoch = log.epoch(0.0)
         facts |= {"epoch": epoch} if epoch else {}
         runs, starts = timeline.windows_of_runs()
+        starts = starts if self._times is None else self._times[:, 0]
         groups, block = groups_of(runs[self._kept])
         self.remarks += self._remarks(log, block)
         return self.layout(
@@ -185,9 +199,12 @@ class SensorLog(Importer):
             f"places; {log.unreadable} cells without one"
         )
         rate = f"every {self._rate:g} s (median)" if self._rate else "once"
+        kind, of = f"frames of {interval:g} s", "nearest to each frame"
+        if self._times is not None:
+            kind, of = f"moments of reading, {interval:g} s apart in the mean", "of each"
         yield (
-            f"sensors were read {rate}; a sample is {frames} frames of {interval:g} s, and has the "
-            "mean of the readings nearest to each frame"
+            f"sensors were read {rate}; a sample is {frames} {kind}, and has the mean of the "
+            f"readings {of}"
         )
         for one in self._quantities:
             missing = 1 - int(self._filled[one.number]) / (samples * frames * max(one.points, 1))
@@ -239,6 +256,30 @@ def _median_interval(log: Log, of: list[int]) -> float | None:
     return next((r for r in rounded if abs(r - exact) <= _CLOSE * exact), exact)
 
 
+def _moments(
+    times: np.ndarray, same: float, frames: int
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, float]:
+    """Bring readings to a timeline of even steps, one for each moment of reading.
+
+    Returns:
+        The time of each moment, and where it is on that timeline; where each reading is; and the
+        mean interval of moments, which is the timeline's. Longer pauses than so many frames do not
+        count, and remain.
+    """
+    known = np.unique(times)
+    begins = np.diff(known, prepend=-np.inf) > same
+    # Readings that follow each other closely for long are parted, too.
+    since = known - known[begins][np.cumsum(begins) - 1]
+    moments = known[begins | (np.diff(since // same, prepend=0.0) != 0)]
+    moments = moments[np.diff(moments, prepend=-np.inf) > same / 2]
+    steps, interval = np.diff(moments), np.inf
+    for _ in range(_ROUNDS):
+        interval = float(f"{steps[steps <= frames * interval].mean():.4g}")
+    pauses = np.cumsum(np.diff(moments, prepend=moments[0]) > frames * interval)
+    even = (np.arange(len(moments)) + frames * pauses) * interval
+    return (moments, even), even[np.searchsorted(moments, times, side="right") - 1], interval
+
+
 class Timeline(NamedTuple):
     """The frames and windows of a recording."""
 
@@ -276,6 +317,19 @@ class Timeline(NamedTuple):
             number = np.rint((times[part] - self.begins[run]) / self.interval).astype(np.int64)
             window[part], frame[part] = first[run] + number // self.frames, number % self.frames
         return window, frame
+
+    def spread(self, values: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Return the value of each frame of each window, given those at all times of some.
+
+        Behind them, where a run's last window has no more, frames go on by the interval.
+        """
+        found = np.full((int(self.windows.sum()), self.frames), np.nan)
+        window, frame = self.place(times)
+        found[window, frame] = values
+        counts = np.bincount(window)[:, None]
+        beyond = np.arange(self.frames) - counts + 1
+        last = np.take_along_axis(found, counts - 1, axis=1)
+        return np.where(beyond > 0, last + beyond * self.interval, found)
 
     def windows_of_runs(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the run of each window, and its first frame in seconds, shape `(windows,)`."""

@@ -4,7 +4,7 @@ import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
@@ -31,7 +31,7 @@ class FieldRule(Config):
 
     name: str | None = None
     """name of the field"""
-    role: Literal["input", "output", "state", "coordinate"] | None = None
+    role: Literal["input", "output", "state", "coordinate", "times"] | None = None
     units: str | None = None
     """unit of the field in the dataset"""
     given_in: str | None = None
@@ -77,8 +77,9 @@ class Sensor(Config):
 class SensorRules(Config):
     """How readings of sensors become samples."""
 
-    interval: float | None = pydantic.Field(default=None, gt=0)
-    """seconds from frame to frame; the median rate if not given"""
+    interval: Annotated[float, pydantic.Field(gt=0)] | Literal["readings"] | None = None
+    """seconds from frame to frame, the median rate if not given; `readings`: each moment at which
+    something was read is a frame, at its own time"""
     frames: int = pydantic.Field(default=32, gt=1)
     """frames of one sample"""
     columns: dict[str, Sensor] = pydantic.Field(default_factory=dict)

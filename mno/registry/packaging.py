@@ -142,6 +142,7 @@ def _signature(surrogate: Surrogate) -> "ModelSignature":
     given: dict[str, tuple[int, ...]] = dict.fromkeys(description.given_names, grid)
     given |= dict.fromkeys(description.scalars, ())
     given |= dict.fromkeys(description.forcings, (-1, *grid))
+    given |= dict.fromkeys(description.times, (-1,))
     predicted: dict[str, tuple[int, ...]] = dict.fromkeys(description.outputs, grid)
     if forecast:
         given |= dict.fromkeys(description.states, (forecast.history, *grid))

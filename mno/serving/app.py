@@ -186,6 +186,7 @@ class Service:
                 "since": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(served.since)),
                 "inputs": dict(description.inputs),
                 "coordinates": dict(description.coordinates),
+                **({"times": dict(description.times)} if description.times else {}),
                 "outputs": dict(description.outputs),
                 "space": list(description.space),
                 "trust": str(served.trust) if isinstance(served.trust, Absent) else None,

@@ -119,7 +119,8 @@ def estimate(
     if isinstance(trust, Absent):
         return trust
     given = {name: np.asarray(array, dtype=np.float32) for name, array in inputs.items()}
-    for name in description.forcings:  # more frames may be given than are looked at
+    # More frames may be given than are looked at.
+    for name in (*description.forcings, *description.times):
         given[name] = given[name][:, : description.frames_given(name, steps)]
     try:
         _, beside = Answers(trust, description).complete(given, predictions)

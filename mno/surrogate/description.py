@@ -31,7 +31,7 @@ from mno.surrogate.rollout import (
 
 INTERVALS = "frame intervals"
 """What may be given beside the fields of a model along time: `Batch.intervals`."""
-_WHERE_SAID = ("readings", "cells", "sensors", "hidden", "labels")
+_WHERE_SAID = ("readings", "cells", "sensors", "hidden", "labels", "times")
 _AT_FIRST = ("history", "scheme", "steps", "interval")  # what has always been said of forecasts
 
 
@@ -73,6 +73,9 @@ class Description:
     """Outputs of an observer that are the same at all frames of a sample."""
     labels: tuple[str, ...] = ()
     """Of an observer of readings, what each point is called; empty where it has a number alone."""
+    times: Mapping[str, str] = field(default_factory=dict)
+    """The unit of what says when each sample's frames are, by its name; none where all have the
+    same times. It is given for all frames, and normalised it is in units of the mean interval."""
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.gaps) - set(self.fields)):
@@ -162,17 +165,19 @@ class Description:
         """Return the axes of a field, or of a coordinate, behind the samples'."""
         if name in self.scalars:
             return ()
+        if name in self.times:
+            return ("time",)
         return (*(("time",) if name in self._in_time else ()), *self.space)
 
     # What follows of the rest is worked out once: an answer may take less than half a millisecond.
     @cached_property
     def _in_time(self) -> frozenset[str]:
-        return frozenset((*self.timed, *self.forcings))
+        return frozenset((*self.timed, *self.forcings, *self.times))
 
     @cached_property
     def given_names(self) -> tuple[str, ...]:
-        """Names of all that is given with a sample: inputs, and coordinates of points."""
-        return (*self.inputs, *self.coordinates)
+        """Names of all that is given with a sample: inputs, coordinates of points, and times."""
+        return (*self.inputs, *self.coordinates, *self.times)
 
     @cached_property
     def states(self) -> tuple[str, ...]:
@@ -256,7 +261,9 @@ class Description:
         if self.forecast is None or name not in self._in_time or self.observes:
             return None
         history = history or self.forecast.history
-        return history if name in self.states else history + (steps or self.forecast.steps) - 1
+        if name in self.states:
+            return history
+        return history + (steps or self.forecast.steps) - (name not in self.times)
 
     def history_of(self, arrays: Mapping[str, Any]) -> int | None:
         """Return how many frames of states are given, along time as many as one likes; else none.
@@ -279,7 +286,7 @@ class Description:
         history = None if surplus else self.history_of(arrays)
         for name, array in arrays.items():
             dims, frames = ("samples", *self.dims(name)), self.frames_given(name, steps, history)
-            more = surplus or name in self.forcings
+            more = surplus or name in (*self.forcings, *self.times)
             fits = array.ndim == len(dims) and array.dtype.kind in "fiub"
             if fits and frames is not None:
                 fits = array.shape[1] == frames or (more and array.shape[1] > frames)
@@ -293,7 +300,7 @@ class Description:
         placed = (*self.fields, *self.coordinates)
         grids = {arrays[name].shape[-len(self.space) :] for name in placed}
         samples = {array.shape[0] for array in arrays.values()}
-        frames = {arrays[name].shape[1] for name in self.forcings if self.observes}
+        frames = {arrays[n].shape[1] for n in (*self.forcings, *self.times) if self.observes}
         if (
             len(samples) != 1
             or len(frames) > 1
@@ -333,6 +340,8 @@ class Description:
             place = self.grid_of(given)
         fields = {name: given[name] for name in self.fields}
         intervals = given.get(INTERVALS)
+        for name in self.times:
+            intervals = nn.functional.pad(given[name].diff(dim=1), (1, 0), value=1.0)
         if intervals is None and self.forecast and self.forecast.intervals:
             like = next(iter(fields.values()))
             intervals = like.new_tensor(self.forecast.intervals).expand(len(like), -1)

@@ -45,6 +45,7 @@ class Run:
         self.time: float | None = None  # of the last reading, in the dataset's unit
         self.frames = 0
         wanted = {n for n in description.given_names if not is_made(n)} - set(self.moving)
+        wanted -= set(description.times)  # which each reading has
         if wanted != set(constant):
             raise InputError(
                 f"of the run as a whole there are {sorted(constant)}; this model takes exactly "
@@ -108,6 +109,7 @@ class Run:
         moving = {n: np.asarray(v, np.float32)[None, None] for n, v in given.items()}
         if alone not in self._encoded:
             whole = {n: v[None] for n, v in self.constant.items()} | moving
+            whole |= {n: np.zeros((1, 1), np.float32) for n in description.times}
             if alone:
                 whole = self.surrogate.of_readings(whole, told=True)
             elif readings:

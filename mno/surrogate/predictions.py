@@ -44,7 +44,8 @@ def predict_store(
     `(sample, time, *grid)` for a state or a forcing, of which the first frames are given, and
     `(sample,)` for a number per sample. An observer takes a field for what was read of it, if there
     is nothing else, and tells all frames. Along time, frames are where the source's `time` says,
-    and behind its last as far apart as in training. The destination appears only when it is
+    and behind its last as far apart as in training; of samples with times of their own, where
+    their field says. The destination appears only when it is
     complete. Progress is told how many samples of how many are done. `answers` judges predictions,
     and its arrays are written beside them. `readings_alone` leaves out the fields of a model of
     both.
@@ -75,6 +76,8 @@ def predict_store(
             if answers:
                 predicted, beside = answers.complete(batch, predicted)
             places = {name: batch[name] for name in description.coordinates if not is_made(name)}
+            frames = next(iter(predicted.values())).shape[1] if description.times else 0
+            places |= {name: batch[name][:, -frames:] for name in description.times}
             predicted = from_points(description.readings, predicted, description.cells)
             for name, array in {**predicted, **places, **beside}.items():
                 if name not in outputs:
@@ -168,7 +171,7 @@ def _copy_axes(
             )
         attributes = dict(points.attrs)
         group.create_array(name, data=values, dimension_names=(name,), attributes=attributes)
-    return of_all
+    return None if description.times else of_all
 
 
 def _create(
@@ -187,7 +190,11 @@ def _create(
         if name in description.readings:
             axis, _, _ = description.readings[name]
             dims = (*(dim for dim in dims if dim == "time"), *axis.split())
-        attributes["units"] = {**description.outputs, **description.coordinates}[name]
+        attributes["units"] = {
+            **description.outputs,
+            **description.coordinates,
+            **description.times,
+        }[name]
         if description.coordinates and not description.readings and name in description.outputs:
             attributes["coordinates"] = " ".join(description.coordinates)
     is_real = array.dtype.kind == "f"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mno.core.errors import InputError, first_line
 from mno.core.fields import LOG
+from mno.core.forecast import check_ascending
 from mno.core.readings import from_points, is_made, to_points
 from mno.data.normalise import first_not_positive
 from mno.nn.lean import lean
@@ -134,7 +135,8 @@ class Surrogate:
 
         A model along time (`task.time=axis`) is given any number of frames of each state, and
         predicts any number. They are as far apart as those of its training, or at `times`, in the
-        unit of these: of all frames given and predicted, `(frames,)` or `(samples, frames)`.
+        unit of these: of all frames given and predicted, `(frames,)` or `(samples, frames)`. A
+        model of samples with times of their own is given these among the inputs instead.
 
         Returns:
             Arrays of shape `(samples, *grid)`, of states `(samples, steps, *grid)`, float32.
@@ -186,6 +188,11 @@ class Surrogate:
                 "times were given, but time is no axis of this model: its frames are as far apart "
                 "as in training; leave them out, or train with task.time=axis"
             )
+        if self.description.times:
+            name = next(iter(self.description.times))
+            raise InputError(
+                f"times were given beside the field {name}, which says them: leave one"
+            )
         samples = len(arrays[self.description.fields[0]])
         frames = history + (0 if forecast.observes else steps or forecast.steps)
         times = np.asarray(times, dtype=np.float64)
@@ -194,15 +201,10 @@ class Surrogate:
                 f"times have shape {times.shape}; expected a finite number for each frame that is "
                 f"given or predicted, {(frames,)} or {(samples, frames)}"
             )
-        steps_between = np.diff(np.broadcast_to(times, (samples, frames)), axis=1)
-        if not (steps_between > 0).all():
-            sample, frame = (int(i[0]) for i in (steps_between <= 0).nonzero())
-            raise InputError(
-                f"times of sample {sample} do not ascend: frame {frame + 1} is not later than "
-                f"frame {frame}; give the frames in their order"
-            )
+        times = np.broadcast_to(times, (samples, frames))
+        check_ascending(times, "times")
         intervals = np.ones((samples, frames))
-        intervals[:, 1:] = steps_between / forecast.interval
+        intervals[:, 1:] = np.diff(times, axis=1) / forecast.interval
         return torch.from_numpy(intervals.astype(np.float32))
 
     def of_readings(self, inputs: Mapping[str, np.ndarray], *, told: bool) -> dict[str, np.ndarray]:
@@ -237,6 +239,8 @@ class Surrogate:
         given = {name: np.asarray(inputs[name]) for name in expected}
         self.description.check_shapes(given, steps)
         history = self.description.history_of(given)
+        for name in self.description.times:
+            check_ascending(given[name], f"field {name}: times")
         return {
             name: self._checked_values(
                 name, array, self.description.frames_given(name, steps, history)

@@ -122,8 +122,8 @@ class Readings:
     """Reads anew, in each epoch, what an observer is given, with the faults of its sensors.
 
     Of half of the runs it is read at other times, drawn from all of the run, as plants do not read
-    at equal distances: between frames what is told is interpolated linearly, and what drives it is
-    that of the frame before.
+    at equal distances: between frames what is told is interpolated linearly, as are the sample's
+    own `times`, if it has them, and what drives it is that of the frame before.
     """
 
     sensors: Mapping[str, Sensor]
@@ -131,6 +131,7 @@ class Readings:
     told: Collection[str]
     driving: Collection[str]
     seed: int
+    times: Collection[str] = ()
 
     def __call__(
         self, fields: Mapping[str, Tensor], samples: Tensor, epoch: int
@@ -167,7 +168,7 @@ class Readings:
         found = dict(fields)
         for name in self.driving:
             found[name] = fields[name][rows, before]
-        for name in self.told:
+        for name in (*self.told, *self.times):
             field = fields[name]
             share = (at - before).reshape(*at.shape, *(1,) * (field.ndim - 2))
             found[name] = torch.lerp(field[rows, before], field[rows, after], share)

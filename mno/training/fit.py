@@ -294,7 +294,8 @@ def _changes(module: OperatorTraining, training: Split | StoredSplit, seed: int)
 
     changes: list[Change] = []
     if forecast is not None and description.rolls_out:
-        names, frames = (*description.states, *description.forcings), forecast.history
+        names = (*description.states, *description.forcings, *description.times)
+        frames = forecast.history
         starts = drawn(forecast.skip + forecast.steps - config.unroll + 1, "window")
         windows = Windows(names, frames + config.unroll, starts, forecast.intervals)
         changes.append(windows)
@@ -302,8 +303,8 @@ def _changes(module: OperatorTraining, training: Split | StoredSplit, seed: int)
         driving = [
             n for n in description.forcings if n.removesuffix(READ) not in description.sensors
         ]
-        sensors, told = description.sensors, description.outputs
-        changes.append(Readings(sensors, description.normaliser, told, driving, seed))
+        sensors, told, times = description.sensors, description.outputs, (*description.times,)
+        changes.append(Readings(sensors, description.normaliser, told, driving, seed, times))
     if config.augment and training.schema.symmetries:
         turns = turns_of(training.schema)
         changes.append(Augmentation(turns, drawn(len(turns), "turn")))

@@ -13,7 +13,7 @@ import numpy as np
 
 from mno.core.errors import InputError
 from mno.core.fields import LOG
-from mno.core.forecast import TaskConfig, forecast_of
+from mno.core.forecast import TaskConfig, check_ascending, forecast_of
 from mno.data.normalise import Normaliser, first_not_positive, no_logarithm
 from mno.data.reading import SampleArray, Schema, Split, StoredSplit, blocks
 from mno.nn.config import ModelConfig, for_dataset
@@ -37,6 +37,8 @@ def check_split(split: Split | StoredSplit) -> None:
     with_gaps = fields_with_gaps(split.schema)
     for name, field in split.fields.items():
         _check_values(f"field {name} of the {split.name} split", field, name in with_gaps)
+    for times in split.schema.times:
+        check_ascending(split.fields[times.name][:], f"{times.name} of the {split.name} split")
 
 
 def _check_values(what: str, field: SampleArray, may_miss: bool) -> None:
@@ -71,6 +73,7 @@ def _check_axes(schema: Schema) -> None:
         )
     timed = ("time", *space)
     roles = {"coordinate": [space], "output": [space], "input": [space, ()], "state": [timed]}
+    roles["times"] = [("time",)]
     if schema.observing:
         roles["output"] = [timed]
     if schema.observing or any(field.role == "state" for field in schema.fields):
@@ -141,6 +144,12 @@ def describe(
         scales=scales,
     )
     forecast = forecast_of(task, schema.fields, schema.axes)
+    times = {field.name: field.units for field in schema.times if forecast}
+    for name in times:
+        interval = float(np.diff(training.fields[name][:], axis=1).mean(dtype=np.float64))
+        mean, std = {**normaliser.mean, name: 0.0}, {**normaliser.std, name: interval}
+        normaliser = replace(normaliser, mean=mean, std=std)
+        forecast = forecast and replace(forecast, interval=interval)
     if forecast and task.predict == "change":
         states = [field.name for field in schema.fields if field.role == "state"]
         normaliser = normaliser.with_changes(training.fields, states, forecast)
@@ -172,6 +181,7 @@ def describe(
         sensors=dict(schema.observing.sensors) if schema.observing else {},
         hidden=schema.observing.hidden if schema.observing else (),
         labels=schema.space[0].labels if schema.observing and schema.readings else (),
+        times=times,
     )
 
 
@@ -240,6 +250,9 @@ def continued(
                 f"with {name} {initial.normaliser.scale(name)}; leave {name} out of train.scales, "
                 "or set train.warm_start=null"
             )
+    if fresh.times and fresh.forecast and initial.forecast:  # a mean, of other samples
+        forecast = replace(fresh.forecast, interval=initial.forecast.interval)
+        fresh = replace(fresh, forecast=forecast)
     theirs, ours = _facets(initial), _facets(fresh)
     theirs["gaps"] = [name for name in initial.gaps if name in fresh.gaps]  # more does no harm
     differing = [key for key in theirs | ours if not _alike(theirs.get(key), ours.get(key))]
@@ -263,6 +276,7 @@ def continued(
     )
 
 
+_FIELDS = ("inputs", "outputs", "coordinates", "times")
 _CONTINUED = ("history", "scheme", "frames_at_once", "interval", "along_time")
 
 
@@ -271,7 +285,7 @@ def _facets(description: Description) -> dict[str, Any]:
     forecast = description.forecast
     return {
         **description.model.model_dump(mode="json", exclude={"dropout"}),
-        **{kind: dict(getattr(description, kind)) for kind in ("inputs", "outputs", "coordinates")},
+        **{kind: dict(getattr(description, kind)) for kind in _FIELDS},
         "extent": description.extent,
         "gaps": list(description.gaps),
         **{key: getattr(forecast, key) for key in _CONTINUED if forecast},

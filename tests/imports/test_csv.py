@@ -13,6 +13,7 @@ from plant_log import POWER, Plant, without, write_long
 from mno.core.errors import InputError
 from mno.data.config import SamplesConfig
 from mno.data.generate.work import DatasetPlan, solve_shard
+from mno.data.reading import difference
 from mno.imports.convert import FileParameters, FileSource
 from mno.imports.csv import SensorLog
 from mno.imports.mapping import FieldRule, MappedFile, Mapping, Sensor, SensorRules
@@ -508,3 +509,84 @@ def test_memory_grows_by_a_few_numbers_for_each_reading(tmp_path, monkeypatch):
     peak(10_000)  # whatever is loaded or cached once
     few, many = peak(10_000), peak(80_000)
     assert many - few < 70_000 * 64, "less than eight numbers for each reading that was added"
+
+
+def cooling(seed, moments):
+    """Two bodies that cool, each read at times of its own; a plant's set-point now and then."""
+    rng = np.random.default_rng(seed)
+    times = rng.uniform(20.0, 180.0, moments).cumsum().round(2)
+    rows = [
+        (t, 0.25 + 0.5 * (n % 2), "T", math.exp(-t / 1000)) for n, t in enumerate(times.tolist())
+    ]
+    return times, rows + [(t, "", "load", 1.0) for t in times[::7].tolist()]
+
+
+def moments_log(folder, rows, name="log.csv", frames=8, **rules):
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    text = "".join(f"{t!r},{x},{quantity},{value!r},1\n" for t, x, quantity, value in rows)
+    path.write_text(HEADER + text, encoding="utf-8")
+    return SensorLog(path, mapping(frames=frames, interval="readings", **rules))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_each_moment_of_reading_is_a_frame_at_its_own_time(tmp_path, seed):
+    times, rows = cooling(seed, 40)
+    with moments_log(tmp_path, rows) as found:
+        c = found.contents
+        assert [(f.name, f.role, f.dims) for f in c.fields] == [
+            ("x", "coordinate", ("point",)),
+            ("elapsed", "times", ("time",)),
+            ("T", "state", ("time", "point")),
+            ("load", "input", ("time", "point")),
+        ]
+        assert c.samples == 5
+        elapsed = found.read("elapsed", 0, 5)
+        assert np.array_equal(found.read("elapsed", 3, 5), elapsed[3:])
+        read_at = times.reshape(5, 8)
+        np.testing.assert_allclose(elapsed, read_at - read_at[:, :1], rtol=1e-6)
+        assert c.starts == pytest.approx(read_at[:, 0])
+        heat = found.read("T", 0, 5)
+        assert np.isfinite(heat).sum() == 40  # one reading a moment
+        np.testing.assert_allclose(np.nanmax(heat, axis=2), np.exp(-read_at / 1000), rtol=1e-5)
+        mean = np.diff(times).mean()
+        assert c.axes[0].points == pytest.approx(mean * np.arange(8), rel=1e-3)
+        assert f"8 moments of reading, {mean:.4g} s apart in the mean" in " ".join(c.remarks)
+
+
+def test_readings_close_to_each_other_share_a_moment_and_a_pause_ends_a_run(tmp_path):
+    moments = [0.0, 10.0, 25.0, 31.0, 1000.0, 1004.0, 1030.0]
+    rows = [(t + late, x, "T", t) for t in moments for late, x in ((0.0, 0.5), (0.03, 0.75))]
+    with moments_log(tmp_path, rows, frames=3) as found:
+        elapsed, interval = found.read("elapsed", 0, 3), found.contents.parameters["interval"]
+        assert interval == pytest.approx((31 + 30) / 5)
+        # The second window of the first run has one moment; so little is left out.
+        assert found.contents.samples == 2 and found.contents.starts == pytest.approx([0, 1000])
+        np.testing.assert_allclose(elapsed, [[0, 10, 25], [0, 4, 30]])
+        assert np.isfinite(found.read("T", 0, 2)).all()
+    with moments_log(tmp_path, rows, frames=4, name="b.csv") as found:
+        # Behind a run's last moment frames go on by the mean interval, and nothing is read there.
+        elapsed = found.read("elapsed", 1, 2)[0]
+        np.testing.assert_allclose(elapsed, [0, 4, 30, 30 + interval], rtol=1e-3)
+        assert np.isnan(found.read("T", 1, 2)[0, 3]).all()
+
+
+def test_readings_that_never_pause_are_parted_into_moments(tmp_path):
+    rng = np.random.default_rng(0)
+    times = np.sort(rng.uniform(0.0, 100.0, 4000)).round(4)
+    rows = [(t, 0.001 * (n % 200), "T", 1.0) for n, t in enumerate(times.tolist())]
+    with moments_log(tmp_path, rows) as found:
+        elapsed = found.read("elapsed", 0, found.contents.samples)
+        assert np.diff(elapsed).min() > 0.02
+        assert found.contents.samples * 8 == pytest.approx(100 / 0.05, rel=0.5)
+
+
+def test_logs_of_other_times_are_one_dataset(tmp_path):
+    schemas = []
+    for seed in (0, 1):
+        with moments_log(tmp_path, cooling(seed, 40)[1], f"{seed}.csv") as found:
+            schemas.append(found.contents)
+    assert not np.allclose(schemas[0].axes[0].points, schemas[1].axes[0].points)
+    assert difference(*schemas) is None
+    with moments_log(tmp_path, cooling(0, 40)[1], "2.csv", frames=4) as found:
+        assert "has 4 points along time" in str(difference(schemas[0], found.contents))

@@ -84,6 +84,7 @@ GRID = {
 POINTS = {
     Field("x", "m", "x", "coordinate", ("point",)): values(10, 20),
     Field("y", "m", "y", "coordinate", ("point",)): values(10, 20),
+    Field("elapsed", "s", "elapsed time", "times", ("time",)): values(10, 3),
     Field("a", "K", "temperature", "state", ("time", "point")): values(10, 3, 20),
 }
 

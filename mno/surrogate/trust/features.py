@@ -93,6 +93,9 @@ def describe(description: Description, given: Arrays, shape: tuple[int, ...]) ->
         reading = description.readings.get(name)
         if name in description.scalars:
             numbers = {"value": values}
+        elif name in description.times:
+            longest = np.diff(values, axis=1, prepend=values[:, :1]).max(axis=1)
+            numbers = {"duration": np.ptp(values, axis=1), "longest interval": longest}
         else:
             dims = len(description.space)
             frames = values.reshape(len(values), -1, *values.shape[values.ndim - dims :])
@@ -116,7 +119,7 @@ def describe(description: Description, given: Arrays, shape: tuple[int, ...]) ->
                     texture[name] = _texture_of_points(name, centred, near, shape[0])
         named = {f"{name} {feature}": number for feature, number in numbers.items()}
         plain |= named
-        if reading or name in description.scalars:
+        if reading or name in (*description.scalars, *description.times):
             bounded += named
             if description.inputs.get(name) == "1":
                 categories[name] = values.reshape(len(values), -1)
