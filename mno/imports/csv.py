@@ -57,6 +57,8 @@ class SensorLog(Importer):
         make_room(_BYTES_OF_A_BYTE * self.path.stat().st_size)
         log = Log(self.path, rules, mapping.units_in_file)
         del log.uncertainty
+        own_times = [_ELAPSED.name] if rules.interval == "readings" else []
+        self._taken = (*log.axes, *own_times)
         self._find_places(log)
         self._rate = _median_interval(log, np.flatnonzero(self._point >= 0).tolist())
         interval = self._rate if rules.interval in (None, "readings") else rules.interval
@@ -114,7 +116,7 @@ class SensorLog(Importer):
                 )
             points = 0 if NOWHERE in at else len(at)
             label = field_name(name)
-            label = f"{label}_value" if label in (*log.axes, _ELAPSED.name) else label
+            label = f"{label}_value" if label in self._taken else label
             if known.setdefault(label, name) != name:
                 raise self.error(
                     f"quantities {known[label]!r} and {name!r} would be one field; expected names "
