@@ -1,10 +1,11 @@
 """The mapping file, which says what a file does not, and the contents of a file seen through it."""
 
+import math
 import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pydantic
@@ -77,7 +78,7 @@ class Sensor(Config):
 class SensorRules(Config):
     """How readings of sensors become samples."""
 
-    interval: Annotated[float, pydantic.Field(gt=0)] | Literal["readings"] | None = None
+    interval: float | Literal["readings"] | None = None
     """seconds from frame to frame, the median rate if not given; `readings`: each moment at which
     something was read is a frame, at its own time"""
     frames: int = pydantic.Field(default=32, gt=1)
@@ -86,6 +87,14 @@ class SensorRules(Config):
     """sensors by column, for tables with one column for each"""
     position_units: str = "m"
     """unit of the positions"""
+
+    @pydantic.field_validator("interval", mode="plain")
+    @classmethod
+    def _is_an_interval(cls, given: Any) -> Any:
+        number = isinstance(given, int | float) and not isinstance(given, bool)
+        if given not in (None, "readings") and not (number and 0.0 < given < math.inf):
+            raise ValueError(f"{given!r} should be seconds above 0, or readings")
+        return given
 
 
 class Mapping(Config):
