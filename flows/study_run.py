@@ -265,7 +265,7 @@ class StudyRun:
         """
         times = self.study.results.known_of_plan(cell, cost)["times"]
         step = next(t["step_seconds"] for t in times if t["kind"] == kind_of(trial))
-        epochs = max(1, int(cost.seconds / (step * steps_of_epoch(cell))))
+        epochs = max(1, int(cost.seconds / (step * steps_of_epoch(cell.trained(trial)))))
         tried = max(1, round(cost.share * epochs))
         shorter = cell.trained({**trial, "epochs": tried})
         copy.set_params({**shorter.params, "seed": max(self.study.spec.seeds) + 1})

@@ -168,7 +168,8 @@ def _stepped(cells: list[Mapping[str, Any]], root: Path, rounds: int) -> list[fl
         operator = build_operator(model_of(params, root), **signature)
         batch = _batch(signature, n, n, params["train"]["batch_size"], _frames(params))
         config = TrainConfig.model_validate(params["train"])
-        steps.append(_step(operator, batch, optimizers_of(operator, config)))
+        calls = 1 if signature["along_time"] else config.unroll
+        steps.append(_step(operator, batch, optimizers_of(operator, config), calls))
     times = [[seconds_of(step) for step in steps] for _ in range(1 + rounds)]
     return [float(np.median(of_one)) for of_one in zip(*times[1:], strict=True)]
 
@@ -254,13 +255,20 @@ def _batch(signature: Signature, n: int, trained: int, samples: int, along: int)
 
 
 def _step(
-    operator: nn.Module, batch: Batch, optimizers: Sequence[torch.optim.Optimizer] = ()
+    operator: nn.Module,
+    batch: Batch,
+    optimizers: Sequence[torch.optim.Optimizer] = (),
+    calls: int = 1,
 ) -> Callable[[], None]:
-    """Return a step, forward and backward, and that of the optimisers that there are."""
+    """Return a step, forward and backward, and that of the optimisers that there are.
+
+    A rollout takes so many `calls` of the operator.
+    """
 
     def step() -> None:
         operator.zero_grad(set_to_none=True)
-        losses = [values.square().mean() for values in operator(batch).fields.values()]
+        answers = [operator(batch).fields.values() for _ in range(calls)]
+        losses = [values.square().mean() for answer in answers for values in answer]
         torch.stack(losses).sum().backward()
         for optimizer in optimizers:
             optimizer.step()
