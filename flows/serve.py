@@ -58,6 +58,7 @@ def serve(
     from mno.serving.counts import FOLDER, Counts
     from mno.serving.model import Follower
     from mno.serving.trial import TrialPage
+    from mno.serving.umbridge import Bridge
     from mno.serving.watching import Watching
 
     config = ServingConfig(max_body_mib=max_body, answer_timeout=timeout)
@@ -85,7 +86,8 @@ def serve(
     service = Service(follower, config, monitor, counts)
     trial = TrialPage(service, follower, root, config.solver_timeout)
     watching = Watching(service, follower, root / WATCHED, config.max_plants, counts)
-    app = build_app(service, config.hosts, [*trial.routes(), *watching.routes()])
+    more = [*trial.routes(), *watching.routes(), *Bridge(service, follower).routes()]
+    app = build_app(service, config.hosts, more)
     if not quiet:
         served = follower.current
         _print_start(served.name, served.surrogate.description.observes, listening, config)

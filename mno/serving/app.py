@@ -60,7 +60,8 @@ _CODES = {
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 
 
-def _status_of(error: MnoError) -> int:
+def status_of(error: MnoError) -> int:
+    """Return the HTTP status by which a request is refused."""
     if isinstance(error, RefusedError):
         return error.status
     return 400 if isinstance(error, InputError) else 504
@@ -168,7 +169,7 @@ class Service:
                     raise RefusedError(401, "expected the header Authorization: Bearer TOKEN")
                 return await handler(request)
             except MnoError as error:
-                status = _status_of(error)
+                status = status_of(error)
                 code = _CODES.get(status, "INVALID_PARAMETER_VALUE")
                 content = {"error_code": code, "message": str(error)}
                 return JSONResponse(content, status, _HEADERS.get(status))
@@ -205,7 +206,7 @@ class Service:
             response = await self._answer(request)
         except (MnoError, ClientDisconnect) as error:
             gone = isinstance(error, ClientDisconnect)
-            requests.labels(status="gone" if gone else str(_status_of(error))).inc()
+            requests.labels(status="gone" if gone else str(status_of(error))).inc()
             raise
         requests.labels(status="200").inc()
         self._monitor.seconds.observe(time.perf_counter() - start)
@@ -215,12 +216,8 @@ class Service:
         kind, limit = media_type(request.headers.get("content-type")), self._config.max_body
         body = await self.body(request)
         asked = await _aside(len(body), decode, body, kind, request.query_params, limit)
-        answer = await self.ask(asked)
+        answer = await self.counted(asked)
         served, found = answer.served, answer.estimate
-        samples = max((len(array) for array in answer.predictions.values()), default=0)
-        self._monitor.answered(served.name, samples, found)
-        if self._counts is not None:
-            self._counts.add(served.name, seen_of(samples, found))
         accepted = request.headers.get("accept", "")
         form = NPZ if NPZ in accepted or (kind == NPZ and JSON not in accepted) else JSON
         if form == JSON:
@@ -230,6 +227,16 @@ class Service:
         size = sum(array.nbytes for array in answer.predictions.values())
         content = await _aside(size, encode, answer.predictions, form, about)
         return Response(content, media_type=form, headers={MODEL_HEADER: served.name})
+
+    async def counted(self, asked: PredictionRequest) -> Answer:
+        """Return the model's answer, and count what was seen; errors are those of `ask`."""
+        answer = await self.ask(asked)
+        name, found = answer.served.name, answer.estimate
+        samples = max((len(array) for array in answer.predictions.values()), default=0)
+        self._monitor.answered(name, samples, found)
+        if self._counts is not None:
+            self._counts.add(name, seen_of(samples, found))
+        return answer
 
     async def ask(self, asked: PredictionRequest) -> Answer:
         """Return the model's answer, which comes with that of others who wait.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,6 +29,7 @@ from mno.surrogate.description import INTERVALS, Description
 FORMAT, FORMAT_OF_SCALES = 5, 6
 """The latter of models with fields that are not plain, or that predict changes: versions before it
 would not know."""
+_STEP = 1e-4  # of differences, in deviations of the field that moves most
 WEIGHTS_FILE = "weights.safetensors"
 DESCRIPTION_FILE = "surrogate.json"
 CROSS_ORDER = "all axes, then all reversed"
@@ -147,36 +149,138 @@ class Surrogate:
                 where it takes the logarithm, or the model cannot predict that number of frames, or
                 readings alone, or frames at these times.
         """
-        description, normaliser = self.description, self.description.normaliser
-        forecast = description.forecast
-        if steps is not None and not (forecast and steps == forecast.steps):
-            if not description.any_steps:
-                fixed = f"{forecast.steps} frames at once" if forecast else "no frames"
-                raise InputError(f"steps={steps}: this model predicts {fixed}; leave steps out")
-            if steps < 1:
-                raise InputError(f"steps={steps} must be at least 1")
-        readings, cells = description.readings, description.cells
-        told = bool(readings) and not any(map(is_made, inputs))
-        if readings_alone:
-            inputs = self.of_readings(inputs, told=told)
-        elif told:
-            inputs = to_points(readings, inputs, cells)
-        arrays = self.checked(inputs, steps)
+        description = self.description
+        arrays, told = self._at_points(inputs, steps, readings_alone)
         intervals = None if times is None else self._intervals(times, arrays, steps)
         parts, operator = [], self.answering()
         with torch.inference_mode():
             for start in range(0, max(len(arrays[description.fields[0]]), 1), batch_size):
                 rows = slice(start, start + batch_size)
                 given = {name: torch.from_numpy(array[rows]) for name, array in arrays.items()}
-                batch = {n: normaliser.encode(n, field, given) for n, field in given.items()}
-                if intervals is not None:
-                    batch[INTERVALS] = intervals[rows]
-                out = description.answer(operator, description.batch(batch), steps).fields
-                parts.append({n: normaliser.decode(n, f, given).numpy() for n, f in out.items()})
+                spaced = None if intervals is None else intervals[rows]
+                out = self._answers(operator, given, steps, spaced)
+                parts.append({name: field.numpy() for name, field in out.items()})
         left_out = description.of_cells if readings_alone else ()
         names = [name for name in description.outputs if name not in left_out]
         found = {name: np.concatenate([part[name] for part in parts]) for name in names}
-        return from_points(readings, found, cells) if told else found
+        return from_points(description.readings, found, description.cells) if told else found
+
+    def gradient(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        weights: Mapping[str, np.ndarray],
+        steps: int | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Return the slope of a weighted sum of what is predicted by each value that is given.
+
+        Inputs and `steps` are those of `predict`; weights are of some of what it returns for them,
+        in its shapes. So the slope by an input is in 1 over its unit, and its shape is the input's;
+        it is zero where a value is missing, and where no answer depends on it.
+
+        Raises:
+            InputError: As `predict`, or weights are not of what it returns.
+        """
+        description = self.description
+        arrays, told = self._at_points(inputs, steps)
+        given = {name: torch.from_numpy(array).requires_grad_() for name, array in arrays.items()}
+        with torch.enable_grad():
+            found = self._answers(self.operator, given, steps)
+        kept = {name: np.nan_to_num(np.asarray(w, np.float32)) for name, w in weights.items()}
+        if told:
+            kept = to_points(description.readings, kept, description.cells)
+        kept = {name: weight for name, weight in kept.items() if not is_made(name)}
+        sizes = {name: tuple(found[name].shape) for name in description.outputs}
+        if not kept or any(sizes.get(name) != weight.shape for name, weight in kept.items()):
+            shapes = {name: np.shape(weight) for name, weight in weights.items()}
+            raise InputError(
+                f"weights have shapes {shapes}; expected some of what is predicted: {sizes}"
+            )
+        slopes = torch.autograd.grad(
+            [found[name] for name in kept], list(given.values()),
+            [torch.from_numpy(np.nan_to_num(weight)) for weight in kept.values()],
+            allow_unused=True,
+        )  # fmt: skip
+        pairs = zip(given.items(), slopes, strict=True)
+        by = {n: (x.detach() * 0 if s is None else s).nan_to_num().numpy() for (n, x), s in pairs}
+        return from_points(description.readings, by, description.cells) if told else by
+
+    def product(
+        self,
+        inputs: Mapping[str, np.ndarray],
+        directions: Mapping[str, np.ndarray],
+        steps: int | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Return by how much what is predicted moves, per unit step along directions of inputs.
+
+        It is the product with the Jacobian, by central differences in float64, whose error is some
+        1e-7 of it. Inputs and `steps` are those of `predict`; directions are of some of the inputs,
+        in their shapes and units. What is returned has the names and shapes of what is predicted.
+
+        Raises:
+            InputError: As `predict`, or directions are not of inputs.
+        """
+        description, normaliser = self.description, self.description.normaliser
+        shapes = {name: np.shape(values) for name, values in inputs.items()}
+        if any(np.shape(d) != shapes.get(name) for name, d in directions.items()):
+            given = {name: np.shape(direction) for name, direction in directions.items()}
+            raise InputError(
+                f"directions have shapes {given}; expected some of the inputs: {shapes}"
+            )
+        whole = {n: np.asarray(directions.get(n, np.zeros(s))) for n, s in shapes.items()}
+        arrays, told = self._at_points(inputs, steps)
+        if told:
+            whole = to_points(description.readings, whole, description.cells)
+        moved, longest = {}, 0.0
+        for name, array in arrays.items():
+            frames = whole[name][:, : array.shape[1]] if array.ndim > 1 else whole[name]
+            moved[name] = np.nan_to_num(frames.astype(np.float64))
+            unit = array if normaliser.scale(name) == LOG else 1.0
+            by = moved[name] / (normaliser.std[name] * unit)
+            longest = max(longest, float(np.abs(np.nan_to_num(by)).max(initial=0.0)))
+        size = _STEP / longest if longest else 1.0
+        operator, ends = copy.deepcopy(self.operator).double(), []
+        for weight in operator.parameters():
+            if weight.is_complex():
+                weight.data = weight.data.to(torch.complex128)
+        with torch.no_grad():
+            for sign in (1.0, -1.0):
+                given = {n: torch.from_numpy(a + sign * size * moved[n]) for n, a in arrays.items()}
+                ends.append(self._answers(operator, given, steps))
+        by = {n: ((a - ends[1][n]) / (2.0 * size)).numpy() for n, a in ends[0].items()}
+        return from_points(description.readings, by, description.cells) if told else by
+
+    def _answers(
+        self,
+        operator: nn.Module,
+        given: Mapping[str, Tensor],
+        steps: int | None,
+        intervals: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """Return what an operator answers to physical fields, in physical units."""
+        description, normaliser = self.description, self.description.normaliser
+        batch = {name: normaliser.encode(name, field, given) for name, field in given.items()}
+        if intervals is not None:
+            batch[INTERVALS] = intervals
+        out = description.answer(operator, description.batch(batch), steps).fields
+        return {name: normaliser.decode(name, field, given) for name, field in out.items()}
+
+    def _at_points(
+        self, inputs: Mapping[str, np.ndarray], steps: int | None, readings_alone: bool = False
+    ) -> tuple[dict[str, np.ndarray], bool]:
+        """Return checked inputs at the operator's points, and whether they came as datasets'."""
+        description, forecast = self.description, self.description.forecast
+        if steps is not None and not (forecast and steps == forecast.steps):
+            if not description.any_steps:
+                fixed = f"{forecast.steps} frames at once" if forecast else "no frames"
+                raise InputError(f"steps={steps}: this model predicts {fixed}; leave steps out")
+            if steps < 1:
+                raise InputError(f"steps={steps} must be at least 1")
+        told = bool(description.readings) and not any(map(is_made, inputs))
+        if readings_alone:
+            inputs = self.of_readings(inputs, told=told)
+        elif told:
+            inputs = to_points(description.readings, inputs, description.cells)
+        return self.checked(inputs, steps), told
 
     def _intervals(
         self, times: np.ndarray, arrays: Mapping[str, np.ndarray], steps: int | None
