@@ -128,8 +128,8 @@ def _name(served: Served) -> str:
 
 def _shapes(served: Served) -> dict[str, tuple[int, ...]]:
     """Return the shape of each field that is given of a sample."""
-    example = served.example
-    return {name: example[name].shape[1:] for name in served.surrogate.description.given_names}
+    names, example = served.surrogate.description.given_names, served.example
+    return {name: example[name].shape[1:] for name in names if name in example}
 
 
 async def _outputs(served: Served, steps: int | None) -> dict[str, tuple[int, ...]]:

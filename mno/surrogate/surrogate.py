@@ -230,6 +230,7 @@ class Surrogate:
         arrays, told = self._at_points(inputs, steps)
         if told:
             whole = to_points(description.readings, whole, description.cells)
+            whole = {n: 0.0 * values if is_made(n) else values for n, values in whole.items()}
         moved, longest = {}, 0.0
         for name, array in arrays.items():
             frames = whole[name][:, : array.shape[1]] if array.ndim > 1 else whole[name]

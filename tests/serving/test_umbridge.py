@@ -6,6 +6,7 @@ import pytest
 import umbridge
 from small_service import SIDE, OneVersion, inputs, trusted
 
+from mno.core.readings import from_points
 from mno.serving.umbridge import Bridge
 from tests.support import furnace_runs
 from tests.support.running_service import running
@@ -63,16 +64,21 @@ def test_what_does_not_fit_is_refused_as_the_protocol_does(served, client):
 
 def test_missing_values_come_and_go_as_null():
     surrogate, trust = furnace_runs.trusted()
-    given = surrogate.description.given(furnace_runs.runs("train", 0).fields)
+    description = surrogate.description
+    given = description.given(furnace_runs.runs("train", 0).fields)
+    given = from_points(description.readings, given)  # as a dataset has them
     registry = OneVersion(surrogate, trust, given)
     with running(registry, more=lambda *of: Bridge(*of).routes()) as service:
         vectors = [
             [None if np.isnan(x) else float(x) for x in given[name][0].ravel()]
-            for name in surrogate.description.given_names
+            for name in description.given_names
+            if name in given
         ]
         client = umbridge.HTTPModel(service.url, "mno-darcy")
         told = client(vectors)
-    names = list(surrogate.description.outputs)
+        slope = client.gradient(0, 0, vectors, [1.0 for _ in told[0]])
+    assert len(slope) == len(vectors[0]) and any(slope)
+    names = list(description.outputs)
     sample = {name: values[:1] for name, values in given.items()}
     for name, found in zip(names, told, strict=True):
         truth = surrogate.predict(sample)[name].ravel()
