@@ -214,33 +214,27 @@ class Description:
 
     def build(self) -> nn.Module:
         """Build the operator with fresh weights."""
-        predicted = self.forecast.frames_at_once if self.forecast else None
-        if self.along_time:
-            # All at once, states are missing behind those given.
-            unseen = () if self.rolls_out else self.states
-            return build_operator(
-                self.model,
-                inputs={name: 1 if name in self._in_time else None for name in self.fields},
-                outputs=dict.fromkeys(self.outputs, 1),
-                scalars=self.scalars,
-                dims=len(self.extent),
-                gaps={*self.gaps, *unseen},
-                along_time=True,
-                now=self.observes,
-            )
+        at_once = self.forecast.frames_at_once if self.forecast else None
+        predicted = 1 if self.along_time else at_once
+        # All at once along time, states are missing behind those given.
+        unseen = self.states if self.along_time and not self.rolls_out else ()
         return build_operator(
             self.model,
             inputs={name: self._frames_seen(name) for name in self.fields},
-            outputs={name: predicted if name in self.states else None for name in self.outputs},
+            outputs={name: predicted if name in self.timed else None for name in self.outputs},
             scalars=self.scalars,
             dims=len(self.extent),
-            gaps=self.gaps,
+            gaps={*self.gaps, *unseen},
+            along_time=self.along_time,
+            now=self.observes,
         )
 
     def _frames_seen(self, name: str) -> int | None:
         """Return how many frames of an input the operator sees at once."""
         if self.forecast is None or name not in self._in_time:
             return None
+        if self.along_time:
+            return 1
         whole = name in self.forcings and not self.rolls_out
         return self.frames_given(name) if whole else self.forecast.history
 
