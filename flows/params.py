@@ -11,13 +11,13 @@ from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from flows.workspace import read_yaml
 from mno.core.config import (
     PARAMS_FILE,
     Config,
     dataset_name,
     model_subject,
     read_params,
+    read_yaml,
     validate,
     yaml_writer,
 )
