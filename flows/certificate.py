@@ -9,15 +9,7 @@ import typer
 from rich.text import Text
 from typer.core import TyperGroup
 
-from flows.audit import (
-    DIFFERENCE_FOUND,
-    Caches,
-    Everything,
-    Model,
-    audited,
-    print_audit,
-    print_findings,
-)
+from flows import audit
 from flows.options import Json, Quiet, command_group, console, print_json
 from flows.replay import make_again, print_replay
 from flows.workspace import find_workspace
@@ -55,7 +47,7 @@ certify_app = command_group(
 
 @certify_app.command("model")
 def certify(
-    model: Model,
+    model: audit.Model,
     folder: Annotated[
         Path,
         typer.Option(help="New folder of a page, and an RO-Crate for programs.", metavar="FOLDER"),
@@ -66,7 +58,7 @@ def certify(
     replayed: Annotated[
         bool, typer.Option("--replay", help="Make the model again and certify that, too.")
     ] = False,
-    cache: Caches = None,
+    cache: audit.Caches = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -79,9 +71,9 @@ def certify(
     """
     check_place(folder, find_workspace())
     key, silent = read_private(sign) if sign else None, quiet or as_json
-    with audited(model, silent, cache or ()) as (evidence, found):
+    with audit.audited(model, silent, cache or ()) as (evidence, found):
         if not as_json and (not quiet or not found.passed):
-            print_audit(found)
+            audit.print_audit(found)
         if replayed:
             outcome = make_again(evidence, targets_of(), silent)
             found = replace(found, replay=outcome)
@@ -100,7 +92,7 @@ def certify(
         typer.echo(f"Certificate: {folder / 'certificate.html'}")
         typer.echo(f"Check it with: mno certify verify {folder}")
     if not found.passed:
-        raise typer.Exit(DIFFERENCE_FOUND)
+        raise typer.Exit(audit.DIFFERENCE_FOUND)
 
 
 @certify_app.command("verify")
@@ -112,7 +104,7 @@ def verify(
         Path | None,
         typer.Option(help="The public key that it must be signed with.", metavar="KEY.pem.pub"),
     ] = None,
-    everything: Everything = False,
+    everything: audit.Everything = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -132,10 +124,10 @@ def verify(
         print_json({**told, "passed": good, "findings": [asdict(found) for found in findings]})
     elif not quiet or not good:
         console().print(f"Certificate of {model}: {certificate}\n")
-        print_findings(findings, everything)
+        audit.print_findings(findings, everything)
         _print_verdict(findings, passed)
     if not good:
-        raise typer.Exit(DIFFERENCE_FOUND)
+        raise typer.Exit(audit.DIFFERENCE_FOUND)
 
 
 def _print_verdict(findings: list[Finding], audit_passed: bool | None) -> None:

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from flows import workspace
 from flows.options import (
     Assignments,
     Json,
@@ -26,15 +27,6 @@ from flows.options import (
     console,
     interruptible,
     seconds_of,
-)
-from flows.workspace import (
-    RUN_LOCK,
-    end_leftovers,
-    find_workspace,
-    marks,
-    prepare_environment,
-    read_json,
-    server_is_gone,
 )
 from mno.core.errors import MnoError, first_line
 
@@ -184,17 +176,17 @@ def run_line(
     or workspace are refused, nothing has been changed.
     """
     start = time.monotonic()
-    root = find_workspace()
-    prepare_environment(root)
+    root = workspace.find_workspace()
+    workspace.prepare_environment(root)
     out = console(stderr=True, quiet=quiet)
     from mno.core.files import locked
     from mno.registry.settings import registry_uri, require_answer
 
-    with locked(root / RUN_LOCK, "a run of mno"):
+    with locked(root / workspace.RUN_LOCK, "a run of mno"):
         require_answer(registry_uri(root), patience=5.0)  # before hours of work for nothing
-        if ended := end_leftovers(root):
+        if ended := workspace.end_leftovers(root):
             out.print(f"ended {ended} process(es) left behind by a run that was killed")
-        os.environ.update(marks(root))
+        os.environ.update(workspace.marks(root))
         params, current, order = _look(root, target, preset, assignments, repair, out)
         if set(order) <= set(current):
             from flows.stages import StageResult
@@ -212,7 +204,9 @@ def run_line(
         for stage in stages:
             if stage["target"] in RESUMABLE:
                 shutil.rmtree(root / RESUMABLE[stage["target"]], ignore_errors=True)
-    results: dict[str, Any] = {n: read_json(root / f"reports/{n}.json") or None for n in _RESULTS}
+    results: dict[str, Any] = {
+        n: workspace.read_json(root / f"reports/{n}.json") or None for n in _RESULTS
+    }
     registered = results["registered"]
     if any(stage["target"] == "register" and stage["action"] == "ran" for stage in stages):
         if registered and registered.get("decided_now"):
@@ -284,7 +278,7 @@ def _run_flow(
     except Exception as error:
         reason = first_line(error)
         if lost := isinstance(error, httpx.TransportError):
-            reason = server_is_gone(error)
+            reason = workspace.server_is_gone(error)
         tell(root, failure_event(root, reason), console.print)
         if lost:
             raise MnoError(reason) from None

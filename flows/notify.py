@@ -22,8 +22,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from flows.workspace import read_yaml
-from mno.core.config import PARAMS_FILE, Config, validate
+from mno.core.config import Config, read_file
 from mno.core.errors import InputError, first_line
 
 Kind = Literal["failure", "promotion", "refusal", "waiting", "missed", "test"]
@@ -86,12 +85,7 @@ def read_settings(root: Path) -> NotifyConfig:
     path = root / SETTINGS_FILE
     if not path.exists():
         return NotifyConfig()
-    content = read_yaml(path)
-    try:
-        config = validate(NotifyConfig, content)
-    except InputError as error:
-        problem = str(error).removeprefix(f"{PARAMS_FILE}: ")
-        raise InputError(f"{SETTINGS_FILE}: {problem}") from None
+    config = read_file(NotifyConfig, path)
     if config.file is None:
         return config
     return config.model_copy(update={"file": str(root / Path(config.file).expanduser())})

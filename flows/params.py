@@ -11,13 +11,13 @@ from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from flows.workspace import read_yaml
 from mno.core.config import (
     PARAMS_FILE,
     Config,
     dataset_name,
     model_subject,
     read_params,
+    read_yaml,
     validate,
     yaml_writer,
 )
@@ -120,17 +120,8 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
     check_unroll(params.train, forecast_of(task, fields, scenario.axes))
     told = [field.name for field in fields if field.role in ("output", "state")]
     check_kpis(params.evaluate.kpis, told)
-    points = any(field.role == "coordinate" for field in scenario.fields)
-    space = [axis for axis in scenario.axes if axis.name != "time"]
-    model = for_dataset(
-        params.model,
-        space,
-        walls=scenario.walls,
-        scattered=points,
-        both=params.task.part == "both",
-        along_time=params.task.along_time,
-    )
-    if points:
+    model = for_dataset(params.model, scenario, task)
+    if any(field.role == "coordinate" for field in scenario.fields):
         for key, (setting, remedy) in _unsuited_to_points(params).items():
             to = json.dumps(remedy).strip('"')
             raise InputError(

@@ -15,8 +15,8 @@ from typing import Any, Literal, NamedTuple
 
 import psutil
 
-from flows.workspace import program, read_json, read_yaml
-from mno.core.config import read_params
+from flows.workspace import program, read_json
+from mno.core.config import read_params, read_yaml
 from mno.core.errors import InputError, MnoError
 from mno.core.files import json_sha256, lock_holder
 from mno.lineage.dvcfiles import filled, locked_stages

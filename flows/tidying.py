@@ -26,22 +26,11 @@ from flows.workspace import (
 )
 from mno.core.errors import MnoError
 from mno.core.files import LockedError, lock_holder, locked
+from mno.lineage import tidying
 from mno.lineage.questions import RunFiles
 from mno.lineage.record import CANDIDATE, Tag, candidate_digest
 from mno.lineage.seal import CERTIFICATES, SEALS
 from mno.lineage.snapshot import git
-from mno.lineage.tidying import (
-    RESUMABLE,
-    Kind,
-    Needed,
-    TidyingPlan,
-    Unneeded,
-    leftovers,
-    needed_objects,
-    size_of,
-    unneeded_objects,
-    unneeded_snapshots,
-)
 from mno.registry.catalogue import StoredItem, read_stored, registry_of, remove_stored
 from mno.registry.settings import Workspace
 
@@ -86,7 +75,7 @@ def gc(
     answer(told, as_json, quiet, lambda _: _print_plan(plan, delete, retention))
 
 
-def tidy(delete: bool, retention: bool, quiet: bool) -> TidyingPlan:
+def tidy(delete: bool, retention: bool, quiet: bool) -> tidying.TidyingPlan:
     """Find what nothing needs, and remove it if that is asked; otherwise nothing is written.
 
     With retention the latest runs are spared, as many as `params.yaml` says.
@@ -115,7 +104,7 @@ class Look:
         self._root, self._done, workspace = root, done, Workspace(root)
         self._files = registry_of(workspace)
         self._stored = read_stored(workspace)
-        self._needed = Needed()
+        self._needed = tidying.Needed()
         for version in self._files.versions():
             self._needed.add_version(version, self._files)
         self._needed.add_workspace(root)
@@ -128,36 +117,38 @@ class Look:
             outside = f"DVC's cache {cache} lies outside of the workspace"
             self._kept.append(f"{outside}: others may need its objects")
 
-    def plan(self, spare: int) -> TidyingPlan:
+    def plan(self, spare: int) -> tidying.TidyingPlan:
         """Return the plan that spares a number of runs, the latest."""
         needed = deepcopy(self._needed)
         unneeded = [run for run in self._stored.runs if run.id not in needed.runs]
         for run in unneeded[:spare]:
             needed.add_run(run.id, self._files)
-        items = [*leftovers(self._root, self._done), *self._of_mlflow(needed)]
+        items = [*tidying.leftovers(self._root, self._done), *self._of_mlflow(needed)]
         kept, cached = list(self._kept), []
         if self._cache is not None:
-            cached = unneeded_objects(self._cache, needed_objects(self._cache, needed))
+            cached = tidying.unneeded_objects(
+                self._cache, tidying.needed_objects(self._cache, needed)
+            )
         if needed.doubts:
             kept += [f"DVC's cache and the snapshots are not touched: {d}" for d in needed.doubts]
         else:
-            items += [*cached, *unneeded_snapshots(self._root, needed)]
-        return TidyingPlan(items, kept, min(spare, len(unneeded)))
+            items += [*cached, *tidying.unneeded_snapshots(self._root, needed)]
+        return tidying.TidyingPlan(items, kept, min(spare, len(unneeded)))
 
-    def _of_mlflow(self, needed: Needed) -> Iterator[Unneeded]:
+    def _of_mlflow(self, needed: tidying.Needed) -> Iterator[tidying.Unneeded]:
         spared = needed.runs - self._needed.runs
         runs = [run for run in self._stored.runs if run.id not in needed.runs]
         models = [m for m in self._stored.models if m.id not in needed.models]
         left = [model for model in models if model.run_id not in spared]
-        kinds: dict[Kind, list[StoredItem]] = {"runs": runs, "models": left}
+        kinds: dict[tidying.Kind, list[StoredItem]] = {"runs": runs, "models": left}
         for kind, items in kinds.items():
             for item in items:
-                size = size_of(item.folder) if item.folder else 0
-                yield Unneeded(kind, item.id, size, item.folder)
+                size = tidying.size_of(item.folder) if item.folder else 0
+                yield tidying.Unneeded(kind, item.id, size, item.folder)
         for path in self._stored.forgotten:
             if path.name not in needed.runs | needed.models:
                 name = path.relative_to(self._root).as_posix()
-                yield Unneeded("files", name, size_of(path), path)
+                yield tidying.Unneeded("files", name, tidying.size_of(path), path)
 
 
 def _is_needed(root: Path, run: StoredItem, files: RunFiles, done: Sequence[str]) -> bool:
@@ -174,11 +165,11 @@ def _is_needed(root: Path, run: StoredItem, files: RunFiles, done: Sequence[str]
         return False
     # A training was interrupted that the next run continues, as the same run.
     code, _, data = run.tags.get(Tag.TRAINING_KEY, "").partition("-")
-    resumable = root / RESUMABLE["train"] / f"{code[:24]}-{data[:24]}"
+    resumable = root / tidying.RESUMABLE["train"] / f"{code[:24]}-{data[:24]}"
     return "train" not in done and resumable.exists()
 
 
-def _remove(root: Path, plan: TidyingPlan, show: Callable[[str, int, int], None]) -> None:
+def _remove(root: Path, plan: tidying.TidyingPlan, show: Callable[[str, int, int], None]) -> None:
     """Remove what the plan names, in its order; a kill leaves what the next time removes."""
     workspace = Workspace(root)
     for number, item in enumerate(plan.items):
@@ -211,7 +202,7 @@ def _alone(root: Path) -> Iterator[None]:
         yield
 
 
-def _print_plan(plan: TidyingPlan, deleted: bool, retention: bool) -> None:
+def _print_plan(plan: tidying.TidyingPlan, deleted: bool, retention: bool) -> None:
     """Say how much of each kind goes, what is not touched and why, and what to do next."""
     out, freed, kinds = console(), decimal(plan.size), plan.by_kind().items()
     rows = [(_WORDS[kind], str(number), decimal(size)) for kind, (number, size) in kinds]

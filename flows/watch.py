@@ -13,7 +13,8 @@ import typer
 from flows.data import workspace_or_none
 from flows.options import Json, Quiet, interruptible, writing_to
 from flows.predict import model_folder, trust_of
-from flows.workspace import find_workspace, read_yaml
+from flows.workspace import find_workspace
+from mno.core.config import read_yaml
 from mno.core.errors import InputError
 from mno.core.files import locked
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from mno.core.errors import InputError, first_line
 
@@ -185,17 +183,6 @@ def server_is_gone(error: BaseException) -> str:
         f"Prefect's server does not answer any more ({first_line(error)}); run again: what is "
         "finished is kept"
     )
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping that a file holds; refuse a file that holds none."""
-    try:
-        content = YAML(typ="safe").load(path)
-    except (OSError, YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as YAML: {first_line(error)}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path} holds {type(content).__name__}; expected a mapping")
-    return content
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -10,32 +10,26 @@ from mno.data.reading import open_split
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import split_error
 from mno.evaluation.metrics import Pooled
+from mno.registry import reading
 from mno.registry.packaging import frames_given
-from mno.registry.reading import (
-    CHECK_FILE,
-    ERRORS_FILE,
-    read_errors,
-    read_evaluated,
-    read_predictions,
-)
 from mno.registry.registration import Evaluated, Request, register
 from mno.surrogate.surrogate import Surrogate
 from pipelines.stage import Stage, run_stage
 
-_READ = ("metrics.json", "decision.json", "trust.json", CHECK_FILE, ERRORS_FILE)
+_READ = ("metrics.json", "decision.json", "trust.json", reading.CHECK_FILE, reading.ERRORS_FILE)
 # What is kept with the run in MLflow.
 _KEPT = (
-    "metrics.json", ERRORS_FILE, CHECK_FILE, "cost.json", "decision.json", "robustness.json",
-    "trust.json", "report.html", "report.ja.html", "figures",
+    "metrics.json", reading.ERRORS_FILE, reading.CHECK_FILE, "cost.json", "decision.json",
+    "robustness.json", "trust.json", "report.html", "report.ja.html", "figures",
 )  # fmt: skip
 
 
 def body(stage: Stage) -> None:
     """Register the candidate; in a DVC experiment only log what it achieved."""
     reports = stage.reports
-    left = {name: read_evaluated(reports / name) for name in _READ}
+    left = {name: reading.read_evaluated(reports / name) for name in _READ}
     metrics, decision = (json.loads(left[name]) for name in ("metrics.json", "decision.json"))
-    inputs, predictions = read_predictions(left[CHECK_FILE], CHECK_FILE)
+    inputs, predictions = reading.read_predictions(left[reading.CHECK_FILE], reading.CHECK_FILE)
     config = section(stage.params, "evaluate", EvaluateConfig)
     description = Surrogate.load(stage.candidate).description
     forecast = description.forecast
@@ -56,7 +50,7 @@ def body(stage: Stage) -> None:
         stage.candidate,
         Evaluated(
             relative_l2=metrics["relative_l2"],
-            errors=read_errors(left[ERRORS_FILE], ERRORS_FILE),
+            errors=reading.read_errors(left[reading.ERRORS_FILE], reading.ERRORS_FILE),
             metrics={k: v for k, v in metrics.items() if isinstance(v, int | float)},
             inputs=inputs,
             predictions=predictions,

@@ -33,17 +33,24 @@ def read_params(folder: Path | str = ".") -> dict[str, Any]:
         InputError: The file is missing, is not YAML, or is not a mapping.
     """
     path = Path(folder) / PARAMS_FILE
-    try:
-        params = YAML(typ="safe").load(path)
-    except FileNotFoundError:
+    if not path.exists():
         raise InputError(
             f"{path} does not exist; run this in the root of an MNO workspace (a checkout of it)"
-        ) from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {first_line(error)}") from None
-    if not isinstance(params, dict):
-        raise InputError(f"{path} holds {type(params).__name__}; expected a mapping of parameters")
-    return params
+        )
+    return read_yaml(path)
+
+
+def read_yaml(path: Path, *, may_be_empty: bool = False) -> dict[str, Any]:
+    """Return the mapping that a file holds; refuse a file that holds none."""
+    try:
+        content = YAML(typ="safe").load(path)
+    except (OSError, YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as YAML: {first_line(error)}") from None
+    if content is None and may_be_empty:
+        return {}
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds {type(content).__name__}; expected a mapping")
+    return content
 
 
 def yaml_writer() -> YAML:
@@ -93,14 +100,15 @@ def validate(model: type[ConfigT], values: Any, prefix: str = "") -> ConfigT:
         raise InputError(f"{PARAMS_FILE}: {problems}") from None
 
 
-def read_file(model: type[ConfigT], path: Path) -> ConfigT:
+def read_file(
+    model: type[ConfigT], path: Path, *, remedy: str = "", may_be_empty: bool = False
+) -> ConfigT:
     """Read a file of its own, YAML, against a model; an `InputError` of one line names the file."""
+    content = read_yaml(path, may_be_empty=may_be_empty)
     try:
-        return validate(model, YAML(typ="safe").load(path))
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid YAML: {first_line(error)}") from None
+        return validate(model, content)
     except InputError as error:
-        raise InputError(str(error).replace(PARAMS_FILE, path.name, 1)) from None
+        raise InputError(str(error).replace(PARAMS_FILE, path.name, 1) + remedy) from None
 
 
 def _describe(item: Any, model: type[BaseModel], prefix: str) -> str:

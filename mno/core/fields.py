@@ -71,6 +71,22 @@ class Field:
         return self.role == "input" and "time" in self.dims
 
 
+class HasFields:
+    """What has fields, and tells those of an operator."""
+
+    fields: tuple[Field, ...]
+
+    @property
+    def inputs(self) -> tuple[Field, ...]:
+        """Fields an operator is given, states at their first frames."""
+        return tuple(field for field in self.fields if field.role in ("input", "state"))
+
+    @property
+    def outputs(self) -> tuple[Field, ...]:
+        """Fields an operator predicts, states at their later frames."""
+        return tuple(field for field in self.fields if field.role in ("output", "state"))
+
+
 @dataclass(frozen=True, eq=False)
 class Axis:
     """A coordinate axis: `time`, one of `SPACE`, or what numbers zones and the like."""

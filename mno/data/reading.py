@@ -19,7 +19,7 @@ import zarr
 from numcodecs.zstd import decompress
 
 from mno.core.errors import InputError, MnoError
-from mno.core.fields import PLAIN, Axis, Field, difference_from
+from mno.core.fields import PLAIN, Axis, Field, HasFields, difference_from
 from mno.core.files import file_sha256, metadata_sha256
 from mno.core.memory import fits_in_memory
 from mno.core.observing import Observing
@@ -171,7 +171,7 @@ def _damaged(path: Path) -> MnoError:
 
 
 @dataclass(frozen=True)
-class Schema:
+class Schema(HasFields):
     """What a dataset holds: fields in the scenario's order, axes in that in which fields use them.
 
     `symmetries` names the maps that turn a sample into another, as a scenario declares them;
@@ -203,16 +203,6 @@ class Schema:
     def cells(self) -> tuple[int, ...]:
         """Cells of the grid along each axis, where they are among the points."""
         return tuple(len(axis.points) for axis in self.grid)
-
-    @property
-    def inputs(self) -> tuple[Field, ...]:
-        """Fields an operator is given, states at their first frames."""
-        return tuple(field for field in self.fields if field.role in ("input", "state"))
-
-    @property
-    def outputs(self) -> tuple[Field, ...]:
-        """Fields an operator predicts, states at their later frames."""
-        return tuple(field for field in self.fields if field.role in ("output", "state"))
 
     @property
     def coordinates(self) -> tuple[Field, ...]:

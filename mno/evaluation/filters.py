@@ -29,8 +29,6 @@ import numpy as np
 from mno.core.errors import InputError, MnoError
 from mno.evaluation.linear_state_space import Gaussian, LinearStateSpace, in_frames, symmetric
 
-_SAME = 1e-6  # of an interval, by which steps may differ from it
-
 
 def kalman_filter(
     model: LinearStateSpace,
@@ -38,7 +36,6 @@ def kalman_filter(
     controls: np.ndarray | None = None,
     *,
     first: Gaussian | None = None,
-    times: np.ndarray | None = None,
 ) -> Iterator[Gaussian]:
     """Yield, for each frame, what its and all earlier readings say of the components.
 
@@ -50,20 +47,16 @@ def kalman_filter(
         controls: Shape `(samples, frames, controls)`, each until the next frame; that of the last
             is not used. None where the model has none.
         first: What is known of the first frame before it is read; the model's if not given.
-        times: Of the frames, `(frames,)`, seconds; checked to be the model's steps apart.
 
     Yields:
         Mean `(samples, k)` and covariance `(samples, k, k)`.
 
     Raises:
-        InputError: Shapes do not fit, values are not finite, or times are not the model's steps
-            apart.
+        InputError: Shapes do not fit, or values are not finite.
     """
     sensors, count = model.sensors, model.dynamics.control.shape[1]
     readings, controls = _checked(readings, controls, len(sensors.level), count)
     samples, frames, _ = readings.shape
-    if times is not None:
-        _check_times(np.asarray(times, dtype=np.float64), frames, model.interval)
     scale = np.sqrt(np.diagonal(sensors.noise))  # so that units do not matter to rounding
     matrix, noise = sensors.matrix / scale[:, None], sensors.noise / np.outer(scale, scale)
     mean, covariance = first or model.first
@@ -231,16 +224,3 @@ def _checked(
     samples, frames, _ = readings.shape
     controls = np.empty((samples, frames, 0)) if controls is None else controls
     return readings, in_frames("controls", controls, (samples, frames, count))
-
-
-def _check_times(times: np.ndarray, frames: int, interval: float) -> None:
-    if times.shape != (frames,):
-        raise InputError(
-            f"times have shape {times.shape}; expected ({frames},), one for each frame"
-        )
-    steps = np.diff(times)
-    if frames > 1 and not np.allclose(steps, interval, rtol=_SAME, atol=0.0):
-        raise InputError(
-            f"times are {steps.min():g} to {steps.max():g} s apart; expected {interval:g} s, the "
-            "model's step: give a row of NaN where a frame was not read"
-        )

@@ -51,7 +51,6 @@ class Runs:
     states: np.ndarray  # (samples, frames, values), each value in its unit
     readings: np.ndarray  # (samples, frames, readings), NaN where there is none
     controls: np.ndarray  # (samples, frames, controls), each holds until the next frame
-    interval: float  # seconds from frame to frame
 
     @classmethod
     def of(
@@ -59,13 +58,11 @@ class Runs:
         states: np.ndarray,
         readings: np.ndarray | None = None,
         controls: np.ndarray | None = None,
-        interval: float = 1.0,
     ) -> Runs:
         """Check runs; the states themselves are read, and nothing is controlled, if not given.
 
         Raises:
-            InputError: Shapes do not fit, states or controls are not finite, or the interval is
-                not positive.
+            InputError: Shapes do not fit, or states or controls are not finite.
         """
         states = in_frames("states", states)
         samples, frames, _ = states.shape
@@ -74,12 +71,9 @@ class Runs:
         shape = (samples, frames, "numbers")
         readings = in_frames("readings", readings, shape, gaps=True)
         controls = in_frames("controls", controls, shape)
-        if frames < 2 or not 0.0 < interval < math.inf:
-            raise InputError(
-                f"runs have {frames} frames of {interval:g} s; expected 2 or more, and a positive "
-                "interval: give whole runs"
-            )
-        return cls(states, readings, controls, float(interval))
+        if frames < 2:
+            raise InputError(f"runs have {frames} frame; expected 2 or more: give whole runs")
+        return cls(states, readings, controls)
 
 
 def in_frames(
@@ -155,7 +149,6 @@ class LinearStateSpace:
     states: States
     sensors: Sensors
     first: Gaussian  # the components of first frames, before anything is read
-    interval: float  # seconds from frame to frame
 
     def after(self, belief: Gaussian, controls: np.ndarray) -> Gaussian:
         """Return what is to be expected a frame later, under controls `(samples, controls)`."""
@@ -210,7 +203,6 @@ def fit_state_space(runs: Runs, components: int, penalty: float) -> LinearStateS
         states,
         _sensors(z, runs.readings),
         Gaussian(mean, np.atleast_2d(noise)),
-        runs.interval,
     )
 
 

@@ -20,16 +20,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from mno.core.fields import Axis, Field
-from mno.imports.importer import (
-    ORDER,
-    SPACE,
-    Importer,
-    Layout,
-    check_numbers,
-    default_axis,
-    leave_out,
-    scale_said,
-)
+from mno.imports import importer
 from mno.imports.mapping import FieldRule
 from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.stored import FileArray
@@ -97,14 +88,14 @@ def rule_of(mapping: FieldMapping, name: str) -> FieldRule:
 
 
 def arrange(
-    file: Importer,
+    file: importer.Importer,
     arrays: Mapping[str, Array],
     mapping: FieldMapping,
     *,
     parameters: Mapping[str, Any] | None = None,
     extent: Mapping[str, Any] | None = None,
     default: Role | None = None,
-) -> Layout:
+) -> importer.Layout:
     """Find out what the arrays of a file are, and add them to it in their order.
 
     Args:
@@ -126,7 +117,7 @@ def arrange(
             del kept[name]
             file.remarks.append(f"{name} is left out: the import assigns samples anew")
     for name, array in kept.items():
-        check_numbers(file.path, name, array.stored.dtype)
+        importer.check_numbers(file.path, name, array.stored.dtype)
     roles: dict[str, Role | None] = {name: rule.role for name, rule in rules.items()}
     told = (_Named if named else _Bare)(file, kept, roles, extent or {}, default)
     parameters, names, lengths = dict(parameters or {}), dict[str, str](), dict[str, int]()
@@ -150,7 +141,7 @@ def arrange(
             file.add(found, array.source or name, reader)
         lengths |= zip(meanings, told.lengths(name), strict=True)
     used = {dim for found in file.fields.values() for dim in found.dims}
-    axes = [told.axis(name, lengths[name]) for name in ORDER if name in used]
+    axes = [told.axis(name, lengths[name]) for name in importer.ORDER if name in used]
     return file.layout(told.samples, axes, parameters, special.get("group"), special.get("start"))
 
 
@@ -160,7 +151,7 @@ def _fields(
     """Return the field that an array holds, or those of its channels with their numbers."""
     said, sizes = told.arrays[name].attributes, dict(zip(meanings, told.lengths(name), strict=True))
     plain = (meaning for meaning in meanings if meaning not in ("sample", "channel"))
-    dims = tuple(sorted(plain, key=ORDER.index))
+    dims = tuple(sorted(plain, key=importer.ORDER.index))
     told.file.check_sample(name, [n for m, n in sizes.items() if m != "sample"], told.samples)
     role = told.roles[name] or told.role(name, dims)
     if role is None:
@@ -177,7 +168,7 @@ def _fields(
     for channel in [None] if channels is None else range(channels):
         end = "" if channel is None or alone else f"_{channel}"
         label_ = label + end.replace("_", " ")
-        yield Field(kept + end, units, label_, role, dims, gaps, scale_said(said)), channel
+        yield Field(kept + end, units, label_, role, dims, gaps, importer.scale_said(said)), channel
 
 
 def _read(
@@ -202,7 +193,7 @@ def _read(
 class _Arrays(ABC):
     """Arrays that are kept, and what is said of them; a subclass tells what their axes are."""
 
-    file: Importer
+    file: importer.Importer
     arrays: dict[str, Array]
     roles: Mapping[str, Role | None]  # that the mapping gives
     extent: Mapping[str, Any]
@@ -244,7 +235,7 @@ class _Named(_Arrays):
                 if lengths.setdefault(dim, length) != length:
                     raise self.file.error(
                         f"{name} has {length} places along {dim}, where others have "
-                        f"{lengths[dim]}; expected as many, or {leave_out(name)}"
+                        f"{lengths[dim]}; expected as many, or {importer.leave_out(name)}"
                     )
         bounds = {str(array.attributes.get("bounds")) for array in self.arrays.values()}
         values = {
@@ -284,7 +275,7 @@ class _Named(_Arrays):
         told = self.arrays[name].attributes.get("role")
         if told in ROLES:
             return told
-        if name in SPACE and dims == ("point",):
+        if name in importer.SPACE and dims == ("point",):
             return "coordinate"
         if "time" in dims:
             return "state" if len(dims) > 1 else "input"
@@ -294,7 +285,7 @@ class _Named(_Arrays):
         dim = self._dims[name]
         own = self.arrays.get(dim)
         if own is None or len(own.stored.shape) != 1:
-            return default_axis(name, length)
+            return importer.default_axis(name, length)
         said = own.attributes
         units = str(said.get("units") or "1").split(" since ")[0]
         points = own.stored.whole()
@@ -324,7 +315,7 @@ class _Bare(_Arrays):
                 f"{places[0]} is to be a coordinate of points, but the fields have shape {space} "
                 "in each sample; expected one axis, the points"
             )
-        names = ("point",) if places else SPACE[: len(space)]
+        names = ("point",) if places else importer.SPACE[: len(space)]
         lengths = dict(zip(names, space, strict=True)) | ({"time": frames} if frames else {})
         meanings: dict[str, tuple[str, ...]] = {}
         for name, shape in shapes.items():
@@ -351,7 +342,7 @@ class _Bare(_Arrays):
         return _role_by_name(name) or (None if dims else "input")
 
     def axis(self, name: str, length: int) -> Axis:
-        return self.axes.get(name) or default_axis(name, length)
+        return self.axes.get(name) or importer.default_axis(name, length)
 
     def _count(self, shapes: Mapping[str, Shape]) -> int:
         """Return the number of samples: the length of the first axis of all arrays."""
@@ -365,7 +356,7 @@ class _Bare(_Arrays):
         if len({shape[0] for shape in counts.values()}) > 1:
             raise self.file.error(
                 f"arrays differ in their number of samples, the first axis: {_listed(counts)}; "
-                f"expected one number, or {leave_out(next(iter(counts)))}"
+                f"expected one number, or {importer.leave_out(next(iter(counts)))}"
             )
         return next(iter(counts.values()))[0]
 
@@ -405,7 +396,7 @@ class _Bare(_Arrays):
         shapes = {name: self.lengths(name) for name in rests}
         raise self.file.error(
             f"arrays have no grid in common: {_listed(shapes)}; expected (samples, x, y) or "
-            f"(samples, channels, x, y) with one grid, or {leave_out(next(iter(rests)))}"
+            f"(samples, channels, x, y) with one grid, or {importer.leave_out(next(iter(rests)))}"
         )
 
     def _is_small(self, name: str, shape: Shape, lengths: Mapping[str, int]) -> bool:
@@ -435,7 +426,7 @@ class _Bare(_Arrays):
         if shape != (self.samples,) and size != 1:
             raise self.file.error(
                 f"{name} has {size} values, which fits neither the {self.samples} samples nor an "
-                f"axis of the grid {dict(lengths)}; {leave_out(name)}"
+                f"axis of the grid {dict(lengths)}; {importer.leave_out(name)}"
             )
         return True
 

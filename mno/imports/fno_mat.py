@@ -21,19 +21,9 @@ from scipy.io.matlab import matfile_version
 
 from mno.core.fields import Axis, Field
 from mno.core.memory import available_memory
+from mno.imports import importer
 from mno.imports.cage import make_room
 from mno.imports.hdf5 import Hdf5File
-from mno.imports.importer import (
-    SPACE,
-    Importer,
-    Layout,
-    axis_of_points,
-    cell_centres,
-    check_numbers,
-    leave_out,
-    plain_field,
-    reading,
-)
 from mno.imports.mapping import Mapping
 from mno.imports.stored import Box, FileArray
 
@@ -47,12 +37,12 @@ _CLASSES = {
 _BYTES_OF_A_NUMBER = 24  # unpacked, as numbers and as float32
 
 
-class FnoMat(Importer):
+class FnoMat(importer.Importer):
     """A MATLAB file with one array for each field."""
 
     kind = "fno-mat"
 
-    def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
+    def lay_out(self, mapping: Mapping, stack: ExitStack) -> importer.Layout:
         """Open the file and find its fields."""
         self._others: list[str] = []  # what holds no numbers
         if h5py.is_hdf5(self.path):
@@ -70,8 +60,10 @@ class FnoMat(Importer):
             # One state of `u`, and of `a` before it unless `u` begins with it.
             first, frames = "a" if "a" in kept else None, self._arrays["u"].shape[-1]
             self._time, first = self._times(frames, first)
-            name, dims = _STATES[len(self._space)], ("time", *SPACE[: len(self._space)])
-            self._keep("u", plain_field(name, "state", dims), [n for n in (first, "u") if n])
+            name, dims = _STATES[len(self._space)], ("time", *importer.SPACE[: len(self._space)])
+            self._keep(
+                "u", importer.plain_field(name, "state", dims), [n for n in (first, "u") if n]
+            )
         else:
             states = set()
         for name, role in kept.items():
@@ -105,7 +97,7 @@ class FnoMat(Importer):
     def _version_5(self) -> dict[str, FileArray]:
         """Return the arrays of a file of version 5, each of which is read as a whole, once."""
         expected = "a MATLAB file of version 5, 7 or 7.3, as save('data.mat', '-v7') writes it"
-        with reading(self.path, expected=expected):
+        with importer.reading(self.path, expected=expected):
             if matfile_version(self.path)[0] != 1:
                 raise self.error(
                     f"it is no MATLAB file of version 5, 7 or 7.3; expected {expected}"
@@ -115,9 +107,9 @@ class FnoMat(Importer):
         @lru_cache(None)
         def read(name: str, count: int) -> np.ndarray:
             make_room(min(_BYTES_OF_A_NUMBER * count, available_memory()))
-            with reading(self.path, name, expected):
+            with importer.reading(self.path, name, expected):
                 values = scipy.io.loadmat(self.path, variable_names=[name])[name]
-            check_numbers(self.path, name, values.dtype)
+            importer.check_numbers(self.path, name, values.dtype)
             with np.errstate(over="ignore", invalid="ignore"):
                 return np.ascontiguousarray(values, dtype=np.float32 if name != "t" else None)
 
@@ -151,23 +143,23 @@ class FnoMat(Importer):
     def _add(self, source: str, role: str) -> None:
         """Make a field of an array: one value, one frame, or frames for each sample."""
         shape, frame = self._arrays[source].shape, (self._samples, *self._space)
-        dims = SPACE[: len(self._space)]
+        dims = importer.SPACE[: len(self._space)]
         if shape[:-1] == frame:
             dims = ("time", *dims)
             self._time = self._time or self._times(shape[-1], first=None)[0]
             if len(self._time.points) != shape[-1]:
                 raise self.error(
                     f"{source} has {shape[-1]} times, other arrays have another number; "
-                    f"{leave_out(source)}"
+                    f"{importer.leave_out(source)}"
                 )
         elif shape != frame and shape == (self._samples, 1):
             dims = ()
         elif shape != frame:
             raise self.error(
                 f"{source} has shape {shape}; expected {frame}, perhaps with a last axis of time: "
-                f"{leave_out(source)}"
+                f"{importer.leave_out(source)}"
             )
-        self._keep(source, plain_field(_NAMES.get(source, source), role, dims), [source])
+        self._keep(source, importer.plain_field(_NAMES.get(source, source), role, dims), [source])
 
     def _keep(self, source: str, field: Field, arrays: list[str]) -> None:
         self.check_sample(source, self._arrays[source].shape[1:], self._samples)
@@ -199,14 +191,16 @@ class FnoMat(Importer):
         return self.given_axis("time", "t", times, length + bool(first)), first
 
     def _space_axes(self, has_ends: bool) -> list[Axis]:
-        named = list(zip(SPACE, self._space, strict=False))
+        named = list(zip(importer.SPACE, self._space, strict=False))
         if has_ends:  # solved on points that include both
-            return [axis_of_points(name, np.linspace(0, 1, length)) for name, length in named]
+            return [
+                importer.axis_of_points(name, np.linspace(0, 1, length)) for name, length in named
+            ]
         self.remarks.append(
             "the file says nothing of its points; they are taken as the centres of cells from 0 to "
             "1"
         )
-        return [cell_centres(name, length) for name, length in named]
+        return [importer.cell_centres(name, length) for name, length in named]
 
 
 IMPORTER = FnoMat

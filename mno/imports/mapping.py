@@ -9,11 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 import pydantic
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from mno.core.config import Config, validate
-from mno.core.errors import InputError, first_line
+from mno.core.config import Config, read_file
+from mno.core.errors import InputError
 from mno.core.fields import PLAIN, Axis, Field, difference_from
 from mno.imports.importer import Importer
 from mno.scenarios.imported import SplitRule
@@ -127,13 +125,8 @@ def read_mapping(path: Path | None) -> Mapping:
     """
     if path is None:
         return Mapping()
-    try:
-        return validate(Mapping, YAML(typ="safe").load(path) or {})
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise InputError(f"{path} cannot be read as YAML: {first_line(error)}") from None
-    except InputError as error:
-        reason = str(error).removeprefix("params.yaml: ")
-        raise InputError(f"{path}: {reason}; see docs/how-to/import-data.md") from None
+    remedy = "; see docs/how-to/import-data.md"
+    return read_file(Mapping, path, remedy=remedy, may_be_empty=True)
 
 
 class MappedFile:

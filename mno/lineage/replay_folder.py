@@ -17,15 +17,7 @@ from ruamel.yaml import YAML
 from mno.core.config import IMPORTED, PARAMS_FILE
 from mno.core.errors import MnoError
 from mno.core.files import file_md5, replacing, replacing_folder, sha256, write_bytes
-from mno.lineage.audit import Evidence
-from mno.lineage.audit.objects import (
-    FOLDER_MARK,
-    UNREADABLE,
-    Tree,
-    find_object,
-    is_inside,
-    read_listing,
-)
+from mno.lineage.audit import Evidence, objects
 from mno.lineage.dvcfiles import DATA_FILE
 from mno.lineage.record import CANDIDATE, PACKAGED, candidate_digest, entry
 from mno.lineage.snapshot import CODE, git
@@ -63,7 +55,7 @@ def replay_folder(root: Path, model: str, *facts: object) -> Path:
     return root.resolve() / REPLAYS / f"{readable}-{digest[:12]}"
 
 
-def check_out(tree: Tree, line: Path, params: bytes) -> None:
+def check_out(tree: objects.Tree, line: Path, params: bytes) -> None:
     """Write a whole snapshot, but with these parameters, into a repository of its own.
 
     What was made there already stays.
@@ -194,8 +186,8 @@ def _place_folder(caches: Sequence[Path], name: str | None, folder: Path, show: 
     """Copy a folder out of DVC's caches; what else lies in it is removed."""
     path = _object(caches, name)
     try:
-        listing = read_listing(path.read_bytes())
-    except UNREADABLE as error:
+        listing = objects.read_listing(path.read_bytes())
+    except objects.UNREADABLE as error:
         raise MnoError(f"{path} is no list of files: {error}") from None
     if folder.is_symlink():
         raise MnoError(f"{folder} is a link; remove it and replay again")
@@ -213,13 +205,13 @@ def _place_folder(caches: Sequence[Path], name: str | None, folder: Path, show: 
 
 def _object(caches: Sequence[Path], name: str | None) -> Path:
     """Return an object of DVC's caches, after every byte of it was verified."""
-    path = find_object(caches, name)
+    path = objects.find_object(caches, name)
     if path is None:
         raise MnoError(
             f"{name} is not in DVC's cache: fetch it (dvc fetch), name a cache with --cache, or "
             "make the data again: leave out --stage and --pull"
         )
-    if file_md5(path) != str(name).removesuffix(FOLDER_MARK):
+    if file_md5(path) != str(name).removesuffix(objects.FOLDER_MARK):
         raise MnoError(f"{path} is not what its name promises; remove it, and fetch it: dvc fetch")
     return path
 
@@ -238,7 +230,7 @@ def _report(evidence: Evidence, name: str) -> bytes:
     """Return a report that `evaluate` read, by the hash that DVC's lock has of it."""
     hashed = entry(evidence.sealed, "lock", "evaluate", "deps", name)
     kept = evidence.run_file(_KEPT[name]) if name in _KEPT else None
-    for path in (find_object(evidence.caches, hashed), kept):
+    for path in (objects.find_object(evidence.caches, hashed), kept):
         if path is not None and (hashed is None or file_md5(path) == hashed):
             return path.read_bytes()
     raise MnoError(
@@ -254,7 +246,7 @@ def _place_imported(evidence: Evidence, line: Path) -> list[str]:
     for file in (own.get("files") or ()) if params.get("scenario") == IMPORTED else ():
         part = IMPORTS / str(own.get("name")) / "parts" / str(file["content"])[:16]
         source = evidence.root / part
-        if not is_inside(part.as_posix()) or not source.is_dir():
+        if not objects.is_inside(part.as_posix()) or not source.is_dir():
             raise MnoError(
                 f"{file['file']} as it was converted ({part}) is not in this workspace; import it "
                 "again (mno import), or use --pull"

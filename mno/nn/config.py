@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from mno.core.config import Config
 from mno.core.errors import InputError
-from mno.core.fields import Axis
+from mno.core.forecast import TaskConfig
 from mno.nn.backbones import BACKBONES
 from mno.nn.mixers import MIXERS
 
 if TYPE_CHECKING:
+    from mno.data.reading import Schema
+    from mno.scenarios.base import SampleSource
+
     Backbone = Mixer = str
 else:
     Backbone, Mixer = Literal[tuple(BACKBONES)], Literal[("own", *MIXERS)]
@@ -118,45 +120,37 @@ class ModelConfig(Config):
         return self
 
 
-def for_dataset(
-    model: ModelConfig,
-    axes: Sequence[Axis],
-    *,
-    walls: str,
-    scattered: bool,
-    both: bool = False,
-    along_time: bool = False,
-) -> ModelConfig:
+def for_dataset(model: ModelConfig, data: SampleSource | Schema, task: TaskConfig) -> ModelConfig:
     """Return a configuration with all said that it leaves to the scenario or to the grid.
 
-    `walls` are what the scenario declares, `axes` those of the dataset without time. A patch that
-    is left open becomes the largest, up to 4 cells along an axis (8 where all have more than 128),
-    that divides the grid and leaves 8 tokens along each. Where there are points of fields and of
-    readings, `both`, the former have to listen to the latter alone, as attention can. Where time is
-    an axis, `along_time`, the backbone has to know it.
+    Walls are what the scenario of the data declares. A patch that is left open becomes the largest,
+    up to 4 cells along an axis (8 where all have more than 128), that divides the grid and leaves 8
+    tokens along each. Where there are points of fields and of readings, the former have to listen
+    to the latter alone, as attention can. Where time is an axis, the backbone has to know it.
 
     Raises:
         InputError: Patches do not divide the grid, or there are points where cells are missing, or
             a grid where there are cells; or fields cannot listen to readings, or time is no axis.
     """
     in_time = [name for name, entry in BACKBONES.items() if entry.in_time]
-    if along_time and model.backbone not in in_time:
+    if task.along_time and model.backbone not in in_time:
         raise InputError(
             f"task.time=axis with model.backbone={model.backbone}: expected a backbone that mixes "
             f"along time, one of {', '.join(in_time)}; choose one, or set task.time=frames "
             "and task.kind=forecast"
         )
     attends = {name for name, entry in MIXERS.items() if "path" not in entry.options}
-    if both and not (model.backbone == "plain" and attends.issuperset(model.mixer)):
+    if task.part == "both" and not (model.backbone == "plain" and attends.issuperset(model.mixer)):
         raise InputError(
             f"task.part=both lets fields listen to readings, by attention in a plain stack, but "
             f"model.backbone={model.backbone} and model.mixer={', '.join(model.mixer)}; set "
             "model.backbone=plain and model.mixer=softmax, or choose one part"
         )
-    changes: dict[str, Any] = {"walls": walls} if model.walls == "declared" else {}
+    changes: dict[str, Any] = {"walls": data.walls} if model.walls == "declared" else {}
     if model.backbone != "latent":
         return model.model_copy(update=changes)
-    shape = tuple(len(axis.points) for axis in axes)
+    shape = tuple(len(axis.points) for axis in data.axes if axis.name != "time")
+    scattered = any(field.role == "coordinate" for field in data.fields)
     if scattered != bool(model.cells):
         domain, remedy = ("unordered points", 8) if scattered else (f"a grid of {shape}", 0)
         raise InputError(

@@ -13,16 +13,8 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from mno.core.fields import Axis
 from mno.data.reading import Schema
+from mno.report import style
 from mno.report.language import Words
-from mno.report.style import (
-    DPI,
-    PREDICTION_COLOUR,
-    REFERENCE_COLOUR,
-    encoded,
-    house_style,
-    new_figure,
-    pixels_of,
-)
 
 PANEL_WIDTH = 2.9  # inches: a panel with what stands around its axes
 _LEFT, _RIGHT, _ABOVE, _BELOW = 0.6, 0.8, 0.35, 0.5
@@ -52,9 +44,9 @@ def pictures(
     panels: Sequence[Panel], columns: tuple[int, ...], words: Words | None = None
 ) -> list[bytes]:
     """Return panels as PNG, once for each number of panels in a row; each panel is drawn once."""
-    with house_style():
+    with style.house_style():
         figure = drawn(panels, max(columns), words)
-        figure.set_dpi(DPI)
+        figure.set_dpi(style.DPI)
     return tiled(figure, len(panels), columns)
 
 
@@ -67,8 +59,8 @@ def tiled(figure: Figure, count: int, columns: tuple[int, ...]) -> list[bytes]:
         columns: Panels in a row, of each picture.
     """
     across = min(max(columns), count)
-    with house_style():
-        pixels = pixels_of(figure)
+    with style.house_style():
+        pixels = style.pixels_of(figure)
     height, width = pixels.shape[0] // -(-count // across), pixels.shape[1] // across
     cells = [
         pixels[row * height : (row + 1) * height, column * width : (column + 1) * width]
@@ -79,7 +71,7 @@ def tiled(figure: Figure, count: int, columns: tuple[int, ...]) -> list[bytes]:
         each = min(most, count)
         blank = [np.full_like(cells[0], 255)] * (-count % each)
         rows = [[*cells, *blank][k : k + each] for k in range(0, count, each)]
-        found.append(encoded(np.concatenate([np.concatenate(row, axis=1) for row in rows])))
+        found.append(style.encoded(np.concatenate([np.concatenate(row, axis=1) for row in rows])))
     return found
 
 
@@ -90,7 +82,7 @@ def drawn(panels: Sequence[Panel], columns: int, words: Words | None = None) -> 
     inner = PANEL_WIDTH - _LEFT - _RIGHT
     height = max(_height(panel, inner) for panel in panels)
     width, cell = PANEL_WIDTH * columns, _ABOVE + height + _BELOW
-    figure = new_figure(width, cell * rows, arranged=False)
+    figure = style.new_figure(width, cell * rows, arranged=False)
     for position, panel in enumerate(panels):
         row, column = divmod(position, columns)
         left, bottom = _LEFT + column * PANEL_WIDTH, _BELOW + (rows - 1 - row) * cell
@@ -198,9 +190,9 @@ def draw_panel(ax: Axes, panel: Panel, words: Words | None = None) -> None:
     else:
         _draw_map(ax, panel)
     if panel.mark is not None and len(panel.mark) == 1:
-        ax.axvline(panel.mark[0], color=PREDICTION_COLOUR, lw=1)
+        ax.axvline(panel.mark[0], color=style.PREDICTION_COLOUR, lw=1)
     elif panel.mark is not None:
-        ax.plot(*panel.mark, "o", mfc="none", mec=PREDICTION_COLOUR, ms=9, mew=1.8)
+        ax.plot(*panel.mark, "o", mfc="none", mec=style.PREDICTION_COLOUR, ms=9, mew=1.8)
     if not np.isfinite(np.ma.compressed(panel.values)).all():
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85}
         place = {"transform": ax.transAxes, "ha": "center", "va": "center"}
@@ -220,7 +212,7 @@ def _draw_line(ax: Axes, panel: Panel, truth: str) -> None:
     (axis,) = panel.axes
     if panel.reference is not None:
         reference = _filled(panel.reference)
-        ax.plot(axis.points, reference, color=REFERENCE_COLOUR, lw=1, ls="--", label=truth)
+        ax.plot(axis.points, reference, color=style.REFERENCE_COLOUR, lw=1, ls="--", label=truth)
         ax.legend(frameon=False)
     values = _filled(panel.values)
     ax.plot(axis.points, values, color=panel.colours, lw=1.5)

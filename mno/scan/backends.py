@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mno.scan import cpu
+from mno.scan import cpu, plain
 from mno.scan.arguments import (
     AS_GIVEN,
     Arrangement,
@@ -27,15 +27,6 @@ from mno.scan.arguments import (
     Tensors,
     packed,
     unpacked,
-)
-from mno.scan.plain import (
-    Lines,
-    LineWeights,
-    State,
-    StateMatrix,
-    chunked_recurrence,
-    plain_recurrence,
-    scan_by_lines,
 )
 from mno.scan.trapezoidal import trapezoidal_scan
 
@@ -48,9 +39,9 @@ _OPTIONS = "int[] layout, bool softplus, str discretization"
 
 
 def mamba_recurrence(
-    u: Lines, dt: Lines, A: StateMatrix, B: LineWeights, C: LineWeights, h: State | None = None, *,
-    rule: str,
-) -> tuple[Lines, None]:  # fmt: skip
+    u: plain.Lines, dt: plain.Lines, A: plain.StateMatrix, B: plain.LineWeights,
+    C: plain.LineWeights, h: plain.State | None = None, *, rule: str,
+) -> tuple[plain.Lines, None]:  # fmt: skip
     """Compute what `plain_recurrence` does, `simplified`, with the CUDA kernel of `mamba_ssm`.
 
     It starts from rest, and hands no state on.
@@ -88,10 +79,10 @@ def compiled_scan(scan: ScanArguments) -> tuple[Inputs, Carried | None]:
 
 
 BACKENDS: dict[str, Callable[[ScanArguments], tuple[Inputs, Carried | None]]] = {
-    "reference": partial(scan_by_lines, recurrence=plain_recurrence),
-    "chunked": partial(scan_by_lines, recurrence=chunked_recurrence),
+    "reference": partial(plain.scan_by_lines, recurrence=plain.plain_recurrence),
+    "chunked": partial(plain.scan_by_lines, recurrence=plain.chunked_recurrence),
     "cpu": compiled_scan,
-    "mamba_ssm": partial(scan_by_lines, recurrence=mamba_recurrence),
+    "mamba_ssm": partial(plain.scan_by_lines, recurrence=mamba_recurrence),
 }
 
 
@@ -256,7 +247,7 @@ def _plain_gradients(
     # One may have been made of another, whose gradient here is without what comes through it.
     inputs = [None if x is None else x.view_as(x) for x in inputs]
     scan = ScanArguments.arranged(inputs[:-1], arrangement, *how)
-    y, state = scan_by_lines(replace(scan, initial=inputs[-1]), plain_recurrence)
+    y, state = plain.scan_by_lines(replace(scan, initial=inputs[-1]), plain.plain_recurrence)
     outputs = zip((arrangement.of_output(y), state), by_outputs, strict=True)
     heard = [(x, dx) for x, dx in outputs if x is not None and dx is not None]
     asked = [need and x is not None for x, need in zip(inputs, needed, strict=False)]

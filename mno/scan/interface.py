@@ -8,14 +8,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from mno.scan.arguments import (
-    DISCRETIZATIONS,
-    Arrangement,
-    Direction,
-    ScanArguments,
-    ScanPath,
-    check_shapes,
-)
+from mno.scan import arguments
 from mno.scan.backends import compute_and_carry, direct_scan, is_direct
 
 
@@ -128,10 +121,10 @@ def selective_scan(
             f"reverse={turned} names {len(turned)} groups, but B and C have {groups}; "
             "give one bool per group"
         )
-    if discretization not in DISCRETIZATIONS:
+    if discretization not in arguments.DISCRETIZATIONS:
         raise ValueError(
             f"discretization={discretization!r} is not known; "
-            f"choose one of {', '.join(DISCRETIZATIONS)}"
+            f"choose one of {', '.join(arguments.DISCRETIZATIONS)}"
         )
     if end_weight is not None and discretization != "trapezoidal":
         raise ValueError(
@@ -147,13 +140,13 @@ def selective_scan(
     if return_state or initial_state is not None:
         state = _initial(initial_state, u, A, discretization)
         state = state.unflatten(1, (groups, channels // groups)).transpose(2, 3)
-    path = ScanPath(_directions(length, turned), None, delta_scale)
+    path = arguments.ScanPath(_directions(length, turned), None, delta_scale)
     arrangement = _sequences(groups, channels // groups)
     how = arrangement, path, delta_softplus, discretization
     if direct:
         y, state = direct_scan((*tensors, None), *how, state)
     else:
-        scan = replace(ScanArguments.arranged((*tensors, None), *how), initial=state)
+        scan = replace(arguments.ScanArguments.arranged((*tensors, None), *how), initial=state)
         if end_weight is not None:
             scan = replace(scan, end_weight=arrangement.to_output(end_weight))
         y, state = compute_and_carry(scan, backend)
@@ -254,7 +247,7 @@ def _initial(state: Tensor | None, u: Tensor, A: Tensor, discretization: str) ->
     return state
 
 
-class _Sequences(Arrangement):
+class _Sequences(arguments.Arrangement):
     """The arrangement of `selective_scan`: channels of all groups in front of the steps."""
 
     def __init__(self, groups: int, channels: int) -> None:
@@ -292,8 +285,8 @@ def _sequences(groups: int, channels: int) -> _Sequences:
 
 
 @lru_cache(maxsize=64)
-def _directions(length: int, turned: tuple[bool, ...]) -> tuple[Direction, ...]:
-    return tuple(Direction(length, length, 1, back) for back in turned)
+def _directions(length: int, turned: tuple[bool, ...]) -> tuple[arguments.Direction, ...]:
+    return tuple(arguments.Direction(length, length, 1, back) for back in turned)
 
 
 @lru_cache(maxsize=64)
@@ -308,7 +301,7 @@ def _num_groups(
     known = ("groups", B, 4), ("state", A, 2)
     sizes = {axis: x.shape[1] for axis, x, axes in known if x.ndim == axes}
     weights, per_channel = "batch groups state length", "channels"
-    check_shapes(
+    arguments.check_shapes(
         {
             "u": (u, "batch channels length"), "delta": (delta, "batch channels length"),
             "A": (A, "channels state"), "B": (B, weights), "C": (C, weights),

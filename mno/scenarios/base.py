@@ -14,7 +14,7 @@ from pydantic import model_validator
 from mno.core.bodies import Body
 from mno.core.config import IMPORTED, Config, validate
 from mno.core.errors import InputError, MnoError
-from mno.core.fields import Axis, Field
+from mno.core.fields import Axis, Field, HasFields
 
 if TYPE_CHECKING:
     from mno.scenarios.linear import LinearSystem
@@ -58,7 +58,7 @@ class Check:
     """Whether it looks at what is given alone, which no prediction can change."""
 
 
-class SampleSource(ABC):
+class SampleSource(HasFields, ABC):
     """Where the samples of a dataset come from: a solver, or files.
 
     A source is stateless: the samples it makes depend on its parameters, the dataset's
@@ -148,16 +148,6 @@ class SampleSource(ABC):
         """The shape of each field in one sample."""
         sizes = {axis.name: len(axis.points) for axis in self.axes}
         return {field.name: tuple(sizes[name] for name in field.dims) for field in self.fields}
-
-    @property
-    def inputs(self) -> tuple[Field, ...]:
-        """Fields an operator is given, states at their first frames."""
-        return tuple(field for field in self.fields if field.role in ("input", "state"))
-
-    @property
-    def outputs(self) -> tuple[Field, ...]:
-        """Fields an operator predicts, states at their later frames."""
-        return tuple(field for field in self.fields if field.role in ("output", "state"))
 
 
 class Scenario(SampleSource):

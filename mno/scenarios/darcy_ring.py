@@ -10,18 +10,8 @@ from scipy.sparse import csc_matrix, csr_array
 
 from mno.core.fields import Field
 from mno.scenarios.base import POSITIVE, Changes, Check, Fields, Parameters, Scenario
+from mno.scenarios.kernels import ring_mesh
 from mno.scenarios.kernels.random_fields import covariance_spectrum, draw_at
-from mno.scenarios.kernels.ring_mesh import (
-    MESH,
-    SWING,
-    RingMesh,
-    draw_curve,
-    edges_of,
-    factorise,
-    lumped,
-    smallness,
-    stiffness,
-)
 from mno.scenarios.linear import LinearSystem
 
 SIDE = 4.0  # of the square on which the random permeability is drawn; the ring lies well inside
@@ -48,7 +38,7 @@ class DarcyRingParameters(Parameters):
 
     @model_validator(mode="after")
     def _ring_is_wide_enough(self) -> Self:
-        swing = SWING * self.waviness
+        swing = ring_mesh.SWING * self.waviness
         left = (1.0 - swing) - self.largest_hole * (1.0 + swing)
         if left < NARROWEST:
             raise ValueError(
@@ -100,12 +90,12 @@ class DarcyRing(Scenario):
             1e-6,
         ),
         Check("wall", "largest pressure on the outer wall", 0.0),
-        MESH,
+        ring_mesh.MESH,
     )
 
     def __init__(self, parameters: DarcyRingParameters, resolution: int) -> None:
         super().__init__(parameters, resolution, least=8, multiple=2)
-        self._mesh = RingMesh(2 * resolution, resolution // 2)
+        self._mesh = ring_mesh.RingMesh(2 * resolution, resolution // 2)
         self._space = (self._mesh.axis,)
         variances = covariance_spectrum(
             parameters.covariance_exponent, parameters.inverse_length, SIDE
@@ -125,8 +115,8 @@ class DarcyRing(Scenario):
         """Draw a ring and the permeability in it, shape `(point,)` each."""
         parameters, angles = self.parameters, self._mesh.angles()
         hole = rng.uniform(parameters.smallest_hole, parameters.largest_hole)
-        inner = hole * draw_curve(rng, angles, parameters.waviness)
-        outer = draw_curve(rng, angles, parameters.waviness)
+        inner = hole * ring_mesh.draw_curve(rng, angles, parameters.waviness)
+        outer = ring_mesh.draw_curve(rng, angles, parameters.waviness)
         x, y = self._mesh.place(inner, outer)
         logarithm = draw_at(rng, self._variances, x / SIDE + 0.5, y / SIDE + 0.5)
         fields = {"x": x, "y": y, "permeability": np.exp(logarithm)}
@@ -139,7 +129,7 @@ class DarcyRing(Scenario):
         matrix, load = self._equation(**given)
         free = slice(0, self._mesh.outer.start)
         pressure = np.zeros(self._mesh.num_points)
-        pressure[free] = factorise(matrix[free, free]).solve(load[free])
+        pressure[free] = ring_mesh.factorise(matrix[free, free]).solve(load[free])
         return {"pressure": pressure.astype(np.float32)}
 
     def _equation(
@@ -147,8 +137,8 @@ class DarcyRing(Scenario):
     ) -> tuple[csc_matrix, np.ndarray]:
         """Return matrix and right side at all points, those of the outer wall included."""
         triangles = self._mesh.triangles
-        load = lumped(self._mesh.sizes(x, y), triangles, self._mesh.num_points)
-        return stiffness(x, y, triangles, permeability[triangles].mean(axis=1)), load
+        load = ring_mesh.lumped(self._mesh.sizes(x, y), triangles, self._mesh.num_points)
+        return ring_mesh.stiffness(x, y, triangles, permeability[triangles].mean(axis=1)), load
 
     def linear_system(self, inputs: Fields) -> LinearSystem:
         """Return the equation at all points, for what vanishes on the outer wall."""
@@ -165,7 +155,7 @@ class DarcyRing(Scenario):
         x, y, permeability = (inputs[k].astype(np.float64) for k in ("x", "y", "permeability"))
         pressure = outputs["pressure"].astype(np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
-            edges = edges_of(x, y, self._mesh.triangles, permeability)
+            edges = ring_mesh.edges_of(x, y, self._mesh.triangles, permeability)
             outflow, load = edges.matrix() @ pressure, edges.shares()
             ends = np.abs(pressure[edges.begin]) + np.abs(pressure[edges.end])
             sizes = np.abs(edges.conductance) * ends
@@ -177,7 +167,7 @@ class DarcyRing(Scenario):
                 "residual": float(np.max(left)),
                 "flux_balance": float(np.abs(through_wall / load.sum() - 1.0)),
                 "wall": float(np.max(np.abs(pressure[self._mesh.outer]))),
-                "mesh": smallness(edges.size),
+                "mesh": ring_mesh.smallness(edges.size),
             }
 
 

@@ -9,9 +9,8 @@ from pydantic import Field as Parameter
 from pydantic import model_validator
 
 from mno.core.errors import InputError, MnoError
-from mno.core.fields import Field
+from mno.scenarios import heated_furnace
 from mno.scenarios.base import SQUARE, Changes, Fields, Parameters, space_axes
-from mno.scenarios.heated_furnace import HeatedFurnace, Peak, SecondRun, Steps, furnace_checks
 from mno.scenarios.kernels.furnaces import LOWEST_PIECE, NARROWEST_PIECE, Plant, centres, draw_plant
 from mno.scenarios.kernels.heat_conduction import advance_directly, solve_heat_conduction
 from mno.scenarios.kernels.thermal_stress import (
@@ -57,9 +56,9 @@ class FurnaceParameters(Parameters):
     K-1."""
     most_pieces: int = Parameter(3, ge=1, le=6)
     """Most pieces of a charge; one at least."""
-    coolest_peak: Peak = 1250.0
+    coolest_peak: heated_furnace.Peak = 1250.0
     """Least temperature that a furnace's burners are sized for, K."""
-    hottest_peak: Peak = 1650.0
+    hottest_peak: heated_furnace.Peak = 1650.0
     """Greatest temperature that a furnace's burners are sized for, K."""
     warm_share: float = Parameter(0.5, ge=0.0, le=1.0)
     """Share of runs that begin with a hot furnace and a cold charge; the others begin at the
@@ -69,7 +68,7 @@ class FurnaceParameters(Parameters):
     duration: float = Parameter(43200.0, ge=600.0, le=1e7)
     """Time of the last frame, s."""
     frames: Frames = 25
-    steps_per_frame: Steps = 4
+    steps_per_frame: heated_furnace.Steps = 4
     thermal_stress: bool = False
     """Whether the stress in the charge is computed, as one more state."""
     youngs_modulus: float = Parameter(2e11, ge=1e9, le=1e12)
@@ -99,7 +98,7 @@ class FurnaceParameters(Parameters):
 
 
 @final
-class Furnace(HeatedFurnace):
+class Furnace(heated_furnace.HeatedFurnace):
     """Temperature in the cross-section of a furnace that is heated, soaked and cools down.
 
         rho c T_t = div(kappa grad T) + q        -kappa dT/dn = h_c (T - T_amb) at the outer surface
@@ -137,30 +136,8 @@ class Furnace(HeatedFurnace):
     name = "furnace"
     title = "Heat conduction in a furnace"
     Parameters = FurnaceParameters
-    fields = (
-        Field(
-            "conductivity", "W m-1 K-1", "thermal conductivity", "input", ("x", "y"), scale="log"
-        ),
-        Field(
-            "heat_capacity",
-            "J m-3 K-1",
-            "volumetric heat capacity",
-            "input",
-            ("x", "y"),
-            scale="log",
-        ),
-        Field("power", "W m-3", "power density of the burners", "input", ("time", "x", "y")),
-        Field("ambient_temperature", "K", "ambient temperature", "input", ()),
-        Field(
-            "temperature",
-            "K",
-            "temperature",
-            "state",
-            ("time", "x", "y"),
-            scale="less ambient_temperature",
-        ),
-    )
-    checks = furnace_checks(3.0, "burners")
+    fields = heated_furnace.furnace_fields(("x", "y"), "burners")
+    checks = heated_furnace.furnace_checks(3.0, "burners")
     symmetries = SQUARE
     largest_rise = 3.0
 
@@ -283,7 +260,7 @@ class Furnace(HeatedFurnace):
             )
         return frames, heat
 
-    def _again(self, given: Fields, rise: np.ndarray) -> SecondRun:
+    def _again(self, given: Fields, rise: np.ndarray) -> heated_furnace.SecondRun:
         power, area = given["power"][:-1], self._width**2
         later, lost = advance_directly(
             given["conductivity"], given["heat_capacity"], np.moveaxis(power, 0, -1),
@@ -291,7 +268,7 @@ class Furnace(HeatedFurnace):
             self._interval, self.parameters.steps_per_frame,
         )  # fmt: skip
         supplied = power.sum(axis=(1, 2)) * area * self._interval
-        return SecondRun(later, lost, supplied, given["heat_capacity"] * area)
+        return heated_furnace.SecondRun(later, lost, supplied, given["heat_capacity"] * area)
 
     def _measure(self, given: Fields, frames: Fields) -> Mapping[str, Any]:
         measured = super()._measure(given, frames)

@@ -12,8 +12,8 @@ from scipy.sparse import csr_array, diags_array
 
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Field
+from mno.scenarios import heated_furnace
 from mno.scenarios.base import Changes, Fields, Parameters
-from mno.scenarios.heated_furnace import HeatedFurnace, Peak, SecondRun, Steps, furnace_checks
 from mno.scenarios.kernels.furnaces import RoundFurnace, draw_round_furnace
 from mno.scenarios.kernels.ring_conduction import (
     Network,
@@ -62,9 +62,9 @@ class FurnaceRingParameters(Parameters):
     """Most heating elements; three at least."""
     element_width: Length = 0.04
     """Standard deviation of the bell of power about each element, m."""
-    coolest_peak: Peak = 1250.0
+    coolest_peak: heated_furnace.Peak = 1250.0
     """Least temperature that a furnace's elements are sized for, K."""
-    hottest_peak: Peak = 1650.0
+    hottest_peak: heated_furnace.Peak = 1650.0
     """Greatest temperature that a furnace's elements are sized for, K."""
     warm_share: float = Parameter(0.5, ge=0.0, le=1.0)
     """Share of runs that begin with a hot crucible; the others begin at the ambient temperature."""
@@ -75,7 +75,7 @@ class FurnaceRingParameters(Parameters):
     duration: float = Parameter(86400.0, ge=60.0, le=1e7)
     """Time of the last frame, s."""
     frames: Frames = 25
-    steps_per_frame: Steps = 4
+    steps_per_frame: heated_furnace.Steps = 4
 
     @model_validator(mode="after")
     def _furnaces_can_be_built(self) -> Self:
@@ -97,7 +97,7 @@ class FurnaceRingParameters(Parameters):
 
 
 @final
-class FurnaceRing(HeatedFurnace):
+class FurnaceRing(heated_furnace.HeatedFurnace):
     """Temperature in the lining of a round electric furnace that is heated, soaked and cools down.
 
         rho c T_t = div(kappa grad T) + q        -kappa dT/dn = h (T - T_amb) at both walls
@@ -136,29 +136,9 @@ class FurnaceRing(HeatedFurnace):
     fields = (
         Field("x", "m", "x", "coordinate", ("point",)),
         Field("y", "m", "y", "coordinate", ("point",)),
-        Field(
-            "conductivity", "W m-1 K-1", "thermal conductivity", "input", ("point",), scale="log"
-        ),
-        Field(
-            "heat_capacity",
-            "J m-3 K-1",
-            "volumetric heat capacity",
-            "input",
-            ("point",),
-            scale="log",
-        ),
-        Field("power", "W m-3", "power density of the elements", "input", ("time", "point")),
-        Field("ambient_temperature", "K", "ambient temperature", "input", ()),
-        Field(
-            "temperature",
-            "K",
-            "temperature",
-            "state",
-            ("time", "point"),
-            scale="less ambient_temperature",
-        ),
+        *heated_furnace.furnace_fields(("point",), "elements"),
     )
-    checks = (*furnace_checks(1.5, "elements"), MESH)
+    checks = (*heated_furnace.furnace_checks(1.5, "elements"), MESH)
     largest_rise = 1.5
 
     def __init__(self, parameters: FurnaceRingParameters, resolution: int) -> None:
@@ -261,7 +241,7 @@ class FurnaceRing(HeatedFurnace):
     def _edges(self, given: Fields) -> Edges:
         return edges_of(given["x"], given["y"], self._mesh.triangles, given["conductivity"])
 
-    def _again(self, given: Fields, rise: np.ndarray) -> SecondRun:
+    def _again(self, given: Fields, rise: np.ndarray) -> heated_furnace.SecondRun:
         """Advance all frames, edge by edge with the cotangents of the opposite angles."""
         power, p = given["power"][:-1].T, self.parameters
         network = restate(
@@ -270,7 +250,7 @@ class FurnaceRing(HeatedFurnace):
         )  # fmt: skip
         later, lost = advance_again(network, power, rise[:, :-1], self._interval, p.steps_per_frame)
         supplied = self._interval * np.einsum("p,pt->t", network.area, power)
-        return SecondRun(later, lost, supplied, network.capacity)
+        return heated_furnace.SecondRun(later, lost, supplied, network.capacity)
 
 
 SCENARIO = FurnaceRing

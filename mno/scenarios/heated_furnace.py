@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import numpy as np
 from pydantic import Field as Parameter
 
+from mno.core.fields import Field
 from mno.scenarios.base import POSITIVE, Check, Fields
 from mno.scenarios.time_dependent import TimeDependent
 
@@ -15,6 +16,20 @@ Peak = Annotated[float, Parameter(ge=500.0, le=2500.0)]
 Steps = Annotated[
     int, Parameter(ge=1, le=64, description="Steps of the method in time between two frames.")
 ]
+
+
+def furnace_fields(space: tuple[str, ...], heaters: str) -> tuple[Field, ...]:
+    """Return the fields of all furnaces, over the axes of one."""
+    over_time, less = ("time", *space), "less ambient_temperature"
+    return (
+        Field("conductivity", "W m-1 K-1", "thermal conductivity", "input", space, scale="log"),
+        Field(
+            "heat_capacity", "J m-3 K-1", "volumetric heat capacity", "input", space, scale="log"
+        ),
+        Field("power", "W m-3", f"power density of the {heaters}", "input", over_time),
+        Field("ambient_temperature", "K", "ambient temperature", "input", ()),
+        Field("temperature", "K", "temperature", "state", over_time, scale=less),
+    )
 
 
 def furnace_checks(largest_rise: float, heaters: str) -> tuple[Check, ...]:

@@ -83,18 +83,8 @@ def model_of(params: Mapping[str, Any], root: Path) -> ModelConfig:
     Raises:
         InputError: The parameters cannot be used.
     """
-    source, model = _source(params, root), section(params, "model", ModelConfig)
-    space = [axis for axis in source.axes if axis.name != "time"]
-    scattered = any(field.role == "coordinate" for field in source.fields)
-    task = section(params, "task", TaskConfig)
-    return for_dataset(
-        model,
-        space,
-        walls=source.walls,
-        scattered=scattered,
-        both=task.part == "both",
-        along_time=task.along_time,
-    )
+    model, task = section(params, "model", ModelConfig), section(params, "task", TaskConfig)
+    return for_dataset(model, _source(params, root), task)
 
 
 def _source(params: Mapping[str, Any], root: Path) -> SampleSource:

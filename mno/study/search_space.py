@@ -5,12 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna import distributions
 from pydantic import AfterValidator, Field, FiniteFloat
 
 from mno.core.config import Config
@@ -52,13 +47,13 @@ class ChoiceAxis(Config):
 Axis = Annotated[FloatAxis | IntAxis | ChoiceAxis, Field(discriminator="type")]
 
 
-def distribution_of(axis: Axis) -> BaseDistribution:
+def distribution_of(axis: Axis) -> distributions.BaseDistribution:
     """Return what Optuna draws the values of an axis from; it refuses ends that do not fit."""
     if isinstance(axis, FloatAxis):
-        return FloatDistribution(axis.low, axis.high, log=axis.type == "log")
+        return distributions.FloatDistribution(axis.low, axis.high, log=axis.type == "log")
     if isinstance(axis, IntAxis):
-        return IntDistribution(axis.low, axis.high, step=axis.step)
-    return CategoricalDistribution(axis.values)
+        return distributions.IntDistribution(axis.low, axis.high, step=axis.step)
+    return distributions.CategoricalDistribution(axis.values)
 
 
 class SearchBase(Config):

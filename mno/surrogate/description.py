@@ -20,14 +20,7 @@ from mno.core.readings import Part, is_in_space
 from mno.data.normalise import ArrayT, Normaliser
 from mno.nn.build import build_operator
 from mno.nn.config import ModelConfig
-from mno.surrogate.rollout import (
-    Operator,
-    all_at_once,
-    follow_on,
-    following,
-    from_changes,
-    roll_out,
-)
+from mno.surrogate import rollout
 
 INTERVALS = "frame intervals"
 """What may be given beside the fields of a model along time: `Batch.intervals`."""
@@ -221,33 +214,27 @@ class Description:
 
     def build(self) -> nn.Module:
         """Build the operator with fresh weights."""
-        predicted = self.forecast.frames_at_once if self.forecast else None
-        if self.along_time:
-            # All at once, states are missing behind those given.
-            unseen = () if self.rolls_out else self.states
-            return build_operator(
-                self.model,
-                inputs={name: 1 if name in self._in_time else None for name in self.fields},
-                outputs=dict.fromkeys(self.outputs, 1),
-                scalars=self.scalars,
-                dims=len(self.extent),
-                gaps={*self.gaps, *unseen},
-                along_time=True,
-                now=self.observes,
-            )
+        at_once = self.forecast.frames_at_once if self.forecast else None
+        predicted = 1 if self.along_time else at_once
+        # All at once along time, states are missing behind those given.
+        unseen = self.states if self.along_time and not self.rolls_out else ()
         return build_operator(
             self.model,
             inputs={name: self._frames_seen(name) for name in self.fields},
-            outputs={name: predicted if name in self.states else None for name in self.outputs},
+            outputs={name: predicted if name in self.timed else None for name in self.outputs},
             scalars=self.scalars,
             dims=len(self.extent),
-            gaps=self.gaps,
+            gaps={*self.gaps, *unseen},
+            along_time=self.along_time,
+            now=self.observes,
         )
 
     def _frames_seen(self, name: str) -> int | None:
         """Return how many frames of an input the operator sees at once."""
         if self.forecast is None or name not in self._in_time:
             return None
+        if self.along_time:
+            return 1
         whole = name in self.forcings and not self.rolls_out
         return self.frames_given(name) if whole else self.forecast.history
 
@@ -362,15 +349,15 @@ class Description:
         predict = self.predictor(operator)
         if self.forecast is None or not self.rolls_out:
             return predict(batch)
-        return roll_out(predict, batch, steps or self.forecast.steps, self.forcings)
+        return rollout.roll_out(predict, batch, steps or self.forecast.steps, self.forcings)
 
     def all_answers(self, operator: nn.Module, batch: Batch, steps: int) -> Batch:
         """Return what an operator along time answers, also to the given frames but the last."""
-        follow = following(operator, self.normaliser.changes)
+        follow = rollout.following(operator, self.normaliser.changes)
         batch = self._with_intervals(batch, (self.history_of(batch.fields) or 1) + steps - 1)
         if self.rolls_out:
-            return follow_on(follow, batch, steps)
-        return all_at_once(follow, batch, steps, self.states)
+            return rollout.follow_on(follow, batch, steps)
+        return rollout.all_at_once(follow, batch, steps, self.states)
 
     @staticmethod
     def _with_intervals(batch: Batch, frames: int) -> Batch:
@@ -385,7 +372,7 @@ class Description:
             batch, intervals=nn.functional.pad(batch.intervals, (0, max(more, 0)), value=1.0)
         )
 
-    def predictor(self, operator: nn.Module) -> Operator:
+    def predictor(self, operator: nn.Module) -> rollout.Operator:
         """Return what predicts states and outputs, once asked; the operator may answer changes."""
         changes = self.normaliser.changes
-        return from_changes(operator, changes) if changes else operator
+        return rollout.from_changes(operator, changes) if changes else operator

@@ -127,15 +127,7 @@ def describe(
         InputError: The task does not fit the dataset, or a scale not its field or its values.
     """
     schema = training.schema
-    scattered = bool(schema.coordinates)
-    model = for_dataset(
-        model,
-        schema.space,
-        walls=schema.walls,
-        scattered=scattered,
-        both=bool(schema.cells),
-        along_time=task.along_time,
-    )
+    model = for_dataset(model, schema, task)
     scales = scales_of(schema.fields, scales or {}, model.walls)
     check_logarithms(scales, training)
     normaliser = Normaliser.fit(

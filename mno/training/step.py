@@ -15,16 +15,9 @@ from mno.core.batch import Batch
 from mno.core.errors import MnoError
 from mno.data.reading import Schema
 from mno.surrogate.description import Description
+from mno.training import objective
 from mno.training.batches import corrupt
 from mno.training.config import TrainConfig
-from mno.training.objective import (
-    Objective,
-    Prediction,
-    drawn_steps,
-    predict_batch,
-    relative_error,
-    samples_with_truth,
-)
 from mno.training.processes import Rank
 
 FAR_OFF = 1e3
@@ -107,7 +100,7 @@ class OperatorTraining(nn.Module):
         super().__init__()
         self.operator, self.description, self.config = operator, description, config
         self.num_samples, self.rank = num_samples, rank or Rank()
-        self.objective = Objective(description, config, schema.parameters)
+        self.objective = objective.Objective(description, config, schema.parameters)
         self.average = averaging(operator, config.ema_decay) if config.ema_decay else None
         self.begin_epoch(0)
 
@@ -126,7 +119,7 @@ class OperatorTraining(nn.Module):
         """Predict a batch and take its loss, for the `ValueError` that this may raise."""
         self.operator.eval()
         seen = self._inputs(batch)
-        self.objective(predict_batch(self.operator, self.description, batch, seen))
+        self.objective(objective.predict_batch(self.operator, self.description, batch, seen))
         self.operator.train()
 
     def forward(self, batch: dict[str, Tensor], number: int) -> Tensor:
@@ -141,8 +134,8 @@ class OperatorTraining(nn.Module):
             mask=config.input_mask,
             gaps=description.gaps,
         )
-        steps = drawn_steps(description, config)
-        predicted = predict_batch(
+        steps = objective.drawn_steps(description, config)
+        predicted = objective.predict_batch(
             self.operator, description, batch, seen, steps, pushforward=config.pushforward
         )
         loss = self.objective(predicted).mean()
@@ -161,14 +154,14 @@ class OperatorTraining(nn.Module):
         """Add a batch to the validation error."""
         answer = self.description.answer(self.evaluated, self._inputs(batch))
         truth, normaliser = self.description.truth(batch), self.description.normaliser
-        errors = relative_error(answer.fields, truth, normaliser, given=batch)
+        errors = objective.relative_error(answer.fields, truth, normaliser, given=batch)
         if self.description.rolls_out:
             # A rollout may blow up early in a training that goes well.
             errors = errors.nan_to_num(nan=FAR_OFF).clamp_max(FAR_OFF)
         error = self._finite(errors.mean().item(), "validation")
-        self.validation_error.add(error, len(errors), samples_with_truth(truth))
+        self.validation_error.add(error, len(errors), objective.samples_with_truth(truth))
 
-    def _measure(self, loss: Tensor, predicted: Prediction, *, counts: bool) -> None:
+    def _measure(self, loss: Tensor, predicted: objective.Prediction, *, counts: bool) -> None:
         """Add a batch to the means of what is minimised and of the error, if it counts."""
         value, truth = self._finite(loss.item(), "training"), predicted.truth
         if not counts:
@@ -177,11 +170,11 @@ class OperatorTraining(nn.Module):
         self.train_loss.add(value, samples, samples)
         if not self.objective.is_relative_l2:
             with torch.no_grad():
-                errors = relative_error(
+                errors = objective.relative_error(
                     predicted.fields, truth, self.description.normaliser, given=predicted.given
                 )
             value = errors.mean().item()
-        self.train_error.add(value, samples, samples_with_truth(truth))
+        self.train_error.add(value, samples, objective.samples_with_truth(truth))
 
     def _finite(self, error: float, split: str) -> float:
         if not math.isfinite(error):

@@ -54,7 +54,6 @@ def test_the_kalman_filter_is_dappers():
         States(np.zeros(size), np.eye(size), np.eye(size), np.zeros(size)),
         Sensors(np.zeros(3), c, noise),
         Gaussian(np.ones(size), first),
-        1.0,
     )
     # DAPPER's first frame is not read.
     unread = np.concatenate([np.full((1, 3), np.nan), np.stack(readings)])[None]

@@ -36,7 +36,7 @@ def made(seed=0):
         rng.normal(size=READINGS), rng.normal(size=(READINGS, SIZE)), spd(rng, READINGS, 0.2)
     )
     first = Gaussian(rng.normal(size=SIZE), spd(rng, SIZE))
-    model = LinearStateSpace(dynamics, states, sensors, first, 10.0)
+    model = LinearStateSpace(dynamics, states, sensors, first)
     controls = rng.normal(size=(SAMPLES, FRAMES, CONTROLS))
     z, readings = rng.multivariate_normal(*first, SAMPLES), []
     for frame in range(FRAMES):
@@ -72,7 +72,7 @@ def posterior(model, readings, controls):
 
 def test_the_kalman_filter_is_the_posterior():
     model, readings, controls = made()
-    beliefs = list(kalman_filter(model, readings, controls, times=30.0 + 10.0 * np.arange(FRAMES)))
+    beliefs = list(kalman_filter(model, readings, controls))
     assert len(beliefs) == FRAMES
     for frame, belief in enumerate(beliefs, 1):
         for sample in range(SAMPLES):
@@ -102,7 +102,6 @@ def test_covariances_stay_symmetric_and_positive():
         model.states,
         model.sensors._replace(noise=1e-10 * np.eye(READINGS)),
         Gaussian(np.zeros(SIZE), 1e8 * np.eye(SIZE)),
-        1.0,
     )
     readings = np.random.default_rng(0).normal(size=(1, 2000, READINGS))
     for belief in kalman_filter(sharp, readings, np.zeros((1, 2000, CONTROLS))):
@@ -189,10 +188,6 @@ def test_inflation_widens_what_nothing_is_read_of():
 
 def test_what_cannot_be_filtered_is_said():
     model, readings, controls = made()
-    with pytest.raises(InputError, match=r"times are 10 to 20 s apart; expected 10 s, the model's"):
-        kalman_filter(model, readings, controls, times=np.array([0.0, 10, 20, 40, 50, 60, 70]))
-    with pytest.raises(InputError, match=r"times have shape \(2,\); expected \(7,\)"):
-        kalman_filter(model, readings, controls, times=np.zeros(2))
     with pytest.raises(
         InputError, match=r"readings have shape \(3, 7, 3\); expected .*, 4\): give"
     ):

@@ -30,7 +30,7 @@ def linear_runs(samples, frames, seed, noise=0.0, sensor=0.0, gaps=0.0):
     z = np.stack(z, axis=1)
     readings = z @ READ.T + 5.0 + sensor * rng.normal(size=(samples, frames, 2))
     readings[rng.random(readings.shape) < gaps] = np.nan
-    return Runs.of((z @ STATES.T + 2.0) * UNITS, readings, controls, interval=60.0), z
+    return Runs.of((z @ STATES.T + 2.0) * UNITS, readings, controls), z
 
 
 def test_a_linear_plant_is_found():
@@ -121,10 +121,8 @@ def test_what_cannot_be_fitted_is_said():
         Runs.of(runs.states, None, runs.controls[:, :3])
     with pytest.raises(InputError, match=r"1 of 120 values of states are not finite; expected num"):
         Runs.of(np.where(runs.states == runs.states.max(), np.nan, runs.states))
-    with pytest.raises(
-        InputError, match="runs have 5 frames of 0 s; expected 2 or more, and a pos"
-    ):
-        Runs.of(runs.states, interval=0.0)
+    with pytest.raises(InputError, match="runs have 1 frame; expected 2 or more"):
+        Runs.of(runs.states[:, :1])
     short = Runs.of(runs.states[:1], None, runs.controls[:1])
     with pytest.raises(InputError, match="4 steps for 3 components and 2 controls; expected more"):
         fit_state_space(short, 3, 1e-6)

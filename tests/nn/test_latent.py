@@ -6,8 +6,10 @@ import torch
 from backbone_cases import build, learn, random, sums, unit_grid
 
 from mno.core.errors import InputError
-from mno.core.fields import Axis
+from mno.core.fields import Axis, Field
+from mno.core.forecast import TaskConfig
 from mno.data import Batch
+from mno.data.reading import Schema
 from mno.nn import Grid, ModelConfig, Points
 from mno.nn.backbones.latent import _resampling
 from mno.nn.config import for_dataset
@@ -99,7 +101,9 @@ def test_points_need_cells_and_grids_patches(options, place, said):
 
 def fitted(sizes, scattered=False, **options):
     model = ModelConfig(backbone="latent", **options)
-    return for_dataset(model, axes(*sizes), walls="zero", scattered=scattered)
+    role = "coordinate" if scattered else "input"
+    fields = (Field("a", "1", "a", role, ("point",)),)
+    return for_dataset(model, Schema("made", fields, axes(*sizes), walls="zero"), TaskConfig())
 
 
 def test_what_is_left_open_is_said_by_the_dataset():

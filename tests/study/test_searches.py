@@ -38,8 +38,8 @@ def spec_of(**changes):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("title: [", "is not valid YAML"),
-        ("[1, 2]", "valid dictionary"),
+        ("title: [", "cannot be read as YAML"),
+        ("[1, 2]", "expected a mapping"),
         ("title: A", "space is missing"),
         ("title: A\nspace: {}", "space"),
         ("title: A\nspace: {generate.samples: {type: int, low: 1, high: 2}}", "task|model|train"),

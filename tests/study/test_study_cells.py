@@ -86,7 +86,7 @@ def test_a_cell_has_every_parameter_that_a_stage_reads():
         ("base: {modle: {}}", "base.modle is not a parameter"),
         ("surprise: 1", "surprise is not a parameter"),
         ("scenarios: {Bad Name: {}}", "'Bad Name' String should match"),
-        ("title: [", "not valid YAML"),
+        ("title: [", "cannot be read as YAML"),
         ("equal_cost: {seconds: 9, trials: [{rate: 1}]}", "rate is not a parameter"),
         ("equal_cost: {seconds: 9, trials: [{learning_rate: -1}]}", "learning_rate"),
         ("equal_cost: {seconds: 9, trials: [{epochs: 3}]}", "follow from seconds"),

@@ -300,7 +300,6 @@ def test_on_a_linear_plant_it_comes_near_to_the_exact_filter_and_not_below(tmp_p
         States(np.zeros(SIZE), np.eye(SIZE), np.eye(SIZE), np.zeros(SIZE)),
         Sensors(np.zeros(there.sum()), np.eye(SIZE)[there], NOISE**2 * np.eye(there.sum())),
         Gaussian(np.zeros(SIZE), np.eye(SIZE)),
-        0.5,
     )
     beliefs = kalman_filter(exact, read[..., there], test.fields["power"].astype(float))
     best = rms(np.stack([belief.mean for belief in beliefs], axis=1), truth)

@@ -15,26 +15,9 @@ from mno.core.config import PARAMS_FILE
 from mno.core.errors import MnoError
 from mno.core.files import file_sha256, md5, write_bytes
 from mno.core.imports import OURS
-from mno.lineage.audit import Evidence, Finding, Link
+from mno.lineage import dvcfiles
+from mno.lineage.audit import Evidence, Finding, Link, objects
 from mno.lineage.audit.data import ROOT_FILE
-from mno.lineage.audit.objects import (
-    Tree,
-    find_object,
-    folder_md5,
-    is_id,
-    listed_files,
-    md5_on_disk,
-)
-from mno.lineage.dvcfiles import (
-    DATA_FILE,
-    IGNORED,
-    LOCK_FILE,
-    MAKING,
-    flat,
-    locked_stages,
-    read_data_version,
-    stage_inputs,
-)
 from mno.lineage.environment import CONSTRAINTS_FILE, PACKAGES_FILE, environment_digest
 from mno.lineage.record import CANDIDATE, Tag, entry, params_sha256
 from mno.lineage.seal import leaves
@@ -45,8 +28,8 @@ PARAMETERS, ENVIRONMENT = Link("parameters"), Link("environment")
 _FETCH = f"fetch the snapshots: {FETCH}"
 _DATASET = "build/dataset"
 _EDITED = (
-    f"either {LOCK_FILE} was edited by hand, or the code was changed while the line ran; "
-    "make the model again: dvc repro -f, then mno run"
+    f"either {dvcfiles.LOCK_FILE} was edited by hand, or the code was changed while the line "
+    "ran; make the model again: dvc repro -f, then mno run"
 )
 _COMMITTED = "committed code"
 
@@ -61,7 +44,7 @@ def check_snapshot(evidence: Evidence) -> Iterator[Finding]:
     yield from _committed(evidence)
 
 
-def _commit(root: Path, subject: str, tree: Tree) -> Iterator[Finding]:
+def _commit(root: Path, subject: str, tree: objects.Tree) -> Iterator[Finding]:
     if tree.missing:
         yield SNAPSHOT.missing(f"{subject} {tree.commit or ''}".strip(), tree.missing, _FETCH)
         return
@@ -101,7 +84,7 @@ def _committed(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _equals_commit(root: Path, snapshot: str, head: object) -> Iterator[Finding]:
-    if not isinstance(head, str) or not is_id(head):
+    if not isinstance(head, str) or not objects.is_id(head):
         yield SNAPSHOT.unknown(_COMMITTED, "the record names no commit that was checked out")
         return
     if asked(root, "cat-file", "-e", f"{head}^{{commit}}") is None:
@@ -143,7 +126,7 @@ def _training(
         with TemporaryDirectory(prefix="mno-audit-") as folder:
             for name, content in evidence.tree.files.items():
                 write_bytes(Path(folder, name), content)
-            inputs = stage_inputs(Path(folder), "train", params)
+            inputs = dvcfiles.stage_inputs(Path(folder), "train", params)
     except (MnoError, OSError, LookupError, TypeError, YAMLError) as error:
         why = f"the snapshot cannot tell: {error}"
         yield PARAMETERS.unknown("what the training depended on", why)
@@ -152,14 +135,15 @@ def _training(
         why = "it was lost; the run was made afterwards, at registration"
         yield PARAMETERS.unknown("run of the training", why)
         return
-    shown, subject = {k: str(v) for k, v in flat(inputs.params).items()}, "parameter {} of the run"
+    shown = {k: str(v) for k, v in dvcfiles.flat(inputs.params).items()}
+    subject = "parameter {} of the run"
     good = PARAMETERS.verified("parameters of the run", f"{len(shown)} rows")
     yield from PARAMETERS.all_equal(subject, shown, run["params"], good, lacking="no such row")
     code, _, data = run["tags"].get(Tag.TRAINING_KEY, "").partition("-")
     yield PARAMETERS.equal("code and parameters that the run names", inputs.digest, code or None)
     # The digest of the dataset's root file, in which the data have all their checksums.
-    listing = listed_files(evidence.caches, evidence.recorded("data", "md5")) or {}
-    root = find_object(evidence.caches, listing.get(ROOT_FILE))
+    listing = objects.listed_files(evidence.caches, evidence.recorded("data", "md5")) or {}
+    root = objects.find_object(evidence.caches, listing.get(ROOT_FILE))
     if root is not None:
         yield PARAMETERS.equal("data that the run names", file_sha256(root), data or None)
 
@@ -185,12 +169,12 @@ def check_environment(evidence: Evidence) -> Iterator[Finding]:
 def check_stages(evidence: Evidence) -> Iterator[Finding]:
     """Check the sealed lock against snapshot, record and reports, then the present one by it."""
     if evidence.sealed is None:
-        yield STAGES.unknown(LOCK_FILE, "there is no seal that says what it was")
+        yield STAGES.unknown(dvcfiles.LOCK_FILE, "there is no seal that says what it was")
         return
     lock: Mapping[str, Any] = evidence.sealed["lock"]
-    for stage in MAKING:
+    for stage in dvcfiles.MAKING:
         if stage not in lock:
-            yield STAGES.unknown(stage, f"{LOCK_FILE} had nothing of it at registration")
+            yield STAGES.unknown(stage, f"{dvcfiles.LOCK_FILE} had nothing of it at registration")
     data, model = evidence.recorded("data", "md5"), evidence.recorded("model", "md5")
     for stage, part, path, recorded in (
         ("generate", "outs", _DATASET, evidence.recorded("data", "source_md5")),
@@ -212,7 +196,9 @@ def check_stages(evidence: Evidence) -> Iterator[Finding]:
     yield from _present(evidence, lock)
 
 
-def _against_snapshot(stage: str, locked: Mapping[str, Any], tree: Tree) -> Iterator[Finding]:
+def _against_snapshot(
+    stage: str, locked: Mapping[str, Any], tree: objects.Tree
+) -> Iterator[Finding]:
     code = {path: name for path, name in locked["deps"].items() if path.split("/")[0] in OURS}
     good = STAGES.verified(f"code of {stage}", f"{len(code)} files and folders of the snapshot")
     found = {path: _md5(tree, path) for path in code}
@@ -226,7 +212,7 @@ def _against_snapshot(stage: str, locked: Mapping[str, Any], tree: Tree) -> Iter
     yield from STAGES.all_equal(f"parameter {{}} of {stage}", named, found, good, _EDITED)
 
 
-def _md5(tree: Tree, path: str) -> str | None:
+def _md5(tree: objects.Tree, path: str) -> str | None:
     """Return DVC's hash of a file or folder of the snapshot."""
     if path in tree.files:
         return md5(tree.files[path])
@@ -234,9 +220,9 @@ def _md5(tree: Tree, path: str) -> str | None:
     files = {
         name.removeprefix(inside): md5(content)
         for name, content in tree.files.items()
-        if name.startswith(inside) and not name.endswith(tuple(IGNORED))
+        if name.startswith(inside) and not name.endswith(tuple(dvcfiles.IGNORED))
     }
-    return folder_md5(files) if files else None
+    return objects.folder_md5(files) if files else None
 
 
 def _reports(evidence: Evidence, lock: Mapping[str, Any]) -> Iterator[Finding]:
@@ -248,7 +234,7 @@ def _reports(evidence: Evidence, lock: Mapping[str, Any]) -> Iterator[Finding]:
         place = evidence.run / "evaluation" / path.removeprefix("reports/")
         if not name or not place.exists():
             continue  # not all of them are kept with the run; a lost one the seal tells of
-        found, checked = md5_on_disk(place), checked + 1
+        found, checked = objects.md5_on_disk(place), checked + 1
         if found != name:
             subject = f"{path} with the run"
             yield STAGES.changed(subject, name, found, "restore the files of the run")
@@ -257,16 +243,16 @@ def _reports(evidence: Evidence, lock: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _present(evidence: Evidence, lock: Mapping[str, Any]) -> Iterator[Finding]:
     """Check the workspace's lock, as far as it is of this model, and its `data.dvc` by that."""
-    subject = f"{LOCK_FILE} of the workspace"
+    subject = f"{dvcfiles.LOCK_FILE} of the workspace"
     try:
-        present = locked_stages(evidence.root)
-        data = read_data_version(evidence.root / DATA_FILE)
+        present = dvcfiles.locked_stages(evidence.root)
+        data = dvcfiles.read_data_version(evidence.root / dvcfiles.DATA_FILE)
     except MnoError as error:
         yield STAGES.changed(subject, "a file of DVC's", str(error))
         return
     advice = (
         "if the line has run since with other code, register again (mno run); otherwise see who "
-        f"edited it: git log -p {LOCK_FILE}"
+        f"edited it: git log -p {dvcfiles.LOCK_FILE}"
     )
     # Those stages that were sealed: from the same they were made, or the same they made.
     ours = [
@@ -281,5 +267,5 @@ def _present(evidence: Evidence, lock: Mapping[str, Any]) -> Iterator[Finding]:
         yield from STAGES.all_equal(f"{subject}: {{}}", sealed, now, good, advice)
     if "generate" in ours:
         released = [present["generate"]["outs"].get(_DATASET)] * 2
-        named, subject = [data.source_md5, data.md5], f"{DATA_FILE} of the workspace"
+        named, subject = [data.source_md5, data.md5], f"{dvcfiles.DATA_FILE} of the workspace"
         yield STAGES.equal(subject, released, named, "mno generate")

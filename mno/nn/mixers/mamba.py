@@ -1,6 +1,7 @@
 """The Mamba mixers: selective scans along paths through the points, gated."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,26 +38,9 @@ class MambaMixer(ScanMixer):
 
     directed = ("x_proj_weight", "dt_projs_weight", "dt_projs_bias", "A_logs", "Ds")
 
-    def __init__(
-        self,
-        d_model: int,
-        *,
-        d_state: int = 16,
-        expand: int = 2,
-        path: str = "bidirectional",
-        dims: int = 2,
-        discretization: str = "simplified",
-        backend: str | None = None,
-    ) -> None:
+    def __init__(self, d_model: int, *, backend: str | None = None, **options: Any) -> None:
         self.backend, self.dt_rank = backend, math.ceil(d_model / 16)
-        super().__init__(
-            d_model,
-            d_state=d_state,
-            expand=expand,
-            path=path,
-            dims=dims,
-            discretization=discretization,
-        )
+        super().__init__(d_model, **options)  # as `ScanMixer` names them
 
     def _make_scans(self) -> None:
         k, inner, rank = self.directions, self.d_inner, self.dt_rank

@@ -35,8 +35,9 @@ class ScanMixer(nn.Module):
     x_proj_weight: nn.Parameter
 
     def __init__(
-        self, d_model: int, *, d_state: int, expand: int, path: str, dims: int, discretization: str
-    ) -> None:
+        self, d_model: int, *, d_state: int = 16, expand: int = 2, path: str = "bidirectional",
+        dims: int = 2, discretization: str = "simplified",
+    ) -> None:  # fmt: skip
         super().__init__()
         check_sizes(d_model=d_model, d_state=d_state, expand=expand, dims=dims)
         if discretization not in DISCRETIZATIONS:

@@ -1,5 +1,7 @@
 """The SSD mixers: scans with one decay per head, as in Mamba-2, along paths through the points."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -35,17 +37,7 @@ class SsdMixer(ScanMixer):
 
     directed = ("x_proj_weight", "dt_projs_bias", "A_logs", "Ds")
 
-    def __init__(
-        self,
-        d_model: int,
-        *,
-        heads: int = 4,
-        d_state: int = 16,
-        expand: int = 2,
-        path: str = "bidirectional",
-        dims: int = 2,
-        discretization: str = "simplified",
-    ) -> None:
+    def __init__(self, d_model: int, *, heads: int = 4, expand: int = 2, **options: Any) -> None:
         check_sizes(heads=heads)
         if expand * d_model % heads:
             inner = heads * (expand * d_model // heads + 1)
@@ -54,14 +46,7 @@ class SsdMixer(ScanMixer):
                 f"expand * d_model; choose a multiple of {heads}, for example {inner}"
             )
         self.heads = heads
-        super().__init__(
-            d_model,
-            d_state=d_state,
-            expand=expand,
-            path=path,
-            dims=dims,
-            discretization=discretization,
-        )
+        super().__init__(d_model, expand=expand, **options)  # as `ScanMixer` names them
 
     def _make_scans(self) -> None:
         k, inner, heads = self.directions, self.d_inner, self.heads
