@@ -31,6 +31,7 @@ _BY_NAME = {
     "mno/nn/backbones/__init__.py": ("mno/nn/backbones",),
     "mno/nn/mixers/__init__.py": ("mno/nn/mixers",),
     "mno/registry/packaging.py": ("mno/registry/pyfunc_model.py",),
+    "mno/report/document.py": ("mno/report/sections",),
 }
 # Folders of which a module reads what is no code: templates, words.
 _READ = {

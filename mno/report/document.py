@@ -1,43 +1,21 @@
 """The report as one HTML file: its sections in their order, in one language."""
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 from mno.core.files import write_text
 from mno.data.reading import Schema
 from mno.report.language import Words
 from mno.report.page import Figure, Results, Section, render_page
-from mno.report.sections import (
-    accuracy,
-    cost,
-    data,
-    decision,
-    explainability,
-    figures,
-    learning,
-    limits,
-    lineage,
-    robustness,
-    training,
-    trust,
-)
 
 _MOST_NAMES = 6  # in the subtitle
 
-SECTIONS = {
-    "decision": decision.section,
-    "accuracy": accuracy.section,
-    "figures": figures.section,
-    "robustness": robustness.section,
-    "trust": trust.section,
-    "cost": cost.section,
-    "learning": learning.section,
-    "explainability": explainability.section,
-    "data": data.section,
-    "training": training.section,
-    "limits": limits.section,
-    "lineage": lineage.section,
-}
+_IN_ORDER = (
+    "decision", "accuracy", "figures", "robustness", "trust", "cost", "learning",
+    "explainability", "data", "training", "limits", "lineage",
+)  # fmt: skip
+SECTIONS = {name: import_module(f"mno.report.sections.{name}").section for name in _IN_ORDER}
 
 
 def write_report(path: Path, results: Results, language: str = "en") -> tuple[Figure, ...]:

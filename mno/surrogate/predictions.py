@@ -190,11 +190,8 @@ def _create(
         if name in description.readings:
             axis, _, _ = description.readings[name]
             dims = (*(dim for dim in dims if dim == "time"), *axis.split())
-        attributes["units"] = {
-            **description.outputs,
-            **description.coordinates,
-            **description.times,
-        }[name]
+        units = {**description.outputs, **description.coordinates, **description.times}
+        attributes["units"] = units[name]
         if description.coordinates and not description.readings and name in description.outputs:
             attributes["coordinates"] = " ".join(description.coordinates)
     is_real = array.dtype.kind == "f"

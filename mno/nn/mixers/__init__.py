@@ -28,19 +28,10 @@ class MixerEntry(NamedTuple):
 
 
 _ATTENTION = "mno.nn.mixers.attention"
+_OF_SCANS = ("path", "d_state", "expand", "discretization", "dims")
 MIXERS = {
-    "mamba": MixerEntry(
-        "mno.nn.mixers.mamba",
-        "MambaMixer",
-        "MambaCrossMixer",
-        ("path", "d_state", "expand", "discretization", "dims"),
-    ),
-    "ssd": MixerEntry(
-        "mno.nn.mixers.ssd",
-        "SsdMixer",
-        "SsdCrossMixer",
-        ("path", "d_state", "expand", "discretization", "dims", "heads"),
-    ),
+    "mamba": MixerEntry("mno.nn.mixers.mamba", "MambaMixer", "MambaCrossMixer", _OF_SCANS),
+    "ssd": MixerEntry("mno.nn.mixers.ssd", "SsdMixer", "SsdCrossMixer", (*_OF_SCANS, "heads")),
     "softmax": MixerEntry(_ATTENTION, "SoftmaxMixer", "SoftmaxCrossMixer"),
     "linear": MixerEntry(_ATTENTION, "LinearMixer", "LinearCrossMixer"),
     "galerkin": MixerEntry(_ATTENTION, "GalerkinMixer", "GalerkinCrossMixer"),
