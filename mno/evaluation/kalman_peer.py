@@ -26,9 +26,7 @@ _RIDGE = 1e-3
 class _Columns:
     """Fields of an observer as columns of numbers, each over time; what is missing is the mean."""
 
-    means: Mapping[
-        str, np.ndarray
-    ]  # over training runs, by name: of each place, over time by frame
+    means: Mapping[str, np.ndarray]  # over training runs, of each place and frame, by name
     there: Mapping[str, np.ndarray]  # places that have any value, by name
     over_time: frozenset[str]
 

@@ -66,7 +66,7 @@ class Peer:
     """Processor time of fitting and choosing."""
     answer: Answer
     asked: int | None = None
-    """Of how many test samples it is asked where an answer takes a minute; of all if not given."""
+    """Of how many test samples it is asked, where an answer takes long; of all if not given."""
 
     def predict(self, inputs: Arrays) -> dict[str, np.ndarray]:
         """Return outputs, `(samples, *dims)`, for what a model is given, in physical units.

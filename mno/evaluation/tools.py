@@ -35,7 +35,8 @@ def measure_tools(
 ) -> list[dict[str, Any]]:
     """Fit simple peers to what a model was trained on, and measure them on the test split.
 
-    An ensemble filter takes minutes for a run, so that it is measured on a few of them alone.
+    An ensemble filter solves as many runs as it has members for each run that it tells, so that it
+    is measured on a few of them alone.
 
     Returns:
         For each, in the order given: its `name`, and `why` there is none, or: the `error`, mean

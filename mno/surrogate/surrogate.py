@@ -212,9 +212,9 @@ class Surrogate:
     ) -> dict[str, np.ndarray]:
         """Return by how much what is predicted moves, per unit step along directions of inputs.
 
-        It is the product with the Jacobian, by central differences in float64, whose error is some
-        1e-7 of it. Inputs and `steps` are those of `predict`; directions are of some of the inputs,
-        in their shapes and units. What is returned has the names and shapes of what is predicted.
+        It is the product with the Jacobian, by central differences in float64. Inputs and `steps`
+        are those of `predict`; directions are of some of the inputs, in their shapes and units.
+        What is returned has the names, shapes and units of what is predicted, float64.
 
         Raises:
             InputError: As `predict`, or directions are not of inputs.
