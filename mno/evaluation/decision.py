@@ -314,7 +314,9 @@ def _about_solver(pays: Known, cost: Known, economics: EconomicsConfig) -> Itera
         return
     yield Reason("for", "faster_at_equal_error" if exact else "faster", speeds)
     asked, solves, horizon = pays["asked"], pays["solves"], economics.horizon_days
-    values = {"solves": solves, "batch": size, "batch_solves": batch["solves"], "asked": asked}
+    # In batches that are no faster it pays no sooner, and perhaps never.
+    sooner = min((n for n in (solves, batch["solves"]) if n is not None), default=None)
+    values = {"solves": solves, "batch": size, "batch_solves": sooner, "asked": asked}
     if pays["state"] == "unknown":
         yield Reason("condition", "spent_unknown", {"why": pays["why"]})
     elif asked is None:
@@ -325,7 +327,7 @@ def _about_solver(pays: Known, cost: Known, economics: EconomicsConfig) -> Itera
         yield Reason("condition" if late else "for", "pays_late" if late else "pays", values)
     elif solves <= asked:
         yield Reason("for", "asked_enough", values)
-    elif batch["solves"] <= asked:
+    elif sooner <= asked:
         yield Reason("condition", "asked_enough_in_batches", values)
     else:
         yield Reason("against", "asked_too_seldom", values)

@@ -247,6 +247,15 @@ def test_questions_that_are_asked_are_set_against_those_it_takes(questions, verd
     assert found == verdict and code in codes
 
 
+@pytest.mark.parametrize("questions", [None, 10065.0, 10344.0, 20000.0])
+def test_batches_that_are_slower_than_the_solver_leave_no_gap_in_what_is_said(questions):
+    slow = {**COST, "throughput_per_s": 1e-3}
+    found = decision_of(METRICS, ASKED, EconomicsConfig(questions=questions), slow)
+    assert found["break_even"]["batch"]["solves"] is None
+    told = [reason["values"] for reason in found["reasons"]]
+    assert all(values.get("batch_solves", 0) is not None for values in told)
+
+
 @pytest.mark.parametrize(
     ("error", "ms", "seconds", "asked", "code"),
     [
