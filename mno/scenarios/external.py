@@ -220,22 +220,32 @@ class External(Scenario):
             data = json.dumps(own).encode()
         url = f"{given.address.rstrip('/')}/{what}"
         request = Request(url, data, {"Content-Type": "application/json"})
-        why = ""
+        why, body = "", b""
         for attempt in range(given.retries + 1):
             time.sleep(_PAUSE * 2 ** (attempt - 1) if attempt else 0.0)
             try:
                 with build_opener(ProxyHandler({})).open(request, timeout=given.timeout) as answer:
-                    return dict(json.loads(answer.read(_MOST)))
+                    body = answer.read(_MOST)
+                break
             except HTTPError as error:
                 if refused := _refusal(error.read(_MOST)):
                     raise MnoError(f"{url} refuses: {refused}") from None
                 why = f"status {error.code}"
-            except (OSError, HTTPException, TypeError, ValueError) as error:
+            except (OSError, HTTPException) as error:
                 why = first_line(getattr(error, "reason", None) or error)
-        raise MnoError(
-            f"{url} does not answer ({why}), asked {given.retries + 1} times: start the server, or "
-            "correct scenarios.external.address; then run again to go on"
-        )
+        else:
+            raise MnoError(
+                f"{url} gives no answer ({why}), asked {given.retries + 1} times: start the "
+                "server, or correct scenarios.external.address; then run again to go on"
+            )
+        try:
+            return dict(json.loads(body))
+        except (TypeError, ValueError):
+            found = body[:200].decode(errors="replace")
+            raise MnoError(
+                f"{url} answered {found!r}; expected a JSON object of finite numbers: correct the "
+                "server"
+            ) from None
 
 
 def _refusal(body: bytes) -> str:
