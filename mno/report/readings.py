@@ -90,7 +90,8 @@ def _drawn_once(most: int, example: Example, schema: Schema, words: Words) -> by
             truth, predicted = (v[field.name] for v in (example.truth, example.prediction))
             ax.plot(numbers, truth[first:last], "o", mfc="none", label=words("panel.truth"))
             ax.plot(numbers, predicted[first:last], "x", label=words("panel.prediction"))
-            ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            ax.set_xlim(0.5, len(numbers) + 0.5)
+            ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
             ax.set_title(labelled(field.long_name, field.units))
             style.grid(ax)
         for ax in grid[len(fields) :]:

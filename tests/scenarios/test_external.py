@@ -1,5 +1,6 @@
 """A solver behind a server of the UM-Bridge protocol, as the protocol's own package serves it."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from mno.core.config import validate
 from mno.core.errors import InputError, MnoError
@@ -19,7 +21,13 @@ from mno.data.generate.work import make_plan
 from mno.data.reading import read_split
 from mno.scenarios.external import External, ExternalParameters
 
-SERVER = Path(__file__).parents[1] / "support/rod_server.py"
+ROOT = Path(__file__).parents[2]
+SERVER = ROOT / "tests/support/rod_server.py"
+KINDS = ("python", "yaml")
+ON_LOOPBACK = """
+import functools, umbridge
+umbridge.um.web.run_app = functools.partial(umbridge.um.web.run_app, host="127.0.0.1")
+"""
 ROD = {
     "name": "rod",
     "model": "rod",
@@ -40,9 +48,9 @@ def free_port():
 
 
 @contextmanager
-def server(port):
+def server(port, code=SERVER):
     process = subprocess.Popen(
-        [sys.executable, str(SERVER), str(port)], stdout=subprocess.DEVNULL,
+        [sys.executable, str(code), str(port)], stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
@@ -120,6 +128,19 @@ def test_a_dataset_is_the_same_by_any_number_of_workers_and_after_a_server_died(
     assert [folder_sha256(tmp_path / "d3")] == [*{*digests}]
     schema = read_split(tmp_path / "d3", "train").schema
     assert schema.scenario == "external"
+
+
+def test_the_page_serves_a_solver_and_asks_it(tmp_path):
+    page = (ROOT / "docs/how-to/use-your-own-solver.md").read_text(encoding="utf-8")
+    (code,), (preset,) = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in KINDS)
+    (tmp_path / "server.py").write_text(ON_LOOPBACK + code, encoding="utf-8")
+    said, port = YAML(typ="safe").load(preset), free_port()
+    own = said["scenarios"]["external"] | {"address": f"http://127.0.0.1:{port}"}
+    with server(port, tmp_path / "server.py"):
+        scenario = External(validate(ExternalParameters, own), said["generate"]["resolution"])
+        scenario.compile()
+        solved = scenario.solve(scenario.sample(np.random.default_rng(0)))
+    assert solved["hottest"] == pytest.approx([solved["temperature"].max()])
 
 
 def test_smooth_fields_vary_as_much_as_is_said():
