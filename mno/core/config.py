@@ -83,7 +83,7 @@ def model_subject(params: Mapping[str, Any]) -> str:
     name = dataset_name(params)
     if name == EXTERNAL:
         name = str(((params.get("scenarios") or {}).get(name) or {}).get("name", name))
-    name += ("" if part == "fields" else f"-{part}")
+    name += "" if part == "fields" else f"-{part}"
     return f"{name}-observer" if observes else name
 
 

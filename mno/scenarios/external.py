@@ -193,7 +193,7 @@ class External(Scenario):
         vectors = [
             np.asarray(inputs[name], np.float64).ravel().tolist() for name in self.parameters.inputs
         ]
-        output = self._asked("Evaluate", {"input": vectors}).get("output")
+        output: Any = self._asked("Evaluate", {"input": vectors}).get("output", [])
         names = list(self.parameters.outputs)
         try:
             found = {
