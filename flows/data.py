@@ -111,7 +111,7 @@ def _bring_in(
 
 
 def _checked_name(name: str | None, paths: Sequence[Path]) -> str:
-    from mno.core.config import IMPORTED
+    from mno.core.config import EXTERNAL, IMPORTED
     from mno.scenarios.base import scenario_names
 
     name = name or re.sub(r"[^a-z0-9]+", "-", paths[0].stem.lower()).strip("-")
@@ -119,7 +119,7 @@ def _checked_name(name: str | None, paths: Sequence[Path]) -> str:
         raise InputError(
             f"--name {name!r} must be lower-case letters, digits, - and _, as in plant-2; give one"
         )
-    if name in (*scenario_names(), IMPORTED):
+    if name in (*scenario_names(), IMPORTED, EXTERNAL):
         raise InputError(
             f"--name {name}: that is a scenario, whose models these data must not be mixed with; "
             f"give another name, for example --name {name}-imported"

@@ -343,7 +343,7 @@ def _warm_up(root: Path, scenario: str) -> subprocess.Popen[bytes] | None:
     """Begin what a first run would wait for (compiling, MLflow's tables) while Prefect starts."""
     if (root / "mlflow.db").exists():
         return None
-    from mno.core.config import IMPORTED
+    from mno.core.config import EXTERNAL, IMPORTED
 
     compiling = (
         "from mno.scenarios.base import make_scenario; "
@@ -351,7 +351,7 @@ def _warm_up(root: Path, scenario: str) -> subprocess.Popen[bytes] | None:
     )
     code = (
         "import sys; from pathlib import Path; from mno.registry.settings import prepare; "
-        f"{compiling if scenario != IMPORTED else ''}prepare(Path(sys.argv[1]))"
+        f"{compiling if scenario not in (IMPORTED, EXTERNAL) else ''}prepare(Path(sys.argv[1]))"
     )
     return subprocess.Popen(
         [sys.executable, "-c", code, str(root), scenario], cwd=root, stdin=subprocess.DEVNULL,

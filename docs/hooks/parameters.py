@@ -9,7 +9,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from flows.params import Params, preset_names
-from mno.core.config import read_params
+from mno.core.config import EXTERNAL, read_params
 from mno.scenarios.base import scenario_class, scenario_names
 
 ROOT = Path(__file__).parents[2]
@@ -64,7 +64,7 @@ def preset_table() -> str:
 
 
 def _scenario_tables(shipped: Mapping[str, Any]) -> Iterator[str]:
-    for name in scenario_names():
+    for name in [*scenario_names(), EXTERNAL]:
         schema = scenario_class(name).Parameters.model_json_schema()
         yield f"## `scenarios.{name}`"
         yield schema.get("description", "")

@@ -13,6 +13,8 @@ from mno.core.errors import InputError, first_line
 PARAMS_FILE = "params.yaml"
 IMPORTED = "imported"
 """What stands in the place of a scenario where data are imported."""
+EXTERNAL = "external"
+"""The scenario of a user's own solver, which cannot be asked without parameters."""
 
 
 class Config(BaseModel):
@@ -78,7 +80,10 @@ def model_subject(params: Mapping[str, Any]) -> str:
     """
     task = params.get("task") or {}
     part, observes = task.get("part") or "fields", task.get("kind") == "observe"
-    name = dataset_name(params) + ("" if part == "fields" else f"-{part}")
+    name = dataset_name(params)
+    if name == EXTERNAL:
+        name = str(((params.get("scenarios") or {}).get(name) or {}).get("name", name))
+    name += "" if part == "fields" else f"-{part}"
     return f"{name}-observer" if observes else name
 
 

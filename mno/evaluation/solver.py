@@ -12,7 +12,7 @@ from mno.core.absent import Absent
 from mno.core.errors import MnoError, first_line
 from mno.data.reading import Schema, Split, StoredSplit
 from mno.evaluation.evaluator import some_samples
-from mno.scenarios.base import Scenario, make_scenario, scenario_names, split_samples
+from mno.scenarios.base import Scenario, is_solved, make_scenario, split_samples
 from mno.scenarios.part import part_of
 from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust.trust import equation_residual
@@ -25,7 +25,7 @@ def solver_of(schema: Schema) -> Scenario | Absent:
     """Return the scenario that a dataset was solved by, at its parameters and on its points."""
     if schema.observing:
         return Absent("solver.observer")
-    if schema.sources or schema.scenario not in scenario_names():
+    if schema.sources or not is_solved(schema.scenario):
         return Absent("solver.imported", {"scenario": schema.scenario})
     scenario = other_solver(schema)
     if isinstance(scenario, Absent):

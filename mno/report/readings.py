@@ -49,8 +49,16 @@ def example_figures(
 
     There is a panel for each place and unit. What is given is drawn in steps, what sensors read in
     dots; of what is predicted, the truth is a line and the prediction dashes of the same colour,
-    one for each field, in a band as wide as the bound on its error.
+    one for each field, in a band as wide as the bound on its error. Readings without time have a
+    panel for each field, by their number, the prediction as crosses.
     """
+    if all(axis.name != "time" for axis in schema.axes):
+        name, error = "_".join(["example", *example.ranks]), words.percent(example.relative_l2)
+        drawn = [_drawn_once(most, example, schema, words) for most in (3, 1)]
+        yield figure_of(
+            name, words, "readings.once", drawn, True, index=example.index, error=error, rank=rank
+        )
+        return
     for named, kind in ((True, "named"), (False, "numbered")):
         panels = [panel for panel in _panels(example, schema, words) if panel.named == named]
         if panels:
@@ -65,6 +73,32 @@ def example_figures(
                 places=words.list(panel.title for panel in panels),
                 rank=rank,
             )
+
+
+def _drawn_once(most: int, example: Example, schema: Schema, words: Words) -> bytes:
+    """Draw readings without time, by their numbers."""
+    numbered = _numbered(schema)
+    fields = [field for field in schema.outputs if field.name in numbered]
+    with style.house_style():
+        most = min(most, len(fields))
+        rows = -(-len(fields) // most)
+        figure = style.new_figure(_WIDTH * most, _HEIGHT * rows + _LEGEND)
+        grid = figure.subplots(rows, most, squeeze=False).ravel()
+        for ax, field in zip(grid, fields, strict=False):
+            _, first, last = numbered[field.name]
+            numbers = np.arange(1, last - first + 1)
+            truth, predicted = (v[field.name] for v in (example.truth, example.prediction))
+            ax.plot(numbers, truth[first:last], "o", mfc="none", label=words("panel.truth"))
+            ax.plot(numbers, predicted[first:last], "x", label=words("panel.prediction"))
+            ax.set_xlim(0.5, len(numbers) + 0.5)
+            ax.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+            ax.set_title(labelled(field.long_name, field.units))
+            style.grid(ax)
+        for ax in grid[len(fields) :]:
+            ax.set_axis_off()
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", ncols=2,
+                      frameon=False)  # fmt: skip
+        return style.png_bytes(figure)
 
 
 def _panels(example: Example, schema: Schema, words: Words) -> Iterator[_Panel]:

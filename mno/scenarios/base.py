@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import model_validator
 
 from mno.core.bodies import Body
-from mno.core.config import IMPORTED, Config, validate
+from mno.core.config import EXTERNAL, IMPORTED, Config, validate
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field, HasFields
 
@@ -367,9 +367,10 @@ def space_axes(
 
 
 _NO_SCENARIOS = {
-    "__init__", "base", "check", "heated_furnace", "linear", "part", "time_dependent", IMPORTED
+    "__init__", "base", "check", "heated_furnace", "linear", "part", "time_dependent", IMPORTED,
+    EXTERNAL,
 }  # fmt: skip
-"""Modules beside the scenarios."""
+"""Modules beside the scenarios that can be made without parameters."""
 
 
 def scenario_names() -> list[str]:
@@ -378,11 +379,19 @@ def scenario_names() -> list[str]:
     return sorted(name for name in modules if name not in _NO_SCENARIOS)
 
 
+def is_solved(name: str) -> bool:
+    """Whether a dataset of that name comes from a solver, and not from files."""
+    return name == EXTERNAL or name in scenario_names()
+
+
 def scenario_class(name: str) -> type[Scenario]:
     """Return what the module of that name assigns to `SCENARIO`; an InputError if there is none."""
-    if name not in scenario_names():
+    if not is_solved(name):
         known = ", ".join(scenario_names())
-        raise InputError(f"scenario={name!r} must be one of: {known} (or imported: mno import)")
+        raise InputError(
+            f"scenario={name!r} must be one of: {known} (or imported: mno import; or external, a "
+            "solver of your own)"
+        )
     return import_module(f"mno.scenarios.{name}").SCENARIO
 
 

@@ -13,7 +13,7 @@ from mno.core.errors import InputError, MnoError, first_line
 from mno.evaluation.solver import solver_of
 from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.readings import Readings, caged_readings, field_name, posix_seconds
-from mno.scenarios.base import scenario_names
+from mno.scenarios.base import is_solved
 from mno.sensors.inputs import RunInputs, can_begin_with, from_readings, from_store, read_whole
 from mno.sensors.pairs import Predicted, pair
 from mno.sensors.scores import Comparison, compare
@@ -103,7 +103,7 @@ def _predict(surrogate: Surrogate, given: RunInputs) -> Predicted:
 def _solve(surrogate: Surrogate, given: RunInputs, model: Predicted) -> Predicted | Absent:
     """Solve the same sample by the scenario's own solver; return what the model predicted of it."""
     name, origin, run = surrogate.description.scenario, given.origin, {"run": given.source}
-    if name not in scenario_names():
+    if not is_solved(name):
         return Absent("solver.imported", {"scenario": name})
     if origin is None:
         return Absent("solver.run_not_recorded", run)
