@@ -5,25 +5,23 @@ import math
 import time
 from collections.abc import Mapping
 from http.client import HTTPException
-from typing import Annotated, Any, Literal, Self, final
+from typing import Any, Literal, final
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 import numpy as np
 from pydantic import Field as Parameter
-from pydantic import model_validator
 from scipy.ndimage import gaussian_filter
 from scipy.special import ndtr
 
 from mno.core.config import Config
+from mno.core.distributions import Distribution
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.fields import LOG, PLAIN, Axis, Field
 from mno.scenarios.base import Fields, Parameters, Scenario, space_axes
 
 _PAUSE = 0.5  # seconds before the first retry; each further pause is twice as long
 _MOST = 2**28  # bytes of an answer
-
-Pair = Annotated[list[float], Parameter(min_length=2, max_length=2)]
 
 
 class Quantity(Config):
@@ -37,42 +35,11 @@ class Quantity(Config):
     """How many numbers it has where it is no field."""
 
 
-class Drawn(Quantity):
-    """A vector that the server is given, and how its values are drawn, by one of four words."""
+class Drawn(Quantity, Distribution):
+    """A vector that the server is given, and how its values are drawn."""
 
-    uniform: Pair | None = None
-    """Least and greatest value."""
-    loguniform: Pair | None = None
-    """The same, of a value whose logarithm is uniform."""
-    normal: Pair | None = None
-    """Mean and standard deviation."""
-    lognormal: Pair | None = None
-    """The same, of the logarithm."""
     correlation: float = Parameter(0.0, ge=0.0, le=10.0)
     """Length over which a field's values are alike, in sides of the domain; 0: each by itself"""
-
-    @model_validator(mode="after")
-    def _is_drawn_in_one_way(self) -> Self:
-        named = self.drawn
-        if len(named) != 1:
-            raise ValueError(
-                f"says {' and '.join(named) or 'none'} of uniform, loguniform, normal and "
-                "lognormal; say one of them, with two numbers"
-            )
-        ((name, (first, second)),) = named.items()
-        ordered = first < second if "uniform" in name else second > 0
-        if not ordered or (name == "loguniform" and first <= 0):
-            raise ValueError(
-                f"{name}: [{first:g}, {second:g}]; expected least and greatest of a range (of "
-                "positive numbers for loguniform), or a mean and a deviation above 0"
-            )
-        return self
-
-    @property
-    def drawn(self) -> dict[str, list[float]]:
-        """The word that says how it is drawn, and its two numbers."""
-        words = ("uniform", "loguniform", "normal", "lognormal")
-        return {word: pair for word in words if (pair := getattr(self, word)) is not None}
 
 
 class ExternalParameters(Parameters):
@@ -140,7 +107,7 @@ class External(Scenario):
                 axis = Axis(dims[0], "1", f"number in {name}", numbers, (0.0, float(one.size)))
                 self._space = (*self._space, axis)
             said = name.replace("_", " ")
-            is_log = isinstance(one, Drawn) and any("log" in word for word in one.drawn)
+            is_log = isinstance(one, Drawn) and one.is_positive
             role, scale = "input" if name in inputs else "output", LOG if is_log else PLAIN
             found.append(Field(name, one.units, said, role, dims, scale=scale))
         self.fields = tuple(found)
@@ -267,14 +234,7 @@ def _draw(one: Drawn, shape: tuple[int, ...], rng: np.random.Generator) -> np.nd
         kept = np.sum(gaussian_filter(impulse, width) ** 2) ** (values.ndim / 2)
         smooth = gaussian_filter(values, width)
         values = smooth[tuple(slice(beyond, beyond + length) for length in shape)] / kept
-    ((word, (first, second)),) = one.drawn.items()
-    if word == "loguniform":
-        first, second = math.log(first), math.log(second)
-    if "uniform" in word:
-        values = first + (second - first) * ndtr(values)
-    else:
-        values = first + second * values
-    return np.asarray(np.exp(values) if "log" in word else values, np.float32)
+    return np.asarray(one.of_normal(values, ndtr, np.exp), np.float32)
 
 
 SCENARIO = External

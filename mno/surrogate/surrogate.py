@@ -150,7 +150,7 @@ class Surrogate:
                 readings alone, or frames at these times.
         """
         description = self.description
-        arrays, told = self._at_points(inputs, steps, readings_alone)
+        arrays, told = self.at_points(inputs, steps, readings_alone)
         intervals = None if times is None else self._intervals(times, arrays, steps)
         parts, operator = [], self.answering()
         with torch.inference_mode():
@@ -158,7 +158,7 @@ class Surrogate:
                 rows = slice(start, start + batch_size)
                 given = {name: torch.from_numpy(array[rows]) for name, array in arrays.items()}
                 spaced = None if intervals is None else intervals[rows]
-                out = self._answers(operator, given, steps, spaced)
+                out = self.answers(operator, given, steps, spaced)
                 parts.append({name: field.numpy() for name, field in out.items()})
         left_out = description.of_cells if readings_alone else ()
         names = [name for name in description.outputs if name not in left_out]
@@ -181,10 +181,10 @@ class Surrogate:
             InputError: As `predict`, or weights are not of what it returns.
         """
         description = self.description
-        arrays, told = self._at_points(inputs, steps)
+        arrays, told = self.at_points(inputs, steps)
         given = {name: torch.from_numpy(array).requires_grad_() for name, array in arrays.items()}
         with torch.enable_grad():
-            found = self._answers(self.operator, given, steps)
+            found = self.answers(self.operator, given, steps)
         kept = {name: np.nan_to_num(np.asarray(w, np.float32)) for name, w in weights.items()}
         if told:
             kept = to_points(description.readings, kept, description.cells)
@@ -227,7 +227,7 @@ class Surrogate:
                 f"directions have shapes {given}; expected some of the inputs: {shapes}"
             )
         whole = {n: np.asarray(directions.get(n, np.zeros(s))) for n, s in shapes.items()}
-        arrays, told = self._at_points(inputs, steps)
+        arrays, told = self.at_points(inputs, steps)
         if told:
             whole = to_points(description.readings, whole, description.cells)
             whole = {n: 0.0 * values if is_made(n) else values for n, values in whole.items()}
@@ -246,18 +246,21 @@ class Surrogate:
         with torch.no_grad():
             for sign in (1.0, -1.0):
                 given = {n: torch.from_numpy(a + sign * size * moved[n]) for n, a in arrays.items()}
-                ends.append(self._answers(operator, given, steps))
+                ends.append(self.answers(operator, given, steps))
         by = {n: ((a - ends[1][n]) / (2.0 * size)).numpy() for n, a in ends[0].items()}
         return from_points(description.readings, by, description.cells) if told else by
 
-    def _answers(
+    def answers(
         self,
         operator: nn.Module,
         given: Mapping[str, Tensor],
         steps: int | None,
         intervals: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Return what an operator answers to physical fields, in physical units."""
+        """Return what an operator answers to physical fields, in physical units.
+
+        It is this surrogate's in any form, and what is given is at its points (`at_points`).
+        """
         description, normaliser = self.description, self.description.normaliser
         batch = {name: normaliser.encode(name, field, given) for name, field in given.items()}
         if intervals is not None:
@@ -265,7 +268,7 @@ class Surrogate:
         out = description.answer(operator, description.batch(batch), steps).fields
         return {name: normaliser.decode(name, field, given) for name, field in out.items()}
 
-    def _at_points(
+    def at_points(
         self, inputs: Mapping[str, np.ndarray], steps: int | None, readings_alone: bool = False
     ) -> tuple[dict[str, np.ndarray], bool]:
         """Return checked inputs at the operator's points, and whether they came as datasets'."""

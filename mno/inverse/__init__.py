@@ -1,0 +1,1 @@
+"""Questions asked backwards: what is not measured, from what is. An annex; needs `mno[inverse]`."""

@@ -1,0 +1,217 @@
+"""Draws of a posterior: Hamiltonian chains side by side, made exact by a solver, and a smoother.
+
+All unknowns are standard normal before anything was read (`mno.inverse.priors` says of what):
+
+    z        unknowns, `(chains, unknowns)`, nondimensional
+    ll(z)    logarithm of the likelihood of what was read
+    log posterior = ll(z) - |z|^2 / 2, up to a constant
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Likelihood = Callable[[Tensor], Tensor]
+"""Logarithms of likelihoods, `(chains,)`, of unknowns `(chains, unknowns)`, float64; not a number
+where there is none. What chains follow needs gradients."""
+Told = Callable[[int, int], None]
+
+_WANTED = 0.8  # share of proposals that are taken, at which a chain moves fastest
+_WINDOWS = (0.15, 0.4, 0.8)  # shares of the warm-up after which the covariance is estimated anew
+
+
+class Place(NamedTuple):
+    """Where chains are, `z`, with `ll` there and the gradient of the log posterior."""
+
+    z: Tensor
+    likelihood: Tensor
+    slope: Tensor
+
+
+@dataclass(frozen=True)
+class Hamiltonian:
+    """A step of Hamiltonian Monte Carlo, that leaves the posterior of a likelihood as it is.
+
+    Momenta are standard normal in coordinates in which the posterior is about round: `factor` is a
+    root of its covariance. The length of a step is drawn anew each time, alike for all chains.
+
+    Source:
+        Neal, "MCMC using Hamiltonian dynamics", arXiv:1206.1901, sections 3.2, 4.1 and 4.2.
+    """
+
+    likelihood: Likelihood
+    factor: Tensor  # lower triangle, `(unknowns, unknowns)`
+    step: float = 0.1
+    leaps: int = 8
+
+    def at(self, z: Tensor) -> Place:
+        """Return what there is to know of a place."""
+        z = z.detach().requires_grad_()
+        with torch.enable_grad():
+            likelihood = self.likelihood(z)
+            (slope,) = torch.autograd.grad(likelihood.sum(), z)
+        likelihood = likelihood.detach().nan_to_num(-math.inf)
+        return Place(z.detach(), likelihood, slope - z.detach())
+
+    def __call__(self, start: Place, rng: torch.Generator) -> tuple[Place, Tensor]:
+        """Return where chains are next, and with which probability each took its proposal."""
+        step = self.step * (0.8 + 0.4 * float(torch.rand((), generator=rng)))
+        momentum = torch.randn(start.z.shape, generator=rng, dtype=start.z.dtype)
+        place, p = start, momentum
+        for _ in range(self.leaps):
+            p = p + 0.5 * step * place.slope @ self.factor
+            place = self.at(place.z + step * p @ self.factor.mT)
+            p = p + 0.5 * step * place.slope @ self.factor
+        gain = _energy(place, p) - _energy(start, momentum)
+        chance = gain.nan_to_num(-math.inf).clamp_max(0.0).exp()
+        taken = torch.rand(chance.shape, generator=rng, dtype=chance.dtype) < chance
+        return _chosen(taken, place, start), chance
+
+
+def _energy(place: Place, momentum: Tensor) -> Tensor:
+    return place.likelihood - 0.5 * (place.z**2).sum(1) - 0.5 * (momentum**2).sum(1)
+
+
+def _chosen(taken: Tensor, new: Place, old: Place) -> Place:
+    return Place(
+        torch.where(taken[:, None], new.z, old.z),
+        torch.where(taken, new.likelihood, old.likelihood),
+        torch.where(taken[:, None], new.slope, old.slope),
+    )
+
+
+def warm_up(
+    likelihood: Likelihood, z: Tensor, steps: int, rng: torch.Generator, told: Told
+) -> tuple[Hamiltonian, Place]:
+    """Bring chains from where they begin to where they belong, and fit the step to the posterior.
+
+    Its length is adapted in each, by the share of proposals that are taken; the covariance is
+    estimated from all chains together, first from where they begin.
+    """
+    kernel = Hamiltonian(likelihood, _root(z))
+    place, seen = kernel.at(z), []
+    renewals = {round(share * steps) for share in _WINDOWS}
+    for number in range(steps):
+        place, chance = kernel(place, rng)
+        moved = (float(chance.mean()) - _WANTED) / math.sqrt(1.0 + 0.1 * number)
+        kernel = replace(kernel, step=min(kernel.step * math.exp(moved), 2.0))
+        seen.append(place.z)
+        if number in renewals:
+            kernel, seen = replace(kernel, factor=_root(torch.cat(seen))), []
+        told(number + 1, steps)
+    return kernel, place
+
+
+def _root(z: Tensor) -> Tensor:
+    """Return a root of the covariance of rows, drawn to the identity where there are few."""
+    count, unknowns = z.shape
+    weight = count / (count + 5.0 * unknowns)
+    centred = z - z.mean(0)
+    covariance = weight * centred.mT @ centred / max(count - 1, 1)
+    spread = covariance.diagonal().mean().clamp_min(1e-12)
+    return torch.linalg.cholesky(covariance + (1.0 - weight) * spread * torch.eye(unknowns).to(z))
+
+
+@dataclass(frozen=True, eq=False)
+class Chains:
+    """Draws of chains, `(chains, draws, unknowns)`, and how they came about."""
+
+    z: np.ndarray
+    likelihood: np.ndarray  # of each, `(chains, draws)`: the solver's where it was asked
+    accepted: float  # share of proposals that were taken, by the solver where it was asked
+    solves: int = 0
+
+
+def follow(
+    kernel: Hamiltonian, place: Place, draws: int, rng: torch.Generator, told: Told
+) -> Chains:
+    """Draw from the posterior of the kernel's likelihood."""
+    found, chances = [], []
+    for number in range(draws):
+        place, chance = kernel(place, rng)
+        found.append(place)
+        chances.append(chance)
+        told(number + 1, draws)
+    return _chains(found, float(torch.stack(chances).mean()))
+
+
+def follow_exactly(
+    kernel: Hamiltonian,
+    place: Place,
+    exact: Callable[[np.ndarray], float],
+    draws: int,
+    rng: torch.Generator,
+    told: Told,
+    inner: int = 5,
+) -> Chains:
+    """Draw from the posterior of an exact likelihood, by delayed acceptance.
+
+    A proposal is where a chain is after `inner` steps of the kernel. It is solved, and taken with
+    the probability that the ratio of exact likelihoods, by that of the kernel's, leaves: so a wrong
+    kernel costs time, never truth. `exact` may return minus infinity for what cannot be solved.
+
+    Source:
+        Christen and Fox, "Markov chain Monte Carlo using an approximation",
+        doi:10.1198/106186005X76983; Lykkegaard et al., arXiv:2202.03876, for several steps.
+    """
+    known = torch.tensor([exact(z.numpy()) for z in place.z], dtype=torch.float64)
+    solves, taken, found = len(known), 0.0, []
+    for number in range(draws):
+        new = place
+        for _ in range(inner):
+            new, _ = kernel(new, rng)
+        moved = (new.z != place.z).any(1)
+        solved = known.clone()
+        for chain in moved.nonzero()[:, 0].tolist():
+            solved[chain] = exact(new.z[chain].numpy())
+            solves += 1
+        gain = (solved - known) - (new.likelihood - place.likelihood)
+        draw = torch.rand(gain.shape, generator=rng, dtype=gain.dtype)
+        kept = moved & (draw.log() < gain.nan_to_num(-math.inf))
+        place, known = _chosen(kept, new, place), torch.where(kept, solved, known)
+        taken += float(kept.double().mean()) / draws
+        found.append(place._replace(likelihood=known))
+        told(number + 1, draws)
+    return _chains(found, taken, solves)
+
+
+def _chains(found: list[Place], accepted: float, solves: int = 0) -> Chains:
+    z = torch.stack([place.z for place in found], dim=1).numpy()
+    likelihood = torch.stack([place.likelihood for place in found], dim=1).numpy()
+    return Chains(z, likelihood, accepted, solves)
+
+
+def smooth(
+    predict: Callable[[Tensor], Tensor],
+    read: Tensor,
+    noise: Tensor,
+    unknowns: int,
+    members: int,
+    rng: torch.Generator,
+    rounds: int = 4,
+) -> Tensor:
+    """Return an ensemble near the posterior, `(members, unknowns)`: exact where all is linear.
+
+    In each of some rounds the members move towards what was `read`, `(readings,)`, of standard
+    deviation `noise` times the root of the number of rounds, as the ensemble's own covariances say;
+    `predict` returns what each would have read, `(members, readings)`.
+
+    Source:
+        Emerick and Reynolds, "Ensemble smoother with multiple data assimilation",
+        doi:10.1016/j.cageo.2012.03.011.
+    """
+    z = torch.randn(members, unknowns, generator=rng, dtype=torch.float64)
+    for _ in range(rounds):
+        with torch.no_grad():
+            told = predict(z).double()
+        dz, dy = z - z.mean(0), told - told.mean(0)
+        spread = dy.mT @ dy / (members - 1) + rounds * torch.diag(noise**2)
+        gain = torch.linalg.solve(spread, dy.mT @ dz / (members - 1))
+        drawn = torch.randn(told.shape, generator=rng, dtype=torch.float64)
+        z = z + (read + math.sqrt(rounds) * noise * drawn - told) @ gain
+    return z

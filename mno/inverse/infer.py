@@ -1,0 +1,155 @@
+"""An answer to a question asked backwards: draws of what is not known, and how good they are."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import arviz
+import numpy as np
+import torch
+import xarray
+
+from mno.core.absent import Absent
+from mno.core.errors import InputError
+from mno.inverse.chains import Chains, follow, follow_exactly, smooth, warm_up
+from mno.inverse.posterior import Posterior
+
+CHAINS = 4
+MOST_RHAT, LEAST_DRAWS = 1.01, 400
+"""Beyond these, chains have not converged: R-hat of any number, and effective draws of each."""
+_MEMBERS = 200
+_WARM_UP = 300
+_PILOT = 20  # solves by which the surrogate's error is estimated, at most a quarter of all
+
+Told = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What is known now of the unknowns.
+
+    Attributes:
+        draws: ArviZ's groups: posterior, prior, sample_stats (likelihoods) and observed_data.
+        rhat, effective: The greatest R-hat of any number, and the least effective draws.
+        is_exact: Whether the solver had the last word.
+        accepted: Share of proposals that were taken.
+        solves: How often the solver was asked.
+    """
+
+    draws: arviz.InferenceData
+    rhat: float
+    effective: float
+    is_exact: bool
+    accepted: float
+    solves: int
+
+    @property
+    def has_converged(self) -> bool:
+        """Whether the chains say the same."""
+        return self.rhat <= MOST_RHAT and self.effective >= LEAST_DRAWS
+
+
+def infer(posterior: Posterior, draws: int, solves: int, seed: int, told: Told) -> Answer:
+    """Draw from a posterior, by the surrogate, and exactly where the solver may be asked.
+
+    A smoother's ensemble is where chains begin. Of some solves a part shows the surrogate's error,
+    with which the chains reckon; the others accept or refuse what these propose.
+
+    Args:
+        posterior: What is asked.
+        draws: Of each of four chains, where the solver is not asked.
+        solves: How often it is, at most; 0 for never.
+        seed: Of all that is drawn.
+        told: Called with what is done, how much of it, and of how much.
+
+    Raises:
+        InputError: There is no solver to ask, or no likelihood where the prior has its mass.
+    """
+    if solves and isinstance(posterior.solver, Absent):
+        raise InputError(f"--solves {solves}: {posterior.solver}; leave it out")
+    if solves and solves < 10 * CHAINS:
+        raise InputError(f"--solves {solves}: expected 0, or at least {10 * CHAINS}")
+    rng = torch.Generator().manual_seed(seed)
+    observed, count = posterior.observations, posterior.unknowns.count
+    ensemble = smooth(
+        posterior.predicted, torch.from_numpy(observed.value), torch.from_numpy(observed.noise),
+        count, max(_MEMBERS, 2 * count), rng,
+    )  # fmt: skip
+    with torch.no_grad():
+        known = posterior.likelihood(ensemble).isfinite()
+    if int(known.sum()) < CHAINS:
+        raise InputError(
+            "the model answers no number where the prior has its mass; correct the prior"
+        )
+    ensemble, asked = ensemble[known], 0
+    if solves:
+        pilot = min(_PILOT, solves // 4)
+        told("solving", 0, pilot)
+        asked = posterior.learn_error(ensemble[-pilot:])
+    kernel, place = warm_up(
+        posterior.likelihood, ensemble[: 4 * CHAINS], _WARM_UP, rng,
+        lambda done, of: told("warming up", done, of),
+    )  # fmt: skip
+    place = kernel.at(place.z[:CHAINS])
+    if solves:
+        left = (solves - asked) // CHAINS - 1
+        found = follow_exactly(
+            kernel, place, posterior.exact, left, rng, lambda done, of: told("solving", done, of)
+        )
+    else:
+        found = follow(kernel, place, draws, rng, lambda done, of: told("drawing", done, of))
+    return _answer(posterior, found, asked, bool(solves), rng)
+
+
+def _answer(
+    posterior: Posterior, found: Chains, asked: int, is_exact: bool, rng: torch.Generator
+) -> Answer:
+    chains, draws, count = found.z.shape
+
+    def fields(z: np.ndarray) -> dict[str, np.ndarray]:
+        flat = posterior.unknowns(torch.from_numpy(z.reshape(-1, count)))
+        return {
+            name: values.numpy().reshape(*z.shape[:2], *values.shape[1:])
+            for name, values in flat.items()
+        }
+
+    prior = torch.randn(1, 1000, count, generator=rng, dtype=torch.float64).numpy()
+    told = arviz.from_dict(
+        posterior=fields(found.z),
+        prior=fields(prior),
+        sample_stats={"lp": found.likelihood},
+        observed_data={"readings": posterior.observations.value},
+    )
+    numbers = arviz.convert_to_dataset({"z": found.z})
+    rhat, effective = (_extreme(f(numbers)) for f in (arviz.rhat, arviz.ess))
+    return Answer(
+        told, rhat[1], effective[0], is_exact, found.accepted, asked + found.solves
+    )
+
+
+def _extreme(found: xarray.Dataset) -> tuple[float, float]:
+    values = found["z"].to_numpy()
+    return (float(values.min()), float(values.max())) if np.isfinite(values).all() else (0.0, np.inf)
+
+
+def rows_of(answer: Answer) -> list[dict[str, Any]]:
+    """Return what is known of each unknown: of a field, the mean over its places.
+
+    There are `name`, `prior` and `posterior` (mean and standard deviation), the `interval` that
+    holds it with 90 %, and `learned`, the share of its prior variance that the readings took away.
+    """
+    rows = []
+    groups: Any = answer.draws
+    for name in groups.posterior.data_vars:
+        before, after = groups.prior[name].to_numpy()[0], groups.posterior[name].to_numpy()
+        after = after.reshape(-1, *after.shape[2:])
+        low, high = np.quantile(after, [0.05, 0.95], axis=0)
+        was, now = before.var(axis=0, ddof=1), after.var(axis=0, ddof=1)
+        rows.append({
+            "name": str(name),
+            "prior": [float(before.mean()), float(np.sqrt(was.mean()))],
+            "posterior": [float(after.mean()), float(np.sqrt(now.mean()))],
+            "interval": [float(low.mean()), float(high.mean())],
+            "learned": float(1.0 - now.mean() / max(float(was.mean()), 1e-300)),
+        })  # fmt: skip
+    return rows

@@ -1,0 +1,128 @@
+"""The posterior of a question: by a surrogate, with its gradients, and by the solver."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mno.core.absent import Absent
+from mno.core.errors import MnoError
+from mno.evaluation.solver import solver_of
+from mno.inverse.question import Observations, Unknowns
+from mno.scenarios.part import PartOfScenario
+from mno.sensors.inputs import RunInputs, read_whole
+from mno.surrogate.surrogate import Surrogate
+
+
+class Posterior:
+    """What readings say of unknowns, that are standard normal numbers a priori.
+
+    The likelihood is normal, of independent errors of the readings.
+
+    Args:
+        surrogate: Answers what would have been read.
+        given: What it is given of the run, of which unknowns take some places.
+        unknowns: Made of the numbers.
+        observations: What was read.
+    """
+
+    def __init__(
+        self,
+        surrogate: Surrogate,
+        given: RunInputs,
+        unknowns: Unknowns,
+        observations: Observations,
+    ) -> None:
+        self.unknowns, self.observations = unknowns, observations
+        self._surrogate, self._steps, self._origin = surrogate, given.steps, given.origin
+        arrays, _ = surrogate.at_points(given.inputs, given.steps)
+        self._given = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        self._read = torch.from_numpy(observations.value)
+        self._noise = torch.from_numpy(observations.noise)
+        self._bias = self._spread = torch.zeros_like(self._read)
+        self._scenario = self._solver()
+        self._whole: dict[str, np.ndarray] = {}
+
+    @property
+    def solver(self) -> Any:
+        """The scenario that solves the run, or why there is none."""
+        return self._scenario
+
+    def predicted(self, z: Tensor) -> Tensor:
+        """Return what the surrogate says would have been read, `(chains, readings)`, float64."""
+        own = {name: values.float() for name, values in self.unknowns(z).items()}
+        given = {n: a.expand(len(z), *a.shape[1:]) for n, a in self._given.items()}
+        found = self._surrogate.answers(self._surrogate.operator, {**given, **own}, self._steps)
+        return self.observations.of(found).double()
+
+    def likelihood(self, z: Tensor) -> Tensor:
+        """Return the logarithm of the likelihood by the surrogate, `(chains,)`, up to a constant.
+
+        What is known of the surrogate's error (`learn_error`) is taken off and added to the noise.
+        """
+        return self._of(self.predicted(z) + self._bias, self._spread)
+
+    def learn_error(self, z: Tensor) -> int:
+        """Compare the surrogate with the solver at some numbers; return how many were solved.
+
+        Source:
+            Kaipio and Somersalo, "Statistical inverse problems: discretization, model reduction
+            and inverse crimes", doi:10.1016/j.cam.2005.09.027: the error as one more noise.
+        """
+        found = [self.solved(one.numpy()) for one in z]
+        kept = [number for number, solved in enumerate(found) if solved is not None]
+        if len(kept) > 1:
+            with torch.no_grad():
+                predicted = self.predicted(z[kept])
+            errors = torch.from_numpy(np.stack([found[k] for k in kept])) - predicted
+            self._bias, self._spread = errors.mean(0), errors.std(0)
+        return len(found)
+
+    def exact(self, z: np.ndarray) -> float:
+        """Return the same by the solver, of one chain's numbers; minus infinity where it refuses."""
+        solved = self.solved(z)
+        if solved is None:
+            return -math.inf
+        return float(self._of(torch.from_numpy(solved)[None], torch.zeros_like(self._noise))[0])
+
+    def solved(self, z: np.ndarray) -> np.ndarray | None:
+        """Return what would have been read by the solver, `(readings,)`; none where it refuses."""
+        unknowns = self.unknowns(torch.from_numpy(z)[None])
+        own = {name: values[0].numpy().astype(np.float32) for name, values in unknowns.items()}
+        try:
+            found = self._scenario.solve({**self._run(), **own})
+        except MnoError:
+            return None
+        return self.observations.of(self._later(found)).double()[0].numpy()
+
+    def _of(self, predicted: Tensor, spread: Tensor) -> Tensor:
+        return -0.5 * ((predicted - self._read) ** 2 / (self._noise**2 + spread**2)).sum(1)
+
+    def _solver(self) -> Any:
+        if self._origin is None:
+            return Absent("solver.run_not_recorded", {"run": "the run"})
+        return solver_of(self._origin.schema)
+
+    def _run(self) -> dict[str, np.ndarray]:
+        """Return what the solver is given of the run, as it takes it."""
+        if not self._whole:
+            assert self._origin is not None
+            self._whole = read_whole(self._origin)
+            if isinstance(self._scenario, PartOfScenario):
+                self._whole = self._scenario.layout.of(self._whole, stacked=False)
+        return self._whole
+
+    def _later(self, solved: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        """Return what the surrogate predicts of what was solved, `(1, *dims)` by name."""
+        description = self._surrogate.description
+        found = {name: torch.from_numpy(solved[name])[None] for name in description.outputs}
+        forecast = description.forecast
+        if forecast:
+            steps = self._steps or forecast.steps
+            for name in description.states:
+                frames = slice(forecast.history, forecast.history + steps)
+                found[name] = found[name][:, frames]
+        return found

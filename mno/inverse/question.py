@@ -1,0 +1,275 @@
+"""What is asked backwards: unknowns and what is held of them, and what was read of a run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mno.core.config import Config
+from mno.core.distributions import Distribution
+from mno.core.errors import InputError
+from mno.core.fields import LOG
+from mno.data.reading import read_split
+from mno.imports.mapping import Mapping as FieldMapping
+from mno.imports.mapping import conversion
+from mno.imports.readings import Readings, caged_readings
+from mno.sensors.inputs import RunInputs
+from mno.sensors.pairs import brackets, on_grid, on_points
+from mno.surrogate.description import Description
+
+_MOST = 1000  # modes of a field
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Question(Config):
+    """A file of what is not known: the prior."""
+
+    unknown: dict[str, Distribution] = {}
+    """Inputs that are not known, by name, and how they are distributed; each value of a field by
+    itself"""
+    karhunen_loeve: dict[str, Share] = {}
+    """Fields that are not known, and vary as those of the training data: the share of their
+    variance that is kept"""
+    noise: dict[str, Deviation] = {}
+    """Standard uncertainty of readings that do not say theirs, by quantity, in its unit"""
+
+
+class _Unknown(NamedTuple):
+    """An input that is not known: which numbers it is made of, and how."""
+
+    numbers: slice
+    shape: tuple[int, ...]
+    prior: Distribution | None  # of each number; else a field of modes
+    mean: Tensor | None = None
+    modes: Tensor | None = None  # as rows, each as large as it varies
+    is_log: bool = False
+
+
+class Unknowns:
+    """Inputs of a model that are not known, made of numbers that are standard normal a priori.
+
+    Args:
+        question: What is said of them.
+        description: The model's.
+        given: What the model is given of the run, at its points; that of an unknown does not count.
+        data: The dataset that fields vary as; none where the run is in none.
+
+    Attributes:
+        count: How many numbers there are.
+
+    Raises:
+        InputError: An unknown is no input of the model, or cannot be one.
+    """
+
+    def __init__(
+        self,
+        question: Question,
+        description: Description,
+        given: Mapping[str, np.ndarray],
+        data: Path | None,
+    ) -> None:
+        self._parts: dict[str, _Unknown] = {}
+        self.count = 0
+        twice = question.unknown.keys() & question.karhunen_loeve.keys()
+        known = {n for n in description.inputs if n not in description.states}
+        known -= set(description.forcings)
+        names = [*question.unknown, *question.karhunen_loeve]
+        if twice or not names or not known.issuperset(names):
+            raise InputError(
+                f"the unknowns are {', '.join(names) or 'none'}; expected some of what the model "
+                f"is given, each once: {', '.join(sorted(known))}"
+            )
+        for name, prior in question.unknown.items():
+            values = given[name][0]
+            if not np.isfinite(values).all():
+                raise InputError(
+                    f"{name} has places without a value, of which none can be inferred; leave it "
+                    "out of the unknowns"
+                )
+            self._add(name, values.size, _Unknown(slice(0), values.shape, prior))
+        for name, share in question.karhunen_loeve.items():
+            if data is None:
+                raise InputError(
+                    f"karhunen_loeve: {name} varies as in a dataset, but the run is of none; name "
+                    "one with --inputs, or give it a distribution of its own under unknown"
+                )
+            fields = read_split(data, "train").fields[name].astype(np.float64)
+            if fields.ndim < 2 or not np.isfinite(fields).all():
+                raise InputError(
+                    f"karhunen_loeve: {name} is a number, or has gaps, in {data}; expected a whole "
+                    "field: give it a distribution under unknown"
+                )
+            is_log = description.normaliser.scale(name) == LOG
+            rows = (np.log(fields) if is_log else fields).reshape(len(fields), -1)
+            mean = rows.mean(axis=0)
+            _, sizes, modes = np.linalg.svd(rows - mean, full_matrices=False)
+            held = np.cumsum(sizes**2) / max(float((sizes**2).sum()), 1e-300)
+            kept = min(int(np.searchsorted(held, share - 1e-12)) + 1, len(rows) - 1, _MOST)
+            scaled = modes[:kept] * sizes[:kept, None] / np.sqrt(len(rows) - 1)
+            made = _Unknown(
+                slice(0), fields.shape[1:], None, torch.from_numpy(mean), torch.from_numpy(scaled),
+                is_log,
+            )  # fmt: skip
+            self._add(name, kept, made)
+
+    def _add(self, name: str, count: int, part: _Unknown) -> None:
+        self._parts[name] = part._replace(numbers=slice(self.count, self.count + count))
+        self.count += count
+
+    def __call__(self, z: Tensor) -> dict[str, Tensor]:
+        """Return the inputs, `(chains, *shape)` in their units, of numbers `(chains, count)`."""
+        found = {}
+        for name, part in self._parts.items():
+            numbers = z[:, part.numbers]
+            if part.prior is not None:
+                values = part.prior.of_normal(numbers, torch.special.ndtr, torch.exp)
+            else:
+                assert part.mean is not None and part.modes is not None
+                values = part.mean + numbers @ part.modes
+                values = values.exp() if part.is_log else values
+            found[name] = values.reshape(len(z), *part.shape)
+        return found
+
+
+class _Block(NamedTuple):
+    """Readings of one quantity at one place: which values of a field they are made of."""
+
+    field: str
+    places: np.ndarray  # in C order, `(corners,)`
+    weights: np.ndarray
+    frames: np.ndarray  # of those predicted, `(readings, 2)`; `(readings, 0)` without time
+    shares: np.ndarray
+
+    def of(self, values: Tensor) -> Tensor:
+        """Return what would have been read, `(samples, readings)`, of `(samples, *dims)`."""
+        in_time = self.frames.shape[1] > 0
+        at = _weighed(values.flatten(2 if in_time else 1), self.places, self.weights)
+        if in_time:
+            return _weighed(at, self.frames, self.shares)
+        return at[:, None].expand(-1, len(self.frames))
+
+
+def _weighed(values: Tensor, indices: np.ndarray, weights: np.ndarray) -> Tensor:
+    factors = torch.from_numpy(weights).to(values)
+    found = factors * values[..., torch.from_numpy(indices)]
+    return torch.where(factors == 0.0, 0.0, found).sum(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """What was read of a run, of quantities that a model predicts; arrays are `(readings,)`."""
+
+    blocks: tuple[_Block, ...]
+    value: np.ndarray
+    noise: np.ndarray
+    left_out: int  # readings of other quantities, places or times
+
+    def of(self, fields: Mapping[str, Tensor]) -> Tensor:
+        """Return what would have been read, `(samples, readings)`, of predictions by name."""
+        return torch.cat([block.of(fields[block.field]) for block in self.blocks], dim=1)
+
+
+def read_observations(
+    path: Path,
+    mapping: FieldMapping,
+    description: Description,
+    given: RunInputs,
+    noise: Mapping[str, float],
+    start: float = 0.0,
+) -> Observations:
+    """Read a table of readings (`mno.imports.readings`), of fields, or of places as FIELD.PLACE.
+
+    The run begins at `start`, in seconds on the readings' clock. Of each time what is predicted is
+    interpolated linearly.
+
+    Raises:
+        InputError: The table cannot be read, no reading is of what the model predicts, or some have
+            no uncertainty.
+    """
+    readings = caged_readings(path, mapping.sensors, description.outputs)
+    forecast = description.forecast
+    later = np.empty(0)
+    if forecast:
+        steps = given.steps or forecast.steps
+        last = given.times[-1] if len(given.times) else 0.0
+        later = last + forecast.interval * np.arange(1, steps + 1)
+    to_time = conversion("s", given.time_units, "time")[0] if given.time_units != "1" else 1.0
+    blocks: list[_Block] = []
+    values, sigmas = [], []
+    for number in range(len(readings.series_sensor)):
+        quantity = readings.quantities[readings.series_quantity[number]]
+        rule = mapping.fields.get(quantity)
+        name, _, place = ((rule and rule.name) or quantity).partition(".")
+        if name not in description.outputs:
+            continue
+        places = _places(name, place, readings, number, mapping, description, given)
+        if places is None:
+            continue
+        rows = readings.series == number
+        factor, offset = conversion(readings.units[quantity], description.outputs[name], quantity)
+        time = (readings.time[rows] - start) * to_time
+        kept = np.ones(len(time), dtype=bool)
+        frames = shares = np.empty((len(time), 0))
+        if name in description.states:
+            kept = (time >= later[0] * (1 - 1e-9)) & (time <= later[-1] * (1 + 1e-9))
+            below, share = brackets(later, time[kept])
+            frames = np.stack([below, np.minimum(below + 1, len(later) - 1)], axis=1)
+            shares = np.stack([1.0 - share, share], axis=1)
+        sigma = readings.uncertainty[rows][kept] * factor
+        sigma = np.where(sigma > 0, sigma, noise.get(quantity, noise.get(name, np.nan)))
+        if np.isnan(sigma).any():
+            raise InputError(
+                f"{path}: readings of {quantity} have no uncertainty; add a column uncertainty, or "
+                f"noise: {{{name}: …}} to the file of the prior"
+            )
+        blocks.append(_Block(name, *places, frames.astype(np.int64), shares))
+        values.append(readings.value[rows][kept] * factor + offset)
+        sigmas.append(sigma)
+    used = sum(map(len, values))
+    if not used:
+        raise InputError(
+            f"{path}: none of {len(readings)} readings, of {', '.join(readings.quantities)}, is of "
+            f"what the model predicts, {', '.join(description.outputs)}, at its places and times"
+        )
+    return Observations(
+        tuple(blocks), np.concatenate(values), np.concatenate(sigmas), len(readings) - used
+    )
+
+
+def _places(
+    name: str,
+    place: str,
+    readings: Readings,
+    number: int,
+    mapping: FieldMapping,
+    description: Description,
+    given: RunInputs,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return which values of a field a sensor reads at a time, and their weights; none outside."""
+    if name in description.readings:
+        labels = description.places(name)
+        if place not in labels:
+            raise InputError(
+                f"readings are of {name}{'.' * bool(place)}{place}; its places are "
+                f"{', '.join(labels)}: name the quantity {name}.{labels[0]}"
+            )
+        return np.array([description.readings[name][1] + labels.index(place)]), np.ones(1)
+    at = readings.series_place[number]
+    if at < 0 or set(readings.axes) != {axis.name for axis in given.axes}:
+        return None
+    columns = []
+    for axis in given.axes:
+        value = readings.places[at, readings.axes.index(axis.name)]
+        units = mapping.sensors.position_units
+        factor, offset = (1.0, 0.0) if axis.units == "1" else conversion(units, axis.units, "place")
+        columns.append(value * factor + offset)
+    where = np.array([columns])
+    stencil = on_grid(given.axes, where) if given.points is None else on_points(given.points, where)
+    return (stencil.indices[0], stencil.weights[0]) if stencil.inside[0] else None
