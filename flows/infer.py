@@ -14,7 +14,7 @@ from mno.core.errors import InputError, MnoError
 from mno.core.files import replacing
 
 if TYPE_CHECKING:
-    from mno.inverse.infer import Answer
+    pass
 
 _FILE = "draws.nc"
 
@@ -41,7 +41,7 @@ def infer(
         int,
         typer.Option(min=0, help="How often the solver may be asked, which makes draws exact."),
     ] = 0,
-    draws: Annotated[int, typer.Option(min=100, help="Of each of four chains.")] = 1000,
+    draws: Annotated[int, typer.Option(min=50, help="Of each of sixteen chains.")] = 250,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
     mapping: Annotated[
         Path | None,
@@ -56,11 +56,12 @@ def infer(
 ) -> None:
     """Infer what is not known of a run from readings: draws of its posterior, as ArviZ reads them.
 
-    Chains follow the model's gradients. With --solves the solver has the last word on each draw,
-    and the draws are exact; without, the model's error is in them.
+    Chains follow the model's gradients, and reckon with its error as one more noise. With --solves
+    the solver has the last word on each draw, and the draws are exact.
 
     Example: mno infer models:/mno-darcy@champion readings.csv --prior prior.yaml --sample 3
     """
+    from mno.data.reading import read_split
     from mno.imports.mapping import read_mapping
     from mno.inverse.infer import MOST_RHAT, infer, rows_of
     from mno.inverse.posterior import Posterior
@@ -82,13 +83,15 @@ def infer(
     observed = read_observations(
         readings, read_mapping(mapping), description, given, asked.noise, start
     )
+    validation = read_split(given.origin.store, "validation") if given.origin else None
     folder = output or workspace / "reports/inference"
     with (
         writing_to(folder, "; name another with --output"),
         interruptible(),
         progress_bar(quiet or as_json) as show,
     ):
-        found = infer(Posterior(surrogate, given, unknowns, observed), draws, solves, seed, show)
+        posterior = Posterior(surrogate, given, unknowns, observed)
+        found = infer(posterior, validation, draws, solves, seed, show)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / _FILE) as path:
         found.draws.to_netcdf(str(path), engine="h5netcdf")

@@ -22,6 +22,7 @@ where there is none. What chains follow needs gradients."""
 Told = Callable[[int, int], None]
 
 _WANTED = 0.8  # share of proposals that are taken, at which a chain moves fastest
+_LENGTH = 1.5  # of a path, in deviations of the posterior: a quarter of a turn about its middle
 _WINDOWS = (0.15, 0.4, 0.8)  # shares of the warm-up after which the covariance is estimated anew
 
 
@@ -46,8 +47,8 @@ class Hamiltonian:
 
     likelihood: Likelihood
     factor: Tensor  # lower triangle, `(unknowns, unknowns)`
-    step: float = 0.1
-    leaps: int = 8
+    step: float = 0.5
+    leaps: int = 3
 
     def at(self, z: Tensor) -> Place:
         """Return what there is to know of a place."""
@@ -102,7 +103,8 @@ def warm_up(
         kernel = replace(kernel, step=min(kernel.step * math.exp(moved), 2.0))
         seen.append(place.z)
         if number in renewals:
-            kernel, seen = replace(kernel, factor=_root(torch.cat(seen))), []
+            leaps = min(max(round(_LENGTH / kernel.step), 1), 32)
+            kernel, seen = replace(kernel, factor=_root(torch.cat(seen)), leaps=leaps), []
         told(number + 1, steps)
     return kernel, place
 

@@ -1,5 +1,6 @@
 """An answer to a question asked backwards: draws of what is not known, and how good they are."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -7,18 +8,18 @@ from typing import Any
 import arviz
 import numpy as np
 import torch
-import xarray
 
 from mno.core.absent import Absent
 from mno.core.errors import InputError
+from mno.data.reading import Split, StoredSplit
 from mno.inverse.chains import Chains, follow, follow_exactly, smooth, warm_up
 from mno.inverse.posterior import Posterior
 
-CHAINS = 4
+CHAINS, SOLVED_CHAINS = 16, 4
 MOST_RHAT, LEAST_DRAWS = 1.01, 400
 """Beyond these, chains have not converged: R-hat of any number, and effective draws of each."""
 _MEMBERS = 200
-_WARM_UP = 300
+_WARM_UP = 150
 _PILOT = 20  # solves by which the surrogate's error is estimated, at most a quarter of all
 
 Told = Callable[[str, int, int], None]
@@ -49,15 +50,24 @@ class Answer:
         return self.rhat <= MOST_RHAT and self.effective >= LEAST_DRAWS
 
 
-def infer(posterior: Posterior, draws: int, solves: int, seed: int, told: Told) -> Answer:
+def infer(
+    posterior: Posterior,
+    validation: Split | StoredSplit | None,
+    draws: int,
+    solves: int,
+    seed: int,
+    told: Told,
+) -> Answer:
     """Draw from a posterior, by the surrogate, and exactly where the solver may be asked.
 
-    A smoother's ensemble is where chains begin. Of some solves a part shows the surrogate's error,
-    with which the chains reckon; the others accept or refuse what these propose.
+    A smoother's ensemble is where chains begin. They reckon with the surrogate's error, as the
+    validation split of the run's dataset shows it, or where the solver may be asked, a part of the
+    solves; the others accept or refuse what chains propose.
 
     Args:
         posterior: What is asked.
-        draws: Of each of four chains, where the solver is not asked.
+        validation: Samples on which the surrogate's error is seen; none if there are none.
+        draws: Of each of sixteen chains, where the solver is not asked.
         solves: How often it is, at most; 0 for never.
         seed: Of all that is drawn.
         told: Called with what is done, how much of it, and of how much.
@@ -67,8 +77,8 @@ def infer(posterior: Posterior, draws: int, solves: int, seed: int, told: Told) 
     """
     if solves and isinstance(posterior.solver, Absent):
         raise InputError(f"--solves {solves}: {posterior.solver}; leave it out")
-    if solves and solves < 10 * CHAINS:
-        raise InputError(f"--solves {solves}: expected 0, or at least {10 * CHAINS}")
+    if solves and solves < 10 * SOLVED_CHAINS:
+        raise InputError(f"--solves {solves}: expected 0, or at least {10 * SOLVED_CHAINS}")
     rng = torch.Generator().manual_seed(seed)
     observed, count = posterior.observations, posterior.unknowns.count
     ensemble = smooth(
@@ -83,16 +93,18 @@ def infer(posterior: Posterior, draws: int, solves: int, seed: int, told: Told) 
         )
     ensemble, asked = ensemble[known], 0
     if solves:
-        pilot = min(_PILOT, solves // 4)
-        told("solving", 0, pilot)
-        asked = posterior.learn_error(ensemble[-pilot:])
+        asked = min(_PILOT, solves // 4)
+        told("solving", 0, asked)
+        posterior.learn_error(posterior.errors_at(ensemble[-asked:]))
+    elif validation is not None:
+        posterior.learn_error(posterior.errors_on(validation))
     kernel, place = warm_up(
-        posterior.likelihood, ensemble[: 4 * CHAINS], _WARM_UP, rng,
+        posterior.likelihood, ensemble[:CHAINS], _WARM_UP, rng,
         lambda done, of: told("warming up", done, of),
     )  # fmt: skip
-    place = kernel.at(place.z[:CHAINS])
     if solves:
-        left = (solves - asked) // CHAINS - 1
+        left = (solves - asked) // SOLVED_CHAINS - 1
+        place = kernel.at(place.z[:SOLVED_CHAINS])
         found = follow_exactly(
             kernel, place, posterior.exact, left, rng, lambda done, of: told("solving", done, of)
         )
@@ -120,16 +132,12 @@ def _answer(
         sample_stats={"lp": found.likelihood},
         observed_data={"readings": posterior.observations.value},
     )
-    numbers = arviz.convert_to_dataset({"z": found.z})
-    rhat, effective = (_extreme(f(numbers)) for f in (arviz.rhat, arviz.ess))
-    return Answer(
-        told, rhat[1], effective[0], is_exact, found.accepted, asked + found.solves
-    )
-
-
-def _extreme(found: xarray.Dataset) -> tuple[float, float]:
-    values = found["z"].to_numpy()
-    return (float(values.min()), float(values.max())) if np.isfinite(values).all() else (0.0, np.inf)
+    numbers: Any = arviz.convert_to_dataset({"z": found.z})
+    effective, rhat = (f(numbers)["z"].to_numpy() for f in (arviz.ess, arviz.rhat))
+    least, most = float(effective.min()), float(rhat.max())
+    if not math.isfinite(most):  # a chain that stays where it is has none
+        least, most = 0.0, math.inf
+    return Answer(told, most, least, is_exact, found.accepted, asked + found.solves)
 
 
 def rows_of(answer: Answer) -> list[dict[str, Any]]:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from mno.core.absent import Absent
 from mno.core.errors import MnoError
+from mno.data.parts import seen
+from mno.data.reading import Split, StoredSplit
 from mno.evaluation.solver import solver_of
 from mno.inverse.question import Observations, Unknowns
 from mno.scenarios.part import PartOfScenario
@@ -42,7 +44,8 @@ class Posterior:
         self._given = {name: torch.from_numpy(array) for name, array in arrays.items()}
         self._read = torch.from_numpy(observations.value)
         self._noise = torch.from_numpy(observations.noise)
-        self._bias = self._spread = torch.zeros_like(self._read)
+        self._bias = torch.zeros_like(self._read)
+        self._root = torch.diag(self._noise)  # of the covariance of readings about predictions
         self._scenario = self._solver()
         self._whole: dict[str, np.ndarray] = {}
 
@@ -63,30 +66,54 @@ class Posterior:
 
         What is known of the surrogate's error (`learn_error`) is taken off and added to the noise.
         """
-        return self._of(self.predicted(z) + self._bias, self._spread)
+        apart = self.predicted(z) + self._bias - self._read
+        return _normal(torch.linalg.solve_triangular(self._root, apart.mT, upper=False))
 
-    def learn_error(self, z: Tensor) -> int:
-        """Compare the surrogate with the solver at some numbers; return how many were solved.
+    def learn_error(self, errors: np.ndarray) -> None:
+        """Reckon with errors of the surrogate, `(samples, readings)`: truth less what it says.
+
+        Their covariance is added to the noise; the fewer the samples, the less is held of what it
+        says of two readings together.
 
         Source:
             Kaipio and Somersalo, "Statistical inverse problems: discretization, model reduction
             and inverse crimes", doi:10.1016/j.cam.2005.09.027: the error as one more noise.
         """
+        found = torch.from_numpy(errors)
+        samples, readings = found.shape
+        if samples < 2:
+            return
+        self._bias, covariance = found.mean(0), torch.cov(found.mT).reshape(readings, readings)
+        together = samples / (samples + readings)
+        covariance = together * covariance + (1 - together) * torch.diag(covariance.diagonal())
+        self._root = torch.linalg.cholesky(covariance + torch.diag(self._noise**2))
+
+    def errors_on(self, split: Split | StoredSplit) -> np.ndarray:
+        """Return the surrogate's errors on samples of its dataset, read as the run was."""
+        description = self._surrogate.description
+        whole = seen(split, description.part, description.skip)
+        fields = {name: array[:] for name, array in whole.fields.items()}
+        told = self._surrogate.predict(description.given(fields), steps=self._steps)
+        true = description.truth(fields)
+        both = ({n: torch.from_numpy(f[n]) for n in told} for f in (true, told))
+        true, told = (self.observations.of(fields).double().numpy() for fields in both)
+        return (true - told)[np.isfinite(true).all(axis=1)]
+
+    def errors_at(self, z: Tensor) -> np.ndarray:
+        """Return the surrogate's errors at some numbers, by the solver where it does not refuse."""
         found = [self.solved(one.numpy()) for one in z]
         kept = [number for number, solved in enumerate(found) if solved is not None]
-        if len(kept) > 1:
-            with torch.no_grad():
-                predicted = self.predicted(z[kept])
-            errors = torch.from_numpy(np.stack([found[k] for k in kept])) - predicted
-            self._bias, self._spread = errors.mean(0), errors.std(0)
-        return len(found)
+        with torch.no_grad():
+            predicted = self.predicted(z[kept]).numpy()
+        return np.array([found[k] for k in kept]).reshape(predicted.shape) - predicted
 
     def exact(self, z: np.ndarray) -> float:
-        """Return the same by the solver, of one chain's numbers; minus infinity where it refuses."""
+        """Return the same by the solver, of one chain; minus infinity where it refuses."""
         solved = self.solved(z)
         if solved is None:
             return -math.inf
-        return float(self._of(torch.from_numpy(solved)[None], torch.zeros_like(self._noise))[0])
+        apart = (torch.from_numpy(solved) - self._read) / self._noise
+        return float(_normal(apart[:, None])[0])
 
     def solved(self, z: np.ndarray) -> np.ndarray | None:
         """Return what would have been read by the solver, `(readings,)`; none where it refuses."""
@@ -97,9 +124,6 @@ class Posterior:
         except MnoError:
             return None
         return self.observations.of(self._later(found)).double()[0].numpy()
-
-    def _of(self, predicted: Tensor, spread: Tensor) -> Tensor:
-        return -0.5 * ((predicted - self._read) ** 2 / (self._noise**2 + spread**2)).sum(1)
 
     def _solver(self) -> Any:
         if self._origin is None:
@@ -126,3 +150,8 @@ class Posterior:
                 frames = slice(forecast.history, forecast.history + steps)
                 found[name] = found[name][:, frames]
         return found
+
+
+def _normal(apart: Tensor) -> Tensor:
+    """Return the logarithm of a standard normal density of columns, up to a constant."""
+    return -0.5 * (apart**2).sum(0)

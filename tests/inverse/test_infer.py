@@ -1,0 +1,246 @@
+"""Unknowns, readings and posteriors of Darcy flow: by a small model, and by the solver."""
+
+import json
+
+import arviz
+import numpy as np
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from flows.infer import infer as command
+from mno.core.config import validate
+from mno.core.distributions import Distribution
+from mno.core.errors import InputError, MnoError
+from mno.data.config import ExecutionConfig, GenerateConfig
+from mno.data.generate.run import generate
+from mno.data.generate.work import make_plan
+from mno.data.reading import read_split
+from mno.imports.mapping import Mapping
+from mno.inverse.infer import infer, rows_of
+from mno.inverse.posterior import Posterior
+from mno.inverse.question import Question, Unknowns, read_observations
+from mno.nn.config import ModelConfig
+from mno.scenarios.darcy import Darcy, DarcyParameters
+from mno.sensors.inputs import from_store
+from mno.training.config import TrainConfig
+from mno.training.fit import train
+
+SIDE, NOISE, RUN = 8, 0.002, 50
+POINTS = [(1, 1), (3, 5), (6, 4), (4, 2)]
+QUESTION = {"karhunen_loeve": {"permeability": 0.4}, "noise": {"pressure": NOISE}}
+
+
+def silent(what, done, total):
+    pass
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A dataset of smooth permeabilities, a small model of it, and readings of one of its runs."""
+    root = tmp_path_factory.mktemp("inverse")
+    parameters = validate(DarcyParameters, {"sampling": "lognormal"})
+    split = {"train": 0.7, "validation": 0.2, "test": 0.1}
+    config = GenerateConfig(samples=120, resolution=SIDE, shard_size=60, seed=0, split=split)
+    plan = make_plan(Darcy, parameters, config, "")
+    generate(plan, root / "work", root / "data", ExecutionConfig(workers=1))
+    training, validation = (read_split(root / "data", name) for name in ("train", "validation"))
+    surrogate, _ = train(
+        training, validation, model=ModelConfig(width=16, layers=2),
+        config=TrainConfig(epochs=25, batch_size=8, threads=1), seed=0, work=root / "fit",
+        quiet=True,
+    )  # fmt: skip
+    (root / "model").mkdir()
+    surrogate.save(root / "model")
+    given = from_store(surrogate, root / "data", RUN).inputs["permeability"][0]
+    pressure = Darcy(parameters, SIDE).solve({"permeability": given})["pressure"]
+    rng = np.random.default_rng(0)
+    rows = ["time,x,y,quantity,value"]
+    for i, j in POINTS:
+        value = pressure[i, j] + NOISE * rng.standard_normal()
+        rows.append(f"0,{(i + 0.5) / SIDE},{(j + 0.5) / SIDE},pressure,{value}")
+    (root / "readings.csv").write_text("\n".join(rows) + "\n")
+    (root / "prior.yaml").write_text(json.dumps(QUESTION))
+    return root, surrogate
+
+
+def posterior_of(workspace, **changes):
+    root, surrogate = workspace
+    question = validate(Question, {**QUESTION, **changes})
+    given = from_store(surrogate, root / "data", RUN)
+    unknowns = Unknowns(question, surrogate.description, given.inputs, root / "data")
+    observed = read_observations(
+        root / "readings.csv", Mapping(), surrogate.description, given, question.noise
+    )
+    return Posterior(surrogate, given, unknowns, observed)
+
+
+def draw(posterior, count, seed=0):
+    rng = torch.Generator().manual_seed(seed)
+    return torch.randn(count, posterior.unknowns.count, generator=rng, dtype=torch.float64)
+
+
+def test_modes_vary_as_the_training_data_do(workspace):
+    root, _ = workspace
+    unknowns = posterior_of(workspace, karhunen_loeve={"permeability": 1.0}).unknowns
+    z = torch.from_numpy(np.random.default_rng(0).standard_normal((20000, unknowns.count)))
+    drawn = unknowns(z)["permeability"].numpy()
+    data = read_split(root / "data", "train").fields["permeability"]
+    assert drawn.shape == (20000, SIDE, SIDE)
+    assert np.allclose(drawn.mean(axis=0), data.mean(axis=0), atol=0.1 * data.std())
+    assert np.allclose(drawn.std(axis=0), data.std(axis=0, ddof=1), rtol=0.05)
+    assert posterior_of(workspace).unknowns.count < unknowns.count < len(data)
+
+
+def test_what_is_predicted_is_what_the_model_predicts_where_sensors_are(workspace):
+    _, surrogate = workspace
+    posterior = posterior_of(workspace)
+    z = draw(posterior, 3)
+    fields = posterior.unknowns(z)["permeability"].numpy().astype(np.float32)
+    expected = surrogate.predict({"permeability": fields})["pressure"]
+    found = posterior.predicted(z).detach().numpy()
+    assert np.allclose(found, [[one[at] for at in POINTS] for one in expected], rtol=1e-4)
+
+
+def test_what_is_solved_is_what_the_solver_says_there(workspace):
+    posterior = posterior_of(workspace)
+    at = np.zeros(posterior.unknowns.count)
+    given = posterior.unknowns(torch.from_numpy(at)[None])["permeability"][0].numpy()
+    solver = Darcy(DarcyParameters(sampling="lognormal"), SIDE)
+    solved = solver.solve({"permeability": given.astype(np.float32)})["pressure"]
+    found = posterior.solved(at)
+    assert np.allclose(found, [solved[point] for point in POINTS], rtol=1e-6)
+    apart = (found - posterior.observations.value) / NOISE
+    assert posterior.exact(at) == pytest.approx(-0.5 * (apart**2).sum(), rel=1e-6)
+
+
+def test_a_sensor_between_points_reads_what_lies_between(workspace, tmp_path):
+    root, surrogate = workspace
+    (tmp_path / "one.csv").write_text(
+        "time,x,y,quantity,value,uncertainty\n"
+        f"0,{2 / SIDE},{1.5 / SIDE},pressure,1.0,0.1\n0,2.0,0.5,pressure,1.0,0.1\n"
+    )
+    given = from_store(surrogate, root / "data", RUN)
+    found = read_observations(tmp_path / "one.csv", Mapping(), surrogate.description, given, {})
+    assert (len(found.value), found.left_out, found.noise.tolist()) == (1, 1, [0.1])
+    field = torch.arange(float(SIDE**2)).reshape(1, SIDE, SIDE)
+    assert float(found.of({"pressure": field})) == pytest.approx(1.5 * SIDE + 1)
+
+
+def test_the_slope_of_a_likelihood_is_that_of_its_values(workspace):
+    posterior = posterior_of(workspace)
+    posterior.learn_error(0.01 * np.random.default_rng(0).standard_normal((30, len(POINTS))))
+    z = draw(posterior, 1).requires_grad_()
+    (slope,) = torch.autograd.grad(posterior.likelihood(z).sum(), z)
+    step = 1e-2 * torch.eye(posterior.unknowns.count, dtype=torch.float64)
+    with torch.no_grad():
+        ends = [posterior.likelihood(z + sign * step) for sign in (1, -1)]
+    assert torch.allclose((ends[0] - ends[1]) / 2e-2, slope[0], rtol=0.02, atol=0.02)
+
+
+def test_errors_become_noise(workspace):
+    root, _ = workspace
+    posterior = posterior_of(workspace)
+    z = draw(posterior, 1)
+    sharp = float(posterior.likelihood(z))
+    errors = posterior.errors_on(read_split(root / "data", "validation"))
+    assert errors.shape == (24, len(POINTS))
+    posterior.learn_error(errors)
+    assert sharp < float(posterior.likelihood(z)) < 0.0
+
+
+def test_solved_chains_draw_the_solvers_posterior(workspace):
+    """Of one unknown, against a quadrature of the solver's likelihood."""
+    posterior = posterior_of(workspace, karhunen_loeve={"permeability": 0.2})
+    assert posterior.unknowns.count == 1
+    found = infer(posterior, None, 100, 1500, 0, silent)
+    assert found.is_exact and 1400 < found.solves <= 1500 and found.has_converged
+    grid = np.linspace(-4.0, 4.0, 161)
+    logs = np.array([posterior.exact(np.array([z])) for z in grid]) - 0.5 * grid**2
+    weights = np.exp(logs - logs.max())
+    fields = posterior.unknowns(torch.from_numpy(grid)[:, None])["permeability"].numpy()
+    mean = np.average(fields, weights=weights, axis=0)
+    spread = np.sqrt(np.average((fields - mean) ** 2, weights=weights, axis=0))
+    drawn = found.draws.posterior["permeability"].to_numpy().reshape(-1, SIDE, SIDE)
+    assert (abs(drawn.mean(axis=0) - mean) < 4 * spread / np.sqrt(found.effective)).all()
+    assert np.allclose(drawn.std(axis=0), spread, rtol=0.15)
+    (row,) = rows_of(found)
+    assert row["name"] == "permeability" and 0.0 < row["learned"] <= 1.0
+
+
+def asked(root, *options):
+    app = typer.Typer()
+    app.command()(command)
+    given = [root / "model", root / "readings.csv", "--prior", root / "prior.yaml"]
+    given += ["--inputs", root / "data", "--sample", RUN, "--output", root / "found", *options]
+    return CliRunner().invoke(app, [str(part) for part in given])
+
+
+def test_the_command_keeps_draws_that_arviz_reads(workspace):
+    root, _ = workspace
+    done = asked(root, "--json", "--draws", 200)
+    assert done.exit_code == 0, done.exception
+    told = json.loads(done.stdout)
+    assert told["converged"] and not told["exact"] and told["solves"] == 0
+    assert told["readings"] == len(POINTS) and told["left_out"] == 0
+    kept = arviz.from_netcdf(told["draws"])
+    assert kept.posterior["permeability"].shape == (16, 200, SIDE, SIDE)
+    assert {"prior", "sample_stats", "observed_data"} <= set(kept.groups())
+
+
+def test_chains_that_have_not_converged_are_called_so_and_kept(workspace):
+    root, _ = workspace
+    done = asked(root, "--solves", 60, "--quiet")
+    assert isinstance(done.exception, MnoError)
+    assert "have not converged" in str(done.exception) and "--solves" in str(done.exception)
+    kept = arviz.from_netcdf(root / "found/draws.nc")
+    assert kept.posterior.sizes["chain"] == 4
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        ({}, "the unknowns are none; .*: permeability"),
+        ({"unknown": {"porosity": {"uniform": [0.0, 1.0]}}}, "porosity"),
+        (
+            {"unknown": {"permeability": {"normal": [1.0, 1.0]}}, **QUESTION},
+            "permeability, permeability; .* each once",
+        ),
+        ({"unknown": {"permeability": {"normal": [1.0, 1.0]}}}, "no uncertainty; add .*noise"),
+        ({"unknown": {"permeability": {"normal": [1.0, -1.0]}}}, r"normal: \[1, -1\]"),
+        ({"karhunen_loeve": {"permeability": 0.0}}, "karhunen_loeve"),
+    ],
+)
+def test_a_question_that_cannot_be_asked_is_one_line(workspace, question, message):
+    root, surrogate = workspace
+    given = from_store(surrogate, root / "data", RUN)
+    with pytest.raises(InputError, match=message) as refused:
+        asked = validate(Question, question)
+        Unknowns(asked, surrogate.description, given.inputs, root / "data")
+        read_observations(
+            root / "readings.csv", Mapping(), surrogate.description, given, asked.noise
+        )
+    assert "\n" not in str(refused.value)
+
+
+def test_readings_of_nothing_that_is_predicted_are_refused(workspace, tmp_path):
+    root, surrogate = workspace
+    given = from_store(surrogate, root / "data", RUN)
+    (tmp_path / "far.csv").write_text(
+        "time,x,y,quantity,value,uncertainty\n0,5,5,pressure,1,0.1\n0,0.5,0.5,humidity,1,0.1\n"
+    )
+    with pytest.raises(InputError, match="none of 2 readings, of pressure, humidity, is of"):
+        read_observations(tmp_path / "far.csv", Mapping(), surrogate.description, given, {})
+
+
+def test_numbers_of_a_distribution_are_distributed_so():
+    z = torch.linspace(-3, 3, 7, dtype=torch.float64)
+
+    def drawn(**said):
+        return Distribution(**said).of_normal(z, torch.special.ndtr, torch.exp)
+
+    flat = drawn(uniform=[2.0, 4.0])
+    assert flat[3] == 3.0 and 2.0 < flat[0] < 2.01 and 3.99 < flat[-1] < 4.0
+    assert float(drawn(loguniform=[0.01, 1.0])[3]) == pytest.approx(0.1)
+    assert float(drawn(lognormal=[1.0, 0.5])[4].log()) == pytest.approx(1.5)
