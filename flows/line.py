@@ -147,13 +147,13 @@ def register(
 def _bring_up_to_date(
     target: str | None,
     preset: str | None,
-    assignments: Sequence[str] | None,
+    edits: Sequence[str] | None,
     quiet: bool,
     as_json: bool,
     repair: bool = False,
 ) -> None:
     with interruptible():
-        result = run_line(target, preset, assignments or (), quiet, repair)
+        result = run_line(target, preset, edits or (), quiet, repair)
     answer(result, as_json, quiet, print_summary)
 
 
@@ -193,8 +193,7 @@ def run_line(
 
             reused = [StageResult(name, "reused", 0.0) for name in order]
             stages = [result.to_dict() for result in reused]
-            for result in reused:
-                out.print(str(result))
+            out.print(*map(str, reused), sep="\n")
         else:
             if not params.registry.allow_uncommitted and "register" in order:
                 _warn_of_uncommitted_code(root, out)
@@ -231,11 +230,9 @@ def _look(
     repair: bool,
     console: Console,
 ) -> tuple[Any, list[str], list[str]]:
-    """Edit and check the parameters, and ask what is to be done.
+    """Edit and check the parameters; return them, the targets that are current, and all, in order.
 
     DVC is asked meanwhile, where neither edits nor repairs come before the answer.
-
-    Returns the parameters, the targets that are current, and all that are wanted, in order.
     """
     from flows.params import edit_params
     from flows.stages import current_targets, read_changes, read_graph, run_order
@@ -259,7 +256,6 @@ def _look(
 def _run_flow(
     root: Path, target: str | None, scenario: str, current: list[str], console: Console
 ) -> list[dict[str, Any]]:
-    """Have Prefect run what is not current, and tell whoever wants to know if that fails."""
     import httpx
 
     from flows.notify import failure_event, tell
@@ -322,17 +318,15 @@ def print_summary(result: dict[str, Any]) -> None:
         else:
             print(f"Model:    {name} version {version} ({alias or 'no alias'})")
             uri = f"models:/{name}/{version}"
-            following = f"mno predict {uri} data predictions.zarr"
-            if name.endswith("-readings-observer"):  # others have no log to follow
-                following = f"mno watch {uri} --describe"
-            print(f"Next:     {following};  make ui")
+            follows = name.endswith("-readings-observer")  # others have no log to follow
+            predict, watch = f"predict {uri} data predictions.zarr", f"watch {uri} --describe"
+            print(f"Next:     mno {watch if follows else predict};  make ui")
 
 
 def _warn_of_uncommitted_code(root: Path, console: Console) -> None:
     from mno.lineage.snapshot import take_snapshot
 
-    changed = take_snapshot(root).changed
-    if changed:
+    if changed := take_snapshot(root).changed:
         console.print(
             f"warning: uncommitted changes in {', '.join(changed[:3])}: the model will be trained "
             "but not registered; commit first, or --set registry.allow_uncommitted=true"

@@ -126,9 +126,8 @@ class Answers:
             name = model_name(model_subject(read_params(self.root)))
             target = f"models:/{name}/{target}"
         version = find_version_of(self.registry, target)
-        run = version.run_id
-        read = (lambda path: self.registry.read(run, path)) if run else (lambda path: None)
-        return Side(version, self.records(version), read)
+        run, read = version.run_id, self.registry.read
+        return Side(version, self.records(version), lambda path: read(run, path) if run else None)
 
 
 def _print_origin(origin: Origin) -> None:
@@ -145,7 +144,6 @@ def _print_origin(origin: Origin) -> None:
 
 
 def _print_affected(found: AffectedVersions) -> None:
-    """Show the versions that are affected, those in production again in the last lines."""
     out = console()
     out.print(f"If {found.asked} was bad, versions that are affected: {len(found.affected)}\n")
     rows = [(*_row(f.version), ", ".join(f.stages), f.why) for f in found.affected]

@@ -205,7 +205,6 @@ def _print_prediction(result: Mapping[str, Any]) -> None:
 
 
 def _trust_lines(result: Mapping[str, Any]) -> list[str]:
-    """Say how far predictions may be trusted."""
     trust, samples = result["trust"], result["samples"]
     if trust is None:
         return [str(result["no_trust"])]
@@ -233,7 +232,6 @@ def _trust_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def _print_comparison(comparison: "Comparison", page: Path) -> None:
-    """Draw it as tables, say what it means, and what to do next."""
     from mno.report.panels import labelled
     from mno.sensors.page import error_rows, left_out, sensor_rows, verdicts
 

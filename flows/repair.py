@@ -48,7 +48,6 @@ def remove_damage(root: Path, say: Callable[[str], None]) -> bool:
 
 
 def _damaged_objects(cache: Path, directory: str) -> Iterator[Path]:
-    """Yield the objects of a directory in DVC's cache whose bytes do not match their names."""
     listing = find_object([cache], directory)
     if listing is None:
         return

@@ -169,7 +169,6 @@ def serve(
 
 
 def _change(how: str, as_json: bool, line: str) -> None:
-    """Pause, resume or remove what is scheduled."""
     root = find_workspace()
     plan = need_plan(root)
     from flows import schedule_service as service
@@ -228,7 +227,6 @@ def read_schedule(root: Path) -> dict[str, Any]:
 
 
 def _words(clock: Mapping[str, Any]) -> str:
-    """Return a schedule of Prefect's in words."""
     seconds = clock.get("interval")
     if seconds is None:
         return f"cron {clock.get('cron')} in {clock.get('timezone')}"
@@ -367,7 +365,6 @@ def serving(root: Path) -> dict[str, Any] | None:
 
 
 def _describe(found: dict[str, Any]) -> None:
-    """Print a plan, what serves it, and what it has missed."""
     plan, serves = found["plan"], found["serving"]
     limit = f", at most {plan['max_hours']:g} h" if plan["max_hours"] else ""
     print(f"Schedule:  {plan['words']}{limit}{', paused' if plan['paused'] else ''}")

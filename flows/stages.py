@@ -197,7 +197,6 @@ def run_order(graph: Mapping[str, set[str]], target: str | None = None) -> list[
 
 
 def _needed(graph: Mapping[str, set[str]], target: str) -> set[str]:
-    """Return a target and all that it depends on."""
     if target not in graph:
         raise InputError(f"dvc.yaml has no stage {target!r}; it has: {', '.join(sorted(graph))}")
     return {target}.union(*(_needed(graph, name) for name in graph[target]))
@@ -284,7 +283,6 @@ def read_stages(root: Path) -> list[dict[str, Any]]:
 
 
 def _reasons(changes: list[Any]) -> list[str]:
-    """Turn DVC's account of a stage's changes into words."""
     reasons = []
     for change in changes:
         if isinstance(change, str):

@@ -203,7 +203,6 @@ def _alone(root: Path) -> Iterator[None]:
 
 
 def _print_plan(plan: tidying.TidyingPlan, deleted: bool, retention: bool) -> None:
-    """Say how much of each kind goes, what is not touched and why, and what to do next."""
     out, freed, kinds = console(), decimal(plan.size), plan.by_kind().items()
     rows = [(_WORDS[kind], str(number), decimal(size)) for kind, (number, size) in kinds]
     out.print(aligned(("Removed" if deleted else "Nothing needs", "Number", "Size"), rows))

@@ -176,7 +176,6 @@ def _follow(rows: "GrowingLog", plant: "Plant", state: Path, position: int, mark
 
 
 def _line(found: dict[str, Any], observer: "Observer") -> str:
-    """Return a line for people."""
     read, outputs = observer.description.sensors, observer.description.outputs
     parts = [str(found["time"])]
     for name in [n for n in outputs if n not in read][:_MOST_SHOWN]:

@@ -124,7 +124,6 @@ def _help(
     workspace: Path,
     work: Path,
 ) -> None:
-    """Train as one of the others, silently."""
     # Ctrl-C reaches all; the first process decides, and this one ends with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     exit_when_orphaned(None)

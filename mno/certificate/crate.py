@@ -123,7 +123,6 @@ def _values(group: str, values: Mapping[str, Any]) -> list[Entity]:
 
 
 def _model(certificate: Certificate) -> Iterator[Entity]:
-    """Yield what the model is and comes from."""
     record = certificate.record
     keys = ("lineage_sha256", "params_sha256", "environment_sha256", "head", "seed", "device")
     ids = {f"ids.{name}": value for name, value in (record.get("ids") or {}).items()}

@@ -12,13 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mno.certificate.content import (
     AUDIT,
@@ -121,7 +117,7 @@ def read_private(path: Path) -> Ed25519PrivateKey:
     """
     content, key = _read(path), None
     try:
-        key = load_pem_private_key(content, password=None)
+        key = serialization.load_pem_private_key(content, password=None)
     except TypeError:
         raise InputError(
             f"{path} has a password; write it without one to where only you can read: "
@@ -161,7 +157,7 @@ def _read(path: Path) -> bytes:
 
 def _parse_public(content: bytes) -> Ed25519PublicKey | None:
     with suppress(*_UNREADABLE):
-        key = load_pem_public_key(content)
+        key = serialization.load_pem_public_key(content)
         return key if isinstance(key, Ed25519PublicKey) else None
     return None
 

@@ -75,7 +75,6 @@ def _sections(certificate: Certificate, signer: str | None) -> Iterator[Section]
 
 
 def _extra(certificate: Certificate, link: str) -> Markup:
-    """Return what only one link has to show."""
     if link == "decision":
         return _render("decisions", certificate=certificate, moment=moment)
     if link == "parameters":
@@ -106,7 +105,6 @@ def _shown(verdict: Verdict) -> dict[str, str]:
 
 
 def _target(link: str) -> str:
-    """Return where on the page a link of the audit is told of."""
     return link.replace(" ", "-")
 
 
@@ -139,8 +137,6 @@ def _facts(certificate: Certificate, link: str) -> Iterator[tuple[str, str]]:
 
 
 def _replay(outcome: "Outcome") -> Iterator[tuple[str, str]]:
-    """Yield how a model was made again, as name and text."""
-
     def listed(changes: Sequence[ConditionChange] | None) -> str:
         return "not known" if changes is None else "; ".join(map(str, changes)) or "none"
 

@@ -378,5 +378,4 @@ def _expect_champion(workspace: Workspace, choice: Choice) -> None:
 
 
 def _now() -> str:
-    """Return the time, ISO 8601 with the offset from UTC."""
     return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -26,17 +26,10 @@ from mno.core.errors import MnoError
 from mno.core.files import json_sha256
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.metrics import Pooled
+from mno.lineage import record as lineage
 from mno.lineage.decision import CHAMPION
 from mno.lineage.dvcfiles import DATA_FILE, locked_stages, read_data_version
-from mno.lineage.record import (
-    RECORD_FILE,
-    Record,
-    Tag,
-    candidate_digest,
-    complete_record,
-    params_sha256,
-    start_record,
-)
+from mno.lineage.record import Record, Tag
 from mno.lineage.snapshot import Snapshot, changed_code, take_snapshot
 from mno.registry.catalogue import find_version_of, registry_of
 from mno.registry.config import PromotionConfig, RegistryConfig
@@ -98,11 +91,11 @@ def register(
     dataset, promotion = dataset_name(params), section(params, "promotion", PromotionConfig)
     intervals = section(params, "evaluate", EvaluateConfig).intervals
     allowed = section(params, "registry", RegistryConfig).allow_uncommitted
-    digest, workspace = candidate_digest(candidate), use_workspace(request.workspace)
+    digest, workspace = lineage.candidate_digest(candidate), use_workspace(request.workspace)
     run, record = _find_run(request, workspace, dataset, snapshot, digest)
     _log_evaluation(workspace, run, evaluated)
     ids = {"mlflow_run": run.info.run_id, "prefect_flow_run": request.flow_run_id}
-    record = complete_record(record, request.root, candidate_sha256=digest, ids=ids)
+    record = lineage.complete_record(record, request.root, candidate_sha256=digest, ids=ids)
     summary = {
         "relative_l2": evaluated.relative_l2,
         "lock_sha256": json_sha256(locked_stages(request.root)),
@@ -116,12 +109,14 @@ def register(
         return {"name": None, "version": None, "alias": None, **summary}
     uncommitted = _uncommitted(request.root, allowed, snapshot, record)
     # What an error depends on besides model and data: it is of the frames behind the history.
-    measured, history = params.get("evaluate") or {}, evaluated.history
+    measured = dict(params.get("evaluate") or {})
+    if evaluated.history:
+        measured["history"] = evaluated.history
     case = Case(
         relative_l2=evaluated.relative_l2,
         errors=evaluated.errors,
         data_md5=read_data_version(request.root / DATA_FILE).md5,
-        evaluation_sha256=params_sha256({**measured, "history": history} if history else measured),
+        evaluation_sha256=lineage.params_sha256(measured),
         gates=gates(promotion, evaluated.kpis, evaluated.physics),
         config=promotion,
         intervals=intervals,
@@ -158,9 +153,10 @@ def _find_run(
         run = client.create_run(experiment, tags=tags, run_name=f"restored-{digest[:8]}")
         client.set_terminated(run.info.run_id, "FINISHED")
         run = client.get_run(run.info.run_id)
+    kept = registry_of(workspace).read(run.info.run_id, lineage.RECORD_FILE)
     with suppress(ValueError):
-        return run, json.loads(registry_of(workspace).read(run.info.run_id, RECORD_FILE) or b"")
-    record = start_record(request.root, snapshot, request.params, threads=None, device=None)
+        return run, json.loads(kept or b"")
+    record = lineage.start_record(request.root, snapshot, request.params, threads=None, device=None)
     return run, {**record, "restored": True}
 
 

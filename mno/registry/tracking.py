@@ -138,7 +138,6 @@ def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) 
 
 
 def _sweep(workspace: Workspace, experiment: str) -> None:
-    """Close the runs of this workspace whose process is gone."""
     ours = f"tags.`{Tag.STATE}` = 'pending' AND tags.`{Tag.WORKSPACE}` = "
     pending = workspace.client.search_runs([experiment], f"{ours}'{_machine(workspace.root)}'")
     for run in pending:

@@ -170,7 +170,6 @@ def animation(example: Example, schema: Schema, words: Words) -> Figure | None:
 
 
 def _frame(example: Example, field: Field, schema: Schema, words: Words, k: int) -> list[Panel]:
-    """Return truth, prediction and error of one frame, on scales that hold for all."""
     truth, prediction = _blank(example.truth[field.name], field), example.prediction[field.name]
     whole, axes = (truth, prediction, prediction - truth), axes_of(field, schema)
     shown = [plane(values[k], axes) for values in whole]

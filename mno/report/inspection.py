@@ -307,7 +307,6 @@ def _checks(
 
 @contextmanager
 def _reading(store: Path) -> Iterator[None]:
-    """Turn a failure to read into one line."""
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -163,7 +163,6 @@ def draw_inspection(inspection: Inspection) -> list[Figure]:
 
 
 def _presence(sensors: Sensors, presence: Presence) -> Figure:
-    """Draw which values of a field are there."""
     field, share = presence.field, percent(presence.share_missing)
     picture, count = presence.picture, presence.sensors
 

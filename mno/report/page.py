@@ -115,7 +115,6 @@ def embedded(figure: Figure) -> dict[str, Any]:
 
 
 def _picture(png: bytes) -> dict[str, Any]:
-    """Return a PNG as an address, and its size as it was meant."""
     width, height = struct.unpack(">II", png[16:24])  # of the header that comes first
     sizes = {"width": round(width * _SCREEN_DPI / DPI), "height": round(height * _SCREEN_DPI / DPI)}
     return {"uri": _data_uri(png, "png"), **sizes}

@@ -98,7 +98,6 @@ def place_names(schema: Schema, words: Words) -> dict[int, str]:
 
 
 def _numbered(schema: Schema) -> dict[str, tuple[str, int, int]]:
-    """Return the readings of a schema without the fields in space."""
     return {name: at for name, at in schema.readings.items() if not is_in_space(at[0])}
 
 
@@ -234,7 +233,6 @@ def _draw(
 
 
 def _times(schema: Schema) -> tuple[np.ndarray, str]:
-    """Return the times of all frames and their unit."""
     (time,) = (axis for axis in schema.axes if axis.name == "time")
     return in_hours(time.points, time.units)
 
@@ -273,6 +271,5 @@ def plant_figure(
 
 
 def _of(body: Body, values: Mapping[str, np.ndarray], schema: Schema) -> np.ndarray:
-    """Return what a body reads in each frame."""
     name, number = body.reading or ("", 0)
     return values[name][:, schema.readings[name][1] + number].astype(np.float64)

@@ -62,7 +62,6 @@ def _draw_break_even(ax: Axes, found: Known, words: Words) -> None:
 
 
 def _equal_error_figure(compared: Known | Absent, words: Words) -> Figure | None:
-    """Return the figure; none where the two were not compared."""
     if isinstance(compared, Absent):
         return None
     return figure_of(
@@ -77,7 +76,6 @@ def _equal_error_figure(compared: Known | Absent, words: Words) -> Figure | None
 
 
 def _draw_equal_error(ax: Axes, compared: Known, words: Words) -> None:
-    """Draw the relative L2 against the time of one solution."""
     curve, model = compared["curve"], compared["model"]
     times, errors = ([point[key] for point in curve] for key in ("ms", "error"))
     ax.plot(times, errors, "o-", color=style.TRUTH_COLOUR, lw=1.5, label=words("grids.solver"))

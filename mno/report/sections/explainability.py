@@ -73,7 +73,6 @@ def _section_of_readings(found: Influence, schema: Schema, words: Words) -> Sect
 def _bars(
     found: Influence, shares: Mapping[str, float], of: int, where: Mapping[str, str], words: Words
 ) -> Figure | None:
-    """Return the figure of what weighs most; none where nothing does."""
     if not shares:
         return None
 
@@ -102,7 +101,6 @@ def _bars(
 
 
 def _influence_figure(found: Influence, schema: Schema, words: Words) -> Figure:
-    """Return the figure, the place of the prediction marked."""
     fields = [field for field in schema.inputs if field.name in found.maps]
     output = next(field for field in schema.outputs if field.name == found.output)
     top = max(float(found.maps[field.name].max()) for field in fields)
@@ -145,7 +143,6 @@ def _panels(
 
 
 def _finding(found: Influence, words: Words) -> str:
-    """Say how many points make up half of the influence."""
     weights = np.sort(found.total.ravel())[::-1]
     if not weights.any():
         return words("finding.none")

@@ -68,7 +68,6 @@ def _example_figure(
 
 
 def _given(field: Field, example: Example, words: Words) -> str:
-    """Name an input, with its value where that is one number."""
     if not field.is_scalar:
         return field.long_name
     unit = "" if field.units == "1" else f" {field.units}"
@@ -114,7 +113,6 @@ def _error_map(evaluation: Evaluation, schema: Schema, words: Words) -> Figure |
 
 
 def _histogram(evaluation: Evaluation, words: Words) -> Figure:
-    """Return the figure of an evaluation's errors of single samples."""
     known = evaluation.measured
     errors = evaluation.relative_l2[known]
     baseline = mean(evaluation.baseline_relative_l2[known])
@@ -156,7 +154,6 @@ def draw_histogram(ax: Axes, errors: np.ndarray, baseline: float, words: Words) 
 
 
 def _over_time(errors: OverTime, words: Words) -> Figure:
-    """Return the figure of an evaluation's errors of single frames."""
     known = np.flatnonzero(~np.isnan(errors.baseline))  # else no sample has a true value there
     ends = known[[0, -1]] if known.size else (0, -1)
     first, last = (words.percent(float(errors.model[k])) for k in ends)
@@ -174,7 +171,6 @@ def _over_time(errors: OverTime, words: Words) -> Figure:
 
 
 def _draw_over_time(ax: Axes, errors: OverTime, words: Words) -> None:
-    """Draw the relative L2 of each predicted frame, of the model and of both baselines."""
     times, units = in_hours(errors.times, errors.units)
     for values, label, colour, dashes in (
         (errors.model, words("over_time.model"), style.PREDICTION_COLOUR, "-"),

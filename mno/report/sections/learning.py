@@ -32,7 +32,6 @@ def section(results: Results, words: Words) -> Section | None:
 
 
 def _answer(curve: LearningCurve, results: Results, target: float, words: Words) -> str:
-    """Say how many training samples the target takes."""
     goal, times = words.percent(target), words.number(FURTHEST)
     last = results.learning_curve["points"][-1]["validation"]["relative_l2"]
     if last is not None and last <= target:

@@ -34,7 +34,6 @@ def losses(history: Known, words: Words) -> Figure:
 
 
 def _draw_losses(ax: Axes, history: Known, words: Words) -> None:
-    """Draw the relative L2 on both splits by epoch, with the best epoch marked."""
     epochs, best = history["epochs"], history["best_epoch"]
     numbers, marker = [record["epoch"] for record in epochs], "." if len(epochs) == 1 else ""
     errors = []

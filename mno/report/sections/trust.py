@@ -61,7 +61,6 @@ def _points(found: Pairs) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bounds_figure(points: Points, words: Words) -> Figure | None:
-    """Return the figure; none where no sample has both a bound and an error."""
     if not points:
         return None
     samples = sum(len(bounds) for bounds, _ in points.values())
@@ -90,7 +89,6 @@ def _draw_bounds(ax: Axes, points: Points, words: Words) -> None:
 
 
 def _verdict(trust: Trust, measured: Measured, words: Words) -> str:
-    """Say first whether bounds hold as stated."""
     rates = [by_measure["relative_l2"][0] for by_measure in measured.coverage.values()]
     known = [(rate.rate, rate.expected) for rate in rates if rate and rate.rate and rate.expected]
     if not known:
