@@ -1,8 +1,4 @@
-"""The production line: `mno run` and one command for each of its stages.
-
-A run edits and checks the parameters and asks DVC and the registry what has changed. Where nothing
-has, it ends there; otherwise the flow `flows.pipeline` brings the line up to date.
-"""
+"""The production line: `mno run` and one command for each of its stages."""
 
 import os
 import shutil

@@ -146,13 +146,11 @@ def _print_origin(origin: Origin) -> None:
 def _print_affected(found: AffectedVersions) -> None:
     out = console()
     out.print(f"If {found.asked} was bad, versions that are affected: {len(found.affected)}\n")
-    rows = [(*_row(f.version), ", ".join(f.stages), f.why) for f in found.affected]
-    if rows:
+    if rows := [(*_row(f.version), ", ".join(f.stages), f.why) for f in found.affected]:
         out.print(aligned((*VERSION_HEAD, "Stages", "Why"), rows))
     for uri, why in found.unknown.items():
         out.print(f"cannot be known: {uri}: {why}")
-    champions = [f.version.uri for f in found.affected if CHAMPION in f.version.aliases]
-    if champions:
+    if champions := [f.version.uri for f in found.affected if CHAMPION in f.version.aliases]:
         out.print(f"\nIN PRODUCTION: {', '.join(champions)}")
         out.print("Next: correct it, then mno run;  what it replaced: mno promote --history")
     elif rows:

@@ -198,10 +198,7 @@ def _part_that_there_is(root: Path, document: Any) -> dict[str, Any]:
 
 
 def replace_params(root: Path, values: Mapping[str, Any]) -> list[str]:
-    """Set parameters by dotted key in `params.yaml`, and return the keys whose values are new.
-
-    Comments are kept. The file is replaced only if the result is valid and differs.
-    """
+    """Set parameters by dotted key in `params.yaml`, and return the keys whose values are new."""
     before = config.read_params(root)
     _edit(root, lambda document: _put(document, values))
     after = config.read_params(root)
@@ -220,10 +217,7 @@ def load_params(root: Path) -> Params:
 
 
 def edit_params(root: Path, preset: str | None, assignments: Sequence[str]) -> Params:
-    """Apply a preset, then assignments such as `train.epochs=40`, to `params.yaml`.
-
-    Comments are kept. The file is replaced only if the result is valid and differs.
-    """
+    """Apply a preset, then assignments such as `train.epochs=40`, to `params.yaml`."""
 
     def change(document: Any) -> None:
         if preset is not None:
@@ -245,7 +239,7 @@ def preset_names(root: Path) -> list[str]:
 
 
 def _edit(root: Path, change: Callable[[Any], None], keep: bool = False) -> Params:
-    """Change the document, check it and, unless the file is to be kept as it is, replace it."""
+    """Change the document, keeping comments; replace the file if that is valid and differs."""
     config.read_params(root)  # says in one line what is wrong with the file, if anything is
     path, yaml, buffer = root / config.PARAMS_FILE, config.yaml_writer(), io.StringIO()
     before = path.read_text(encoding="utf-8")

@@ -27,8 +27,7 @@ from mno.lineage.dvcfiles import read_data_version
 
 AWAY = (RuntimeError, httpx.HTTPError, PrefectHTTPStatusError)
 """What is raised where Prefect's server is gone, or refuses."""
-GRACE = timedelta(minutes=5)
-"""A run that lives has the lock by then, or has ended because another has it."""
+GRACE = timedelta(minutes=5)  # a run that lives has the lock by then, or has ended
 
 
 def end_killed(
@@ -72,10 +71,9 @@ def pipeline(
     quiet: bool = False,
     current: Collection[str] = (),
 ) -> list[dict[str, Any]]:
-    """Bring the line, or one target of it and what that needs, up to date.
+    """Bring the line, or one target of it and what that needs, up to date; return what each did.
 
-    DVC is not asked again for targets that are known to be `current`. Returns the result of each,
-    in the order in which they ran.
+    DVC is not asked again for targets that are known to be `current`.
     """
     workspace = find_workspace(Path(root) if root else None)
     shown, log = teller(quiet), get_run_logger()

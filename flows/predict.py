@@ -183,10 +183,7 @@ def model_folder(model: str) -> Path:
 
 
 def trust_of(model: str, folder: Path) -> "Trust | Absent":
-    """Return what a model's predictions are judged by.
-
-    It lies beside a registered model, and among the reports of the workspace that trained one.
-    """
+    """Return what predictions are judged by: beside a registered model, or among the reports."""
     from mno.registry.reading import registered_trust, trust_in
 
     if model.startswith(_REGISTERED):

@@ -155,8 +155,7 @@ def _make(
 
 def _give_warm_start(evidence: Evidence, line: Path) -> str | None:
     """Copy the model that training starts from; return what `train.warm_start` has to be."""
-    sha256 = folders.started_from(evidence)
-    if sha256 is None:
+    if (sha256 := folders.started_from(evidence)) is None:
         return None
     registry = registry_of(existing_workspace(evidence.root))
     with TemporaryDirectory(prefix="mno-replay-") as scratch:
@@ -187,10 +186,7 @@ def _compare(
 
 
 def replay_variables(line: Path, quiet: bool) -> dict[str, str]:
-    """Return all variables of a replay's processes, by its repository.
-
-    The code is that of the replay's folder, and MLflow and DVC stay in it.
-    """
+    """Return all variables of a replay's processes: code, MLflow and DVC are of its folder."""
     kept = {
         name: value
         for name, value in os.environ.items()

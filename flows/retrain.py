@@ -47,13 +47,9 @@ class Reason(NamedTuple):
 
 
 def look(root: Path) -> tuple[list[Reason], bool]:
-    """Return what has changed, as DVC and the registry say, and whether that is training's.
-
-    A stage at work is in the way, and an error.
-    """
+    """Return what has changed, as DVC and the registry say, and whether that is training's."""
     stages = read_stages(root)
-    busy = [stage["name"] for stage in stages if stage["state"] in ("running", "unknown")]
-    if busy:
+    if busy := [stage["name"] for stage in stages if stage["state"] in ("running", "unknown")]:
         raise MnoError(f"the stage {busy[0]} is at work: a run outside mno? Try again later")
     reasons = _causes(stages)
     stale = {stage["name"] for stage in stages if stage["state"] != "current"}
@@ -169,18 +165,14 @@ def _start_of(root: Path, params: Params) -> tuple[list[str], str]:
         config.model_dump(mode="json", exclude={"dropout"})
         for config in (Surrogate.load(folder).description.model, params.model)
     )
-    differing = [f"model.{key}" for key in ours if theirs[key] != ours[key]]
-    if differing:
+    if differing := [f"model.{key}" for key in ours if theirs[key] != ours[key]]:
         return fresh, f"from fresh weights: {version} is of another {', '.join(differing)}"
     edits = [] if present == pinned else [f"train.warm_start={json.dumps(pinned)}"]
     return edits, f"from the champion, {version}"
 
 
 def tidy_up() -> str:
-    """Remove what nothing needs, as `retention` in `params.yaml` says; return what came of it.
-
-    A run that has trained a model has not failed because the tidying did.
-    """
+    """Tidy as `retention` in `params.yaml` says, and return what came of it; it fails no run."""
     from flows.tidying import tidy  # takes a second, which a run without it need not
 
     try:

@@ -1,8 +1,7 @@
 """Retraining by the clock: `mno schedule`, what is planned, and what became of its runs.
 
-Prefect alone knows both: the deployment is the plan, its scheduled runs are what is due, flow runs
-and their states are what happened. It is asked here without being imported, which takes seconds: a
-server that is named or that serves the plan over HTTP, else the database in the workspace.
+Prefect alone knows both. It is asked here without being imported, which takes seconds: a server
+that is named or that serves the plan over HTTP, else the database in the workspace.
 """
 
 import json
@@ -30,8 +29,7 @@ RETRAIN_LOCK = Path("build/locks/retrain")
 GRACE = timedelta(minutes=2)
 """What a run may be late: Prefect looks every few seconds, and a busy machine takes longer."""
 KILLED = "its process was killed; what it had finished is kept"
-LABEL = "mno.run"
-"""Of a flow run: what is known of it besides its state, as JSON (see `read_schedule`)."""
+LABEL = "mno.run"  # of a flow run: what is known of it besides its state, see `read_schedule`
 _BY_CLOCK = "auto-scheduled"  # Prefect's tag
 _LISTED = 100  # runs
 _SHOWN = 5  # of them in a table
@@ -180,8 +178,7 @@ def _change(how: str, as_json: bool, line: str) -> None:
 
 def need_plan(root: Path) -> dict[str, Any]:
     """Return what is scheduled; refuse to go on where nothing is."""
-    plan = read_schedule(root)["plan"]
-    if plan is None:
+    if (plan := read_schedule(root)["plan"]) is None:
         raise InputError(
             'nothing is scheduled in this workspace; begin with: mno schedule --cron "0 3 * * *"'
         )
@@ -227,8 +224,7 @@ def read_schedule(root: Path) -> dict[str, Any]:
 
 
 def _words(clock: Mapping[str, Any]) -> str:
-    seconds = clock.get("interval")
-    if seconds is None:
+    if (seconds := clock.get("interval")) is None:
         return f"cron {clock.get('cron')} in {clock.get('timezone')}"
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds % length == 0:

@@ -83,10 +83,7 @@ def prefect_server(root: Path) -> Iterator[None]:
 
 
 def _deployment_of(root: Path, clock: Mapping[str, Any], max_hours: float | None) -> Any:
-    """Return the deployment, as Prefect is given it; its runs are made by whoever serves it.
-
-    It says nothing of pauses, so that to give it anew leaves a paused one paused.
-    """
+    """Return the deployment, to be served by whoever asks; given anew, a paused one stays so."""
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
@@ -113,10 +110,7 @@ def create(root: Path, clock: Mapping[str, Any], max_hours: float | None) -> Non
 
 
 def change(plan: Mapping[str, Any], how: str) -> None:
-    """Pause, resume or remove what is scheduled; runs that have been stay.
-
-    What it would have run while it was paused is not caught up.
-    """
+    """Pause, resume (nothing is caught up) or remove what is scheduled; runs that were stay."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
@@ -139,10 +133,7 @@ def _plan_ahead(client: Any, identity: Any) -> Any:
 
 
 def run_schedule(quiet: bool) -> dict[str, Any]:
-    """Do now what is done by the clock, here; `mno schedule serve`, if it runs, is told of it.
-
-    Returns what is known of the run (see `read_schedule`); it is `busy` where another is active.
-    """
+    """Do now what is done by the clock; return what is known of the run, see `read_schedule`."""
     root = find_workspace()
     plan = schedule.read_schedule(root)["plan"]
     with prefect_server(root):

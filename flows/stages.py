@@ -39,11 +39,7 @@ _SAID = {
 
 
 class StageResult(NamedTuple):
-    """What became of one target, a stage or `data.dvc`, in how many seconds.
-
-    It `ran`; was `reused` (nothing it depends on changed); or `restored` (its result was not there,
-    or not as recorded, and was put back from what had been kept).
-    """
+    """What became of one target, a stage or `data.dvc`, in how many seconds."""
 
     target: str
     action: Action
@@ -79,10 +75,7 @@ def run_target(
 def run_dvc(
     command: Sequence[str], root: Path, environment: Mapping[str, str], say: Callable[[str], None]
 ) -> StageResult:
-    """Run a `dvc repro`, whose last word is the target, in a process group of its own.
-
-    It has no other environment; all else is as for `run_target`.
-    """
+    """Run a `dvc repro`, whose last word is the target, in a process group and environment."""
     start, target = time.monotonic(), command[-1]
     with tempfile.TemporaryDirectory(prefix="mno-") as folder:
         failure_file = Path(folder) / "failure.json"
@@ -103,8 +96,7 @@ def run_dvc(
         finally:
             stop_group(process.pid)
         if code != 0:
-            failure = read_json(failure_file)  # killed ones leave none
-            if not failure:
+            if not (failure := read_json(failure_file)):  # killed ones leave none
                 raise StageFailedError(f"{target}: dvc repro failed", 1)
             reason = f"{failure['stage']}: {failure['message']}"
             raise StageFailedError(reason, failure["exit_code"])
@@ -183,10 +175,7 @@ def read_graph(root: Path) -> dict[str, set[str]]:
 
 
 def run_order(graph: Mapping[str, set[str]], target: str | None = None) -> list[str]:
-    """Return the targets in an order in which each comes after what it depends on.
-
-    Only one target and what it depends on are kept, if one is given.
-    """
+    """Return all targets, or one and what it needs, each after those that it depends on."""
     try:
         ordered = {name: sorted(graph[name]) for name in sorted(graph)}
         order = list(TopologicalSorter(ordered).static_order())
@@ -248,8 +237,7 @@ def problem_of_registration(root: Path) -> str:
         return ""
     from mno.registry.reading import why_version_is_unusable
 
-    registered = read_json(root / REGISTERED)
-    if not registered:
+    if not (registered := read_json(root / REGISTERED)):
         return "the record is not readable"
     if registered.get("lock_sha256") != json_sha256(locked_stages(root)):
         return "stages before it have run since, from other code or parameters"

@@ -67,11 +67,10 @@ def doctor(
 def read_status() -> dict[str, Any]:
     """Return what `mno status --json` prints.
 
-    Keys: `scenario`; `running` (who holds the workspace, or null); `stages`, each with `state`
-    (`current`, `stale`, `waiting` for a stale one before it, `running`, or `unknown` where a
-    running stage keeps DVC from looking) and `reasons`; `metrics`; `registry` (versions with their
-    aliases and errors); `schedule` (`plan` in words, `next`, `overdue`, one line if a run did not
-    begin or Prefect cannot be asked, and `last`, what became of the last run; or null).
+    Keys: `scenario`; `running` (who holds the workspace, or null); `stages` (see `read_stages`);
+    `metrics`; `registry` (versions with their aliases and errors); `schedule` (`plan` in words,
+    `next`, `overdue`, one line if a run did not begin or Prefect cannot be asked, and `last`, what
+    became of the last run; or null).
     """
     root = workspace.find_workspace()
     workspace.prepare_environment(root)
@@ -165,8 +164,7 @@ def _versions(root: Path) -> _Found:
 def _git(root: Path) -> _Found:
     from mno.lineage.snapshot import take_snapshot
 
-    changed = take_snapshot(root).changed
-    if changed:
+    if changed := take_snapshot(root).changed:
         return "note", f"uncommitted code, which register refuses: {', '.join(changed[:5])}"
     return "good", "the code is committed"
 
@@ -178,8 +176,7 @@ def _parameters(root: Path) -> _Found:
 
 
 def _run(root: Path) -> _Found:
-    who = lock_holder(root / workspace.RUN_LOCK)
-    if who:
+    if who := lock_holder(root / workspace.RUN_LOCK):
         return "note", f"{who['activity']} runs, process {who['pid']}, since {who['since']}"
     return "good", "no run is active"
 
@@ -188,8 +185,7 @@ def _schedule(root: Path) -> _Found:
     from flows.schedule import read_schedule
 
     found = read_schedule(root)
-    plan = found["plan"]
-    if plan is None:
+    if (plan := found["plan"]) is None:
         return "good", "nothing is scheduled"
     if missed := found["overdue"]:
         return "problem", f"{missed}; start mno schedule serve, which makes up for it"
@@ -203,8 +199,7 @@ def _notify(root: Path) -> _Found:
 
 
 def _leftovers(root: Path) -> _Found:
-    orphans = [process.pid for process in workspace.leftovers(root)]
-    if orphans:
+    if orphans := [process.pid for process in workspace.leftovers(root)]:
         return "note", f"processes of a killed run, which the next mno run ends: {orphans}"
     return "good", "no process of a killed run"
 

@@ -1,7 +1,4 @@
-"""`mno study`: studies of many trained models, and searches of parameters.
-
-Nothing that takes long to import is imported before a command needs it.
-"""
+"""`mno study`: studies of many trained models, and searches of parameters."""
 
 from collections.abc import Mapping
 from functools import cache

@@ -1,13 +1,10 @@
 """`mno study run`, at work: a Prefect flow with a task for each cell, the most informative first.
 
-Cells are made in copies of the workspace in `build/study/`, one for each worker. A copy is a git
-clone that shares objects with the workspace's repository and DVC's cache with the workspace. So a
-cell touches neither parameters nor data of the line; a dataset, and a training that was ever made,
-is taken from the cache; and what a cell was is handed over as a DVC experiment. `dvc exp run
---temp` makes such a copy for each experiment, with its kernels compiled anew, and stashes the
-workspace's own changes for a moment; these are kept, and touch nothing.
-
-The words of the command are in `flows.study`.
+Cells are made in copies of the workspace in `build/study/`, one for each worker: git clones that
+share objects with its repository, and DVC's cache. So a cell touches neither parameters nor data of
+the line; a dataset, and a training that was ever made, is taken from the cache; and what a cell was
+is handed over as a DVC experiment. `dvc exp run --temp` would make a copy for each experiment, with
+its kernels compiled anew.
 """
 
 import json
@@ -200,10 +197,7 @@ class StudyRun:
         return results.expected_seconds([item], found) or 0.0
 
     def _time_steps(self) -> None:
-        """Time the steps of models that have no plan, on each scenario all models in turn.
-
-        They are kept at once: a study that was killed goes on with the trainings that it had begun.
-        """
+        """Time the steps of models that have no plan; what is known is kept at once."""
         study, cost = self.study, self.study.spec.equal_cost
         if cost is None:
             return
@@ -246,10 +240,7 @@ class StudyRun:
     def _tried(
         self, cell: Cell, trial: Mapping[str, Any], cost: CostConfig, copy: Copy
     ) -> dict[str, Any]:
-        """Return how a training would be after a trial, and the lowest validation error of that.
-
-        It is a shorter one, in a copy; there is no error where it fails.
-        """
+        """Return how a training would be, and the error of a shorter one; none where it fails."""
         times = self.study.results.known_of_plan(cell, cost)["times"]
         step = next(t["step_seconds"] for t in times if t["kind"] == kind_of(trial))
         epochs = max(1, int(cost.seconds / (step * results.steps_of_epoch(cell.trained(trial)))))
@@ -346,8 +337,7 @@ class StudyRun:
                 return self._data[digest]
             self.say(f"data of {item.cell.scenario}")
             _repro(copy, DATA_FILE, self._environment(item.cell))
-            md5 = read_data_version(copy.root / DATA_FILE).md5
-            if md5 is None:
+            if (md5 := read_data_version(copy.root / DATA_FILE).md5) is None:
                 raise MnoError(f"{DATA_FILE} names no version after the data were made")
             known = kept.datasets().get(digest, md5)
             if known != md5:
@@ -404,10 +394,7 @@ def _repro(copy: Copy, target: str, variables: Mapping[str, str]) -> None:
 
 
 def prepared_copy(workspace: Path, study: str, place: int) -> Copy:
-    """Return a copy for a study, made or brought up to date.
-
-    It is left, compiled kernels and all, to the study's next run.
-    """
+    """Return a copy for a study, made, or brought up to date with its kernels still compiled."""
     clone, top = workspace / FOLDER / study / f"copy-{place}", toplevel(workspace)
     baseline = git(workspace, "rev-parse", "HEAD").decode().strip()
     if not (clone / ".git" / "mno-complete").exists():

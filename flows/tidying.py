@@ -158,8 +158,7 @@ def _is_needed(root: Path, run: StoredItem, files: RunFiles, done: Sequence[str]
     experiment = run.tags.get(Tag.EXPERIMENT)
     if experiment and git(root, "for-each-ref", "--count=1", f"refs/exps/**/{experiment}"):
         return True
-    digest = run.tags.get(Tag.CANDIDATE)
-    if digest is not None:
+    if (digest := run.tags.get(Tag.CANDIDATE)) is not None:
         with suppress(MnoError):
             return digest == candidate_digest(root / CANDIDATE)
         return False
@@ -190,8 +189,7 @@ def _alone(root: Path) -> Iterator[None]:
     with locked(root / RUN_LOCK, "mno gc"):
         harmless = {root / lock for lock in _HARMLESS}
         locks = [p for pattern in _LOCKS for p in root.glob(pattern) if p not in harmless]
-        busy = next(filter(None, map(lock_holder, locks)), None)
-        if busy is not None:
+        if (busy := next(filter(None, map(lock_holder, locks)), None)) is not None:
             raise LockedError(
                 f"{busy['activity']} is at work in this folder: process {busy['pid']}, since "
                 f"{busy['since']}; wait for it, then: mno gc"

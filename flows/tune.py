@@ -1,7 +1,4 @@
-"""`mno study tune`, at work: trials are made, the winner is confirmed, and kept as a preset.
-
-The words of the command are in `flows.study`.
-"""
+"""`mno study tune`, at work: trials are made, the winner is confirmed, and kept as a preset."""
 
 import shutil
 import statistics
@@ -56,10 +53,7 @@ class Search:
         return self.root / FOLDER / self.name / self.digest[:12]
 
     def refusal(self, params: Mapping[str, Any], *, counted: bool = True) -> str:
-        """Say why parameters are not to be trained; empty if they are.
-
-        Where they are not `counted` it is only said whether they can be used at all.
-        """
+        """Say why parameters are not to be trained or, not `counted`, cannot be; or nothing."""
         try:
             check_params(params, self.root)
             signature = signature_of(params, self.root)
@@ -165,18 +159,14 @@ class TrialMaker:
         return statistics.median([o.seconds for o in made if o.epochs] or [0.0]) or None
 
     def confirm(self) -> Confirmation:
-        """Train the winner and the default with seeds that chose nothing; what is known is kept.
-
-        Nothing is trained where they are one.
-        """
+        """Train winner and default, if they are two, with seeds that chose nothing."""
         best, default = self.trials.done[0], self.search.default
         first, number = int(default["seed"]) + 1, self.search.spec.confirm_seeds
         seeds = range(first, first if best.is_default else first + number)
         params = {WINNER: at(default, best.point), DEFAULT: default}
         names = {(who, s): training_digest(params[who], s) for s in seeds for who in params}
         known: dict[str, float] = dict(self.trials.study.user_attrs.get(_CONFIRMED, {}))
-        waiting = [item for item, name in names.items() if name not in known]
-        if waiting:
+        if waiting := [item for item, name in names.items() if name not in known]:
             self.say(f"comparing winner and default with {len(seeds)} further seeds")
 
         def begin() -> tuple[tuple[str, Job], Future[Outcome]] | None:
@@ -216,8 +206,7 @@ class TrialMaker:
                 )
             trial = self.trials.ask()
             params = at(self.search.default, trial.params)
-            refusal = self.search.refusal(params)
-            if not refusal:
+            if not (refusal := self.search.refusal(params)):
                 return self._train(trial.number, params, int(params["seed"]))
             self._keep(trial.number, Outcome("refused", reason=refusal))
         return None

@@ -3,9 +3,8 @@
     python -m pipelines.deps            # what would change; exits 1 if something would
     python -m pipelines.deps --write    # writes it
 
-Of each stage's `deps`, the lines that name code are written here and by nobody else: every module
-that importing the stage may run, and a folder in place of its files where all of them are needed,
-so that nothing becomes stale that should not.
+A folder stands in place of its files where all of them are needed, so that nothing becomes stale
+that should not.
 """
 
 import re

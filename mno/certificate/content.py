@@ -29,8 +29,7 @@ DATA_FILES, WEIGHTS = "data.json", "weights.json"
 PARAMS, WORKFLOW = "snapshot/params.yaml", "snapshot/dvc.yaml"
 DATA_VERSION, CONSTRAINTS = "snapshot/data.dvc", "snapshot/constraints.txt"
 TABLES = tomllib.loads(files("mno.certificate").joinpath("tables.toml").read_text(encoding="utf-8"))
-FILES: dict[str, str] = TABLES["files"]
-"""What each file of a certificate is, for whoever opens the folder."""
+FILES: dict[str, str] = TABLES["files"]  # what each is, for whoever opens the folder
 _LONGEST = 60  # a longer licence is the text of one, and no name
 
 
@@ -102,8 +101,7 @@ def certificate_of(
     params = evidence.tree.params or {}
     # Those that a result may depend on, of the active scenario only.
     chosen = {key: value for key, value in params.items() if key not in ("execution", "scenarios")}
-    settings = entry(params, "scenarios", str(params.get("scenario")))
-    if settings:
+    if settings := entry(params, "scenarios", str(params.get("scenario"))):
         chosen["scenarios"] = {params["scenario"]: settings}
     return Certificate(
         name=evidence.name,
@@ -129,17 +127,14 @@ def _documents(evidence: Evidence) -> Iterator[tuple[str, bytes]]:
     if evidence.sealed and evidence.seal:
         kept[SEAL] = seal_path(evidence.seal.pointer)
     for name, source in kept.items():
-        path = evidence.run_file(source)
-        if path is not None:
+        if (path := evidence.run_file(source)) is not None:
             content = path.read_bytes()
             if name != SEAL or seal_sha256(content) == path.stem:
                 yield name, content
     for name in (PARAMS, WORKFLOW, DATA_VERSION, CONSTRAINTS):
-        content = evidence.tree.files.get(Path(name).name)
-        if content is not None:
+        if (content := evidence.tree.files.get(Path(name).name)) is not None:
             yield name, content
-    listing = whole_object(evidence.caches, evidence.data_md5)
-    if listing is not None:
+    if (listing := whole_object(evidence.caches, evidence.data_md5)) is not None:
         yield DATA_FILES, listing
 
 

@@ -53,10 +53,7 @@ def crate_metadata(
 ) -> dict[str, Any]:
     """Return the content of `ro-crate-metadata.json`.
 
-    Args:
-        certificate: What is certified.
-        files: The other files of the folder, but those that hold digests of this one.
-        signed: Whether the folder will hold a signature.
+    The files are all of the folder but those that hold digests of this one, and the signature.
     """
     later = (names.SUMS, names.SIGNATURE, names.SIGNER) if signed else (names.SUMS,)
     described = [

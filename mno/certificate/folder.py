@@ -64,10 +64,7 @@ def check_place(folder: Path, root: Path) -> None:
 def certificate_files(
     certificate: Certificate, key: Ed25519PrivateKey | None = None
 ) -> dict[str, bytes]:
-    """Return all files of a certificate by name, the digests of the others and the signature last.
-
-    Without a key it is not signed.
-    """
+    """Return all files by name, the digests and then the signature, if there is a key, last."""
     from mno.certificate.crate import bill_of_materials, crate_metadata
     from mno.certificate.page import render_certificate
 
@@ -139,8 +136,7 @@ def read_public(path: Path) -> bytes:
     Raises:
         InputError: The file is none, or of another kind.
     """
-    key = _parse_public(_read(path))
-    if key is None:
+    if (key := _parse_public(_read(path))) is None:
         raise InputError(
             f"{path} is no public Ed25519 key in PEM; make that of a private one with: "
             "openssl pkey -in KEY.pem -pubout -out KEY.pem.pub"
@@ -230,8 +226,7 @@ def _files(folder: Path, present: set[str], sums: bytes | None) -> Iterator[Find
         yield FILES.missing(SUMS, "the digests of all files", _COPY)
         return
     digests = {name: digest for digest, name in _LINE.findall(sums.decode(errors="replace"))}
-    outside = [name for name in digests if not is_inside(name)]
-    if outside:
+    if outside := [name for name in digests if not is_inside(name)]:
         yield FILES.changed(SUMS, "files in the folder", f"{outside[0]}, outside", _COPY)
         return
     if not digests or _sums(digests) != sums:

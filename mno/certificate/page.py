@@ -58,8 +58,7 @@ def _sections(certificate: Certificate, signer: str | None) -> Iterator[Section]
     ]
     yield _section("lineage", "Lineage", links=rows, edges=TABLES["graph"]["edges"],
                    boxes=_boxes(certificate, by_link))  # fmt: skip
-    differing = [f for f in certificate.findings if f.verdict.is_difference]
-    if differing:
+    if differing := [f for f in certificate.findings if f.verdict.is_difference]:
         yield _section("differences", "What differs", rows=_rows(differing))
     if certificate.replay:
         replay = certificate.replay
@@ -126,8 +125,7 @@ def _facts(certificate: Certificate, link: str) -> Iterator[tuple[str, str]]:
     if link == "registry":
         yield "Name and version", certificate.model
     for title, place in _LINKS[link].get("facts", {}).items():
-        value = _recorded(certificate, place)
-        if value is not None:
+        if (value := _recorded(certificate, place)) is not None:
             yield title, str(value)
     if link == "snapshot":
         yield "Files in no commit", ", ".join(record.get("uncommitted") or ()) or "none"

@@ -101,8 +101,7 @@ def damage(registry: Registry, version: RegisteredVersion) -> str | None:
     """Say whether the files of a version differ from those that were registered; none if not."""
     named = f"the files of version {version.number} of {version.name}"
     with TemporaryDirectory(prefix="mno-registry-") as copies:
-        folder = package_folder(registry, version, Path(copies))
-        if folder is None:
+        if (folder := package_folder(registry, version, Path(copies))) is None:
             return f"{named} cannot be read"
         if package_digest(folder) != version.tags.get(Tag.PACKAGE):
             return f"{named} are missing or altered"
@@ -297,10 +296,7 @@ def own_seal(workspace: Workspace, name: str, number: int) -> Seal:
 
 
 def _latest(workspace: Workspace, name: str, number: int) -> tuple[Seal | None, Seal | None]:
-    """Return the latest seals of a model and of a version.
-
-    The version may not name its own yet, if a kill came between.
-    """
+    """Return the latest seals of a model and of a version, which a kill may have left unnamed."""
     registry = registry_of(workspace)
     tag = find_version_of(registry, f"models:/{name}/{number}").tags.get(Tag.SEAL, "")
     pointer = SealPointer.parse(tag)

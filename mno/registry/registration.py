@@ -131,8 +131,7 @@ def register(
         **case.tags(),
     }
     name = model_name(model_subject(params))
-    version = _known_version(workspace, name, tags, evaluated)
-    if version is None:
+    if (version := _known_version(workspace, name, tags, evaluated)) is None:
         version = _create_version(workspace, run, name, tags, candidate, evaluated)
     record["ids"] |= {"model": name, "version": version}
     with deciding(workspace, name, patience=_PATIENCE):
@@ -147,8 +146,7 @@ def _find_run(
 ) -> "tuple[Run, Record]":
     """Find the run that trained a candidate and its record; make them up if they are lost."""
     client, experiment = workspace.client, workspace.experiment(dataset)
-    run = latest_run(workspace, experiment, Tag.CANDIDATE, digest)
-    if run is None:
+    if (run := latest_run(workspace, experiment, Tag.CANDIDATE, digest)) is None:
         tags: dict[str, Any] = {Tag.STATE: "restored", Tag.CANDIDATE: digest}
         run = client.create_run(experiment, tags=tags, run_name=f"restored-{digest[:8]}")
         client.set_terminated(run.info.run_id, "FINISHED")
@@ -197,10 +195,7 @@ def _uncommitted(root: Path, allowed: bool, snapshot: Snapshot, record: Record) 
 def _known_version(
     workspace: Workspace, name: str, tags: Mapping[str, str], evaluated: Evaluated
 ) -> int | None:
-    """Return the version of this lineage if there is one and it is whole; refresh its figures.
-
-    A version that judges predictions by something else is another one.
-    """
+    """Return the whole version of this lineage and trust, if there is one; refresh its figures."""
     registry = registry_of(workspace)
     found = [v for v in registry.versions(name) if v.tags.get(Tag.LINEAGE) == tags[Tag.LINEAGE]]
     for version in sorted(found, key=lambda version: -version.number):
@@ -254,8 +249,7 @@ def _create_version(
 
 
 def _try(model: Any, evaluated: Evaluated) -> None:
-    difference = check_predictions(model, evaluated.inputs, evaluated.predictions)
-    if difference:
+    if difference := check_predictions(model, evaluated.inputs, evaluated.predictions):
         raise MnoError(
             f"not registered: the packaged model does not predict what was evaluated: {difference}"
             "; models/candidate was changed after its evaluation: evaluate again, or train again"
@@ -287,10 +281,7 @@ def _log_model(workspace: Workspace, run: "Run", name: str, folder: Path, lineag
 
 
 def _decide(workspace: Workspace, name: str, version: int, case: Case) -> dict[str, Any]:
-    """Decide on the alias, unless that was done before and the model still has its champion.
-
-    A version that was decided on keeps what came of it since, by a better one or by a person.
-    """
+    """Decide on the alias; who was decided on keeps that while the model has a champion."""
     registry, uri = registry_of(workspace), f"models:/{name}/{version}"
     decided = find_version_of(registry, uri).tags.get(Tag.DECISION)
     lost = decided == CHAMPION and registry.find(name, alias=CHAMPION) is None

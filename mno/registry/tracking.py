@@ -36,10 +36,7 @@ def latest_run(workspace: Workspace, experiment: str, tag: str, value: str) -> "
 
 @dataclass
 class TrainingRun:
-    """A run of training in MLflow; use it as a context manager.
-
-    An exception within marks the run as failed; opening it again continues it.
-    """
+    """A run of training in MLflow; an exception marks it as failed, opening continues it."""
 
     workspace: Workspace
     run_id: str
@@ -48,15 +45,11 @@ class TrainingRun:
 
     @classmethod
     def open(cls, root: Path, scenario: str, key: str, params: Mapping[str, Any]) -> "TrainingRun":
-        """Find the run of this key, or create one; sweep what dead processes left behind.
-
-        The key is the digest of all that the training depends on; parameters are flat.
-        """
+        """Find the run of this digest, or create one; sweep what dead processes left behind."""
         workspace = use_workspace(root)
         client, experiment = workspace.client, workspace.experiment(scenario)
         _sweep(workspace, experiment)
-        found = latest_run(workspace, experiment, Tag.TRAINING_KEY, key)
-        if found:
+        if found := latest_run(workspace, experiment, Tag.TRAINING_KEY, key):
             run_id = found.info.run_id
             client.update_run(run_id, status="RUNNING")
         else:
@@ -71,10 +64,7 @@ class TrainingRun:
         return cls(workspace, run_id, resumed=bool(found))
 
     def log_dataset(self, name: str, source: str, md5: str) -> None:
-        """Name the dataset that the run trains on, by DVC's hash of it.
-
-        MLflow takes up to 36 characters, what `….dir` needs.
-        """
+        """Name the dataset that the run trains on, by DVC's hash of it, of up to 36 characters."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         # The same as a MetaDataset of MLflow's with a local source.

@@ -1,14 +1,6 @@
 """What is in a dataset: every shard is read once and measured, one field of it at a time.
 
-`inspect_store` works on any released dataset, without a workspace:
-
-    from pathlib import Path
-    from mno.report.inspection import inspect_store
-    from mno.report.inspection_page import write_inspection
-
-    inspection = inspect_store(Path("data"))
-    print(inspection.problems)
-    write_inspection(inspection, Path("reports/inspection"))
+`inspect_store` works on any released dataset, without a workspace.
 """
 
 import hashlib
@@ -197,10 +189,7 @@ class Inspection:
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
-    """Return what is known of an axis, with the smallest and largest distance of neighbours.
-
-    These are equal where only rounding makes a difference.
-    """
+    """Return what is known of an axis; distances are equal where only rounding differs."""
     distances = np.diff(axis.points) if len(axis.points) > 1 else np.array([math.nan])
     low, high = float(distances.min()), float(distances.max())
     return {
@@ -221,23 +210,18 @@ def inspect_store(
     report: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Inspection:
-    """Measure what is in a released dataset.
+    """Measure what is in a released dataset; of its own `reports/dataset.json` it takes the checks.
 
     Every file's checksum is verified first. Memory holds one shard of one field, and beside it less
-    than a hundred bytes per sample and field.
-
-    Args:
-        store: The dataset.
-        report: Its own report, the content of `reports/dataset.json`, for its physics checks.
-        progress: Is told how many samples of how many have been read.
+    than a hundred bytes per sample and field. `progress` is told how many samples of how many have
+    been read.
 
     Raises:
         InputError: The folder is not a released dataset, or cannot be read, or a file of it is
             missing or altered.
     """
     with _reading(store):
-        problems = verify(store)
-        if problems:
+        if problems := verify(store):
             more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
             raise InputError(
                 f'{store}/{problems[0]}{more}; make the dataset again with "mno generate --repair"'

@@ -35,10 +35,7 @@ Row = dict[str, str]
 
 
 def write_inspection(inspection: Inspection, folder: Path) -> Path:
-    """Write `index.html` and `inspection.json`; return the path of the page.
-
-    An `OSError` says that the folder cannot be written to.
-    """
+    """Write `index.html` and `inspection.json` into a folder; return the path of the page."""
     write_json(folder / "inspection.json", inspection.to_dict())
     faults = ("Problems", str(len(inspection.problems)))
     splits = [(f"In {name}", number(count)) for name, count in inspection.split_counts.items()]

@@ -23,8 +23,7 @@ from mno.report.page import Figure, figure_of
 from mno.report.panels import in_hours, labelled
 from mno.report.scene import draw_scene
 
-Bounds = Mapping[str, np.ndarray]
-"""Bounds on the largest error of each field, one for each predicted frame."""
+Bounds = Mapping[str, np.ndarray]  # on the largest error of each field, one for each frame
 
 _WIDTH, _HEIGHT = 3.3, 2.1  # of a panel, inches
 _LEGEND = 0.25  # height of one of its rows

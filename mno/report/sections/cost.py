@@ -14,8 +14,7 @@ from mno.report.page import Figure, Results, Section, figure_of, section_of
 def section(results: Results, words: Words) -> Section | None:
     """Return the section; none where no cost was measured.
 
-    Its figures are measured times, which differ from run to run, so they are in the page alone and
-    not among the files, which are made of what the parameters determine.
+    Its figures show times, which differ from run to run, so they are not among the files.
     """
     cost, decision = results.cost, results.decision
     if not (cost and decision):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from itertools import islice
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure as Drawing
@@ -26,8 +27,7 @@ _LINE = 30  # letters of a bar's name
 
 def section(results: Results, words: Words) -> Section | None:
     """Return the section; none where nobody asked."""
-    found = results.influence
-    if found is None:
+    if (found := results.influence) is None:
         return None
     schema = results.schema
     if schema.readings:
@@ -71,7 +71,7 @@ def _section_of_readings(found: Influence, schema: Schema, words: Words) -> Sect
 
 
 def _bars(
-    found: Influence, shares: Mapping[str, float], of: int, where: Mapping[str, str], words: Words
+    found: Influence, shares: Mapping[str, float], of: int, where: Mapping[str, Any], words: Words
 ) -> Figure | None:
     if not shares:
         return None
@@ -95,8 +95,7 @@ def _bars(
         count=len(shares),
         of=of,
         largest=words.list(largest),
-        output=where["output"],
-        place=where["place"],
+        **where,
     )
 
 

@@ -97,8 +97,7 @@ def _error_map(evaluation: Evaluation, schema: Schema, words: Words) -> Figure |
         )
         average = float(finite.mean())
         times = words.number(float(finite.max()) / average if average else 1.0, 2)
-        said = words("error_map.worst", field=field.long_name, place=place, times=times)
-        worst.append(said)
+        worst.append(words("error_map.worst", field=field.long_name, place=place, times=times))
     if not panels:
         return None
     return figure_of(

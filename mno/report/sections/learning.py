@@ -17,8 +17,7 @@ _UNLIKELY = 0.05  # weight of the curves below which an error counts as out of r
 
 def section(results: Results, words: Words) -> Section | None:
     """Return the section; none where nothing is known of a learning curve."""
-    measured = results.learning_curve
-    if not measured:
+    if not (measured := results.learning_curve):
         return None
     curve = fit_points(measured) if measured["points"] else None
     if curve is None or isinstance(curve, Absent):
@@ -69,8 +68,7 @@ def _price(more: float, results: Results, words: Words) -> str:
 
 
 def _furthest_errors(curve: LearningCurve, words: Words) -> dict[str, str]:
-    errors = curve.error(FURTHEST * curve.largest)
-    values = {"middle": errors.middle, "low": errors.low, "high": errors.high}
+    values = curve.error(FURTHEST * curve.largest)._asdict()
     return {name: words.percent(float("nan") if v is None else v) for name, v in values.items()}
 
 

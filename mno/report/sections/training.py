@@ -8,8 +8,7 @@ from mno.report import style
 from mno.report.language import Known, Words, fact_rows
 from mno.report.page import Figure, Results, Section, figure_of, section_of
 
-NARROW_SPREAD = 4.0
-"""Largest over smallest error up to which a linear axis shows more than a logarithmic one."""
+NARROW_SPREAD = 4.0  # of errors, up to which a linear axis shows more than a logarithmic one
 
 
 def section(results: Results, words: Words) -> Section:
