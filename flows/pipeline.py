@@ -104,12 +104,8 @@ def _bring(
     stage = task(name=name, task_run_name=name, cache_policy=NO_CACHE)(run_target)
     with TagsContext(current_tags=set()):  # a task's tag would ask the server for a limit by it
         result = stage(root, name, environment(root, quiet), say)
-    if (
-        result.action == "ran"
-        and before
-        and not reruns
-        and read_data_version(root / name).md5 == before
-    ):
+    mends = result.action == "ran" and before and not reruns
+    if mends and read_data_version(root / name).md5 == before:
         # An import that ran for nothing upstream, to the same version, has mended its folder.
         return result._replace(action="restored")
     return result

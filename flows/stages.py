@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -80,16 +81,10 @@ def run_dvc(
     with tempfile.TemporaryDirectory(prefix="mno-") as folder:
         failure_file = Path(folder) / "failure.json"
         process = subprocess.Popen(
-            command,
-            cwd=root,
-            env={**environment, "MNO_FAILURE_FILE": str(failure_file)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+            command, cwd=root, env={**environment, "MNO_FAILURE_FILE": str(failure_file)},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace", start_new_session=True,
+        )  # fmt: skip
         try:
             action = _forward(process, target, say, failure_file)
             code = process.wait()
@@ -161,17 +156,12 @@ def read_graph(root: Path) -> dict[str, set[str]]:
         content = read_yaml(file)
         needs[file.name] = [item["path"] for item in content.get("deps") or ()]
         makes[file.name] = [item["path"] for item in content.get("outs") or ()]
-    return {
-        name: {
-            other
-            for other, outs in makes.items()
-            if other != name
-            and any(
-                Path(a).is_relative_to(b) or Path(b).is_relative_to(a) for a in paths for b in outs
-            )
-        }
-        for name, paths in needs.items()
-    }
+    graph: dict[str, set[str]] = {name: set() for name in needs}
+    for name, other in permutations(needs, 2):
+        pairs = [(Path(a), Path(b)) for a, b in product(needs[name], makes[other])]
+        if any(a.is_relative_to(b) or b.is_relative_to(a) for a, b in pairs):
+            graph[name].add(other)
+    return graph
 
 
 def run_order(graph: Mapping[str, set[str]], target: str | None = None) -> list[str]:

@@ -5,7 +5,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from copy import deepcopy
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +30,7 @@ from mno.lineage.questions import RunFiles
 from mno.lineage.record import CANDIDATE, Tag, candidate_digest
 from mno.lineage.seal import CERTIFICATES, SEALS
 from mno.lineage.snapshot import git
-from mno.registry.catalogue import StoredItem, read_stored, registry_of, remove_stored
+from mno.registry.catalogue import Stored, StoredItem, read_stored, registry_of, remove_stored
 from mno.registry.settings import Workspace
 
 _LOCKS = ("build/locks/*", "build/study/*.lock", ".dvc/tmp/exps/*/build/locks/*")
@@ -87,68 +86,57 @@ def tidy(delete: bool, retention: bool, quiet: bool) -> tidying.TidyingPlan:
     prepare_environment(root)
     with _alone(root), progress_bar(quiet, "things") as show:
         done = [stage["name"] for stage in read_stages(root) if stage["state"] == "current"]
-        look = Look(root, done, cache_folder(root))
-        plan = look.plan(load_params(root).retention.keep_runs if retention else 0)
+        spare = load_params(root).retention.keep_runs if retention else 0
+        plan = plan_of(root, done, cache_folder(root), spare)
         if delete:
             _remove(root, plan, show)
     return plan
 
 
-class Look:
-    """One look at a workspace, from which plans that spare more or less are made.
+def plan_of(root: Path, done: Sequence[str], cache: Path, spare: int) -> tidying.TidyingPlan:
+    """Return what may go, where stages are `done` and a number of runs, the latest, are spared."""
+    workspace, needed = Workspace(root), tidying.Needed()
+    files, stored = registry_of(workspace), read_stored(workspace)
+    for version in files.versions():
+        needed.add_version(version, files)
+    needed.add_workspace(root)
+    for run in stored.runs:
+        if _is_needed(root, run, files, done):
+            needed.add_run(run.id, files)
+    known = set(needed.runs)
+    unneeded = [run for run in stored.runs if run.id not in known]
+    for run in unneeded[:spare]:
+        needed.add_run(run.id, files)
+    items = [*tidying.leftovers(root, done), *_of_mlflow(root, stored, needed, known)]
+    kept, cached = [] if workspace.embedded else [_SERVER], []
+    if cache.resolve().is_relative_to(root.resolve()):
+        cached = tidying.unneeded_objects(cache, tidying.needed_objects(cache, needed))
+    else:
+        outside = f"DVC's cache {cache} lies outside of the workspace"
+        kept.append(f"{outside}: others may need its objects")
+    if needed.doubts:
+        kept += [f"DVC's cache and the snapshots are not touched: {d}" for d in needed.doubts]
+    else:
+        items += [*cached, *tidying.unneeded_snapshots(root, needed)]
+    return tidying.TidyingPlan(items, kept, min(spare, len(unneeded)))
 
-    It is given the stages that are up to date, and the folder of DVC's cache.
-    """
 
-    def __init__(self, root: Path, done: Sequence[str], cache: Path) -> None:
-        self._root, self._done, workspace = root, done, Workspace(root)
-        self._files = registry_of(workspace)
-        self._stored = read_stored(workspace)
-        self._needed = tidying.Needed()
-        for version in self._files.versions():
-            self._needed.add_version(version, self._files)
-        self._needed.add_workspace(root)
-        for run in self._stored.runs:
-            if _is_needed(root, run, self._files, done):
-                self._needed.add_run(run.id, self._files)
-        self._cache = cache if cache.resolve().is_relative_to(root.resolve()) else None
-        self._kept = [] if workspace.embedded else [_SERVER]
-        if self._cache is None:
-            outside = f"DVC's cache {cache} lies outside of the workspace"
-            self._kept.append(f"{outside}: others may need its objects")
-
-    def plan(self, spare: int) -> tidying.TidyingPlan:
-        """Return the plan that spares a number of runs, the latest."""
-        needed = deepcopy(self._needed)
-        unneeded = [run for run in self._stored.runs if run.id not in needed.runs]
-        for run in unneeded[:spare]:
-            needed.add_run(run.id, self._files)
-        items = [*tidying.leftovers(self._root, self._done), *self._of_mlflow(needed)]
-        kept, cached = list(self._kept), []
-        if self._cache is not None:
-            cached = tidying.unneeded_objects(
-                self._cache, tidying.needed_objects(self._cache, needed)
-            )
-        if needed.doubts:
-            kept += [f"DVC's cache and the snapshots are not touched: {d}" for d in needed.doubts]
-        else:
-            items += [*cached, *tidying.unneeded_snapshots(self._root, needed)]
-        return tidying.TidyingPlan(items, kept, min(spare, len(unneeded)))
-
-    def _of_mlflow(self, needed: tidying.Needed) -> Iterator[tidying.Unneeded]:
-        spared = needed.runs - self._needed.runs
-        runs = [run for run in self._stored.runs if run.id not in needed.runs]
-        models = [m for m in self._stored.models if m.id not in needed.models]
-        left = [model for model in models if model.run_id not in spared]
-        kinds: dict[tidying.Kind, list[StoredItem]] = {"runs": runs, "models": left}
-        for kind, items in kinds.items():
-            for item in items:
-                size = tidying.size_of(item.folder) if item.folder else 0
-                yield tidying.Unneeded(kind, item.id, size, item.folder)
-        for path in self._stored.forgotten:
-            if path.name not in needed.runs | needed.models:
-                name = path.relative_to(self._root).as_posix()
-                yield tidying.Unneeded("files", name, tidying.size_of(path), path)
+def _of_mlflow(
+    root: Path, stored: Stored, needed: tidying.Needed, known: set[str]
+) -> Iterator[tidying.Unneeded]:
+    """Yield what MLflow keeps; models of runs that are spared, not `known` as needed, stay."""
+    spared = needed.runs - known
+    runs = [run for run in stored.runs if run.id not in needed.runs]
+    models = [m for m in stored.models if m.id not in needed.models and m.run_id not in spared]
+    kinds: dict[tidying.Kind, list[StoredItem]] = {"runs": runs, "models": models}
+    for kind, items in kinds.items():
+        for item in items:
+            size = tidying.size_of(item.folder) if item.folder else 0
+            yield tidying.Unneeded(kind, item.id, size, item.folder)
+    for path in stored.forgotten:
+        if path.name not in needed.runs | needed.models:
+            name = path.relative_to(root).as_posix()
+            yield tidying.Unneeded("files", name, tidying.size_of(path), path)
 
 
 def _is_needed(root: Path, run: StoredItem, files: RunFiles, done: Sequence[str]) -> bool:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure as Drawing
@@ -151,17 +152,9 @@ def animation(example: Example, schema: Schema, words: Words) -> Figure | None:
     lasting = [_MILLISECONDS] * (len(frames) - 1) + [3 * _MILLISECONDS]
     first, *others = frames
     first.save(buffer, "GIF", save_all=True, append_images=others, loop=0, duration=lasting)
-    return figure_of(
-        "forecast",
-        words,
-        "animation",
-        tiled(still, 3 * len(fields), (3, 1)),
-        full_width=True,
-        animation=buffer.getvalue(),
-        index=example.index,
-        frames=count,
-        time=said[-1],
-    )
+    pictures, moving = tiled(still, 3 * len(fields), (3, 1)), buffer.getvalue()
+    told: dict[str, Any] = {"index": example.index, "frames": count, "time": said[-1]}
+    return figure_of("forecast", words, "animation", pictures, True, moving, **told)
 
 
 def _frame(example: Example, field: Field, schema: Schema, words: Words, k: int) -> list[Panel]:

@@ -1,6 +1,7 @@
 """What predictions cost beside solving, and when the surrogate has paid for itself."""
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -63,15 +64,11 @@ def _draw_break_even(ax: Axes, found: Known, words: Words) -> None:
 def _equal_error_figure(compared: Known | Absent, words: Words) -> Figure | None:
     if isinstance(compared, Absent):
         return None
-    return figure_of(
-        "equal_error",
-        words,
-        compared.get("by", "grids"),
-        style.curves(lambda ax: _draw_equal_error(ax, compared, words)),
-        problems=words.number(compared["problems"]),
-        reference=words.number(compared["reference"]),
-        error=words.percent(compared["model"]["error"]),
-    )
+    drawn = style.curves(lambda ax: _draw_equal_error(ax, compared, words))
+    told: Any = {name: words.number(compared[name]) for name in ("problems", "reference")}
+    error = words.percent(compared["model"]["error"])
+    key = compared.get("by", "grids")
+    return figure_of("equal_error", words, key, drawn, error=error, **told)
 
 
 def _draw_equal_error(ax: Axes, compared: Known, words: Words) -> None:

@@ -86,17 +86,9 @@ def _bars(
         finish(ax, words("readings.axis"), "", lines="x", per_cent="x")
 
     largest = (words("nested", outer=n, inner=words.percent(s)) for n, s in shares.items())
-    return figure_of(
-        "influence",
-        words,
-        "readings",
-        on_page_and_telephone(draw, 0.8 + 0.36 * len(shares)),
-        index=found.example.index,
-        count=len(shares),
-        of=of,
-        largest=words.list(largest),
-        **where,
-    )
+    told = {"index": found.example.index, "count": len(shares), "of": of, **where}
+    drawn = on_page_and_telephone(draw, 0.8 + 0.36 * len(shares))
+    return figure_of("influence", words, "readings", drawn, largest=words.list(largest), **told)
 
 
 def _influence_figure(found: Influence, schema: Schema, words: Words) -> Figure:
@@ -105,16 +97,10 @@ def _influence_figure(found: Influence, schema: Schema, words: Words) -> Figure:
     top = max(float(found.maps[field.name].max()) for field in fields)
     fields = fields[:_MOST_INPUTS]
     panels = [panel for field in fields for panel in _panels(found, field, schema, top, words)]
-    return figure_of(
-        "influence",
-        words,
-        "figure",
-        pictures(placed(panels, schema, found.example.inputs), (4, 2)),
-        full_width=len(panels) > 2,
-        inputs=words.list(field.long_name for field in fields),
-        output=output.long_name,
-        index=found.example.index,
-    )
+    drawn = pictures(placed(panels, schema, found.example.inputs), (4, 2))
+    told: dict[str, Any] = {"output": output.long_name, "index": found.example.index}
+    told["inputs"] = words.list(field.long_name for field in fields)
+    return figure_of("influence", words, "figure", drawn, full_width=len(panels) > 2, **told)
 
 
 def _panels(

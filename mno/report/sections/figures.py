@@ -1,6 +1,7 @@
 """What predictions look like, and how their errors are spread."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -100,15 +101,9 @@ def _error_map(evaluation: Evaluation, schema: Schema, words: Words) -> Figure |
         worst.append(words("error_map.worst", field=field.long_name, place=place, times=times))
     if not panels:
         return None
-    return figure_of(
-        "error_map",
-        words,
-        "error_map",
-        pictures(panels, (4, 2), words),
-        full_width=len(panels) > 2,
-        fields=words.list(panel.title for panel in panels),
-        worst=" ".join(worst),
-    )
+    fields, drawn = words.list(panel.title for panel in panels), pictures(panels, (4, 2), words)
+    told: dict[str, Any] = {"fields": fields, "worst": " ".join(worst)}
+    return figure_of("error_map", words, "error_map", drawn, full_width=len(panels) > 2, **told)
 
 
 def _histogram(evaluation: Evaluation, words: Words) -> Figure:
@@ -124,15 +119,9 @@ def _histogram(evaluation: Evaluation, words: Words) -> Figure:
     lost, without = errors.size - finite.size, int((~known).sum())
     left_out = words("histogram.lost", lost=lost, of=errors.size) if lost else ""
     left_out += words("histogram.without_truth", count=without) if without else ""
-    return figure_of(
-        "error_histogram",
-        words,
-        "histogram",
-        style.curves(lambda ax: draw_histogram(ax, errors, baseline, words)),
-        spread=spread,
-        left_out=left_out,
-        count=errors.size,
-    )
+    drawn = style.curves(lambda ax: draw_histogram(ax, errors, baseline, words))
+    told: dict[str, Any] = {"spread": spread, "left_out": left_out, "count": errors.size}
+    return figure_of("error_histogram", words, "histogram", drawn, **told)
 
 
 def draw_histogram(ax: Axes, errors: np.ndarray, baseline: float, words: Words) -> None:
@@ -156,17 +145,10 @@ def _over_time(errors: OverTime, words: Words) -> Figure:
     known = np.flatnonzero(~np.isnan(errors.baseline))  # else no sample has a true value there
     ends = known[[0, -1]] if known.size else (0, -1)
     first, last = (words.percent(float(errors.model[k])) for k in ends)
-    frames = len(errors.times)
-    return figure_of(
-        "error_over_time",
-        words,
-        "over_time",
-        style.curves(lambda ax: _draw_over_time(ax, errors, words)),
-        first=first,
-        last=last,
-        frames=frames,
-        left_out=words("over_time.left_out") if known.size < frames else "",
-    )
+    frames, drawn = len(errors.times), style.curves(lambda ax: _draw_over_time(ax, errors, words))
+    left_out = words("over_time.left_out") if known.size < frames else ""
+    told: dict[str, Any] = {"first": first, "last": last, "frames": frames, "left_out": left_out}
+    return figure_of("error_over_time", words, "over_time", drawn, **told)
 
 
 def _draw_over_time(ax: Axes, errors: OverTime, words: Words) -> None:

@@ -1,6 +1,7 @@
 """What more training data would bring: the learning curve, carried on to the target."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -76,18 +77,13 @@ def _curve_figure(
     points: Sequence[Known], curve: LearningCurve, target: float | None, words: Words
 ) -> Figure:
     points = [p for p in points if p["validation"]["relative_l2"] is not None]
-    first, last = points[0], points[-1]
-    return figure_of(
-        "learning_curve",
-        words,
-        "curve",
-        style.curves(lambda ax: _draw(ax, points, curve, target, words)),
-        first=words.percent(first["validation"]["relative_l2"]),
-        few=words.number(first["samples"]),
-        last=words.percent(last["validation"]["relative_l2"]),
-        many=words.number(last["samples"]),
-        times=words.number(FURTHEST),
-    )
+    ends = points[0], points[-1]
+    first, last = (words.percent(point["validation"]["relative_l2"]) for point in ends)
+    few, many = (words.number(point["samples"]) for point in ends)
+    drawn = style.curves(lambda ax: _draw(ax, points, curve, target, words))
+    told: Any = {"first": first, "few": few, "last": last, "many": many}
+    times = words.number(FURTHEST)
+    return figure_of("learning_curve", words, "curve", drawn, times=times, **told)
 
 
 def _draw(
