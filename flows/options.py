@@ -16,7 +16,6 @@ from mno.core.errors import InputError
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]+)\s*")
 
-
 Preset = Annotated[
     str | None,
     typer.Option(

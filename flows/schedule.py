@@ -34,7 +34,6 @@ _BY_CLOCK = "auto-scheduled"  # Prefect's tag
 _LISTED = 100  # runs
 _SHOWN = 5  # of them in a table
 
-
 schedule_app = command_group(
     "Retrain by the clock, if there is a reason to: new data, changed parameters or code, or "
     "drift of what the service is asked.\n\n"

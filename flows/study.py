@@ -32,7 +32,6 @@ study_app = command_group(
 PAGES, FIGURES = Path("docs"), "assets"
 REPORTS = Path("reports/studies")
 
-
 StudyName = Annotated[
     str, typer.Argument(help="A study file, or the name of one in studies/.", metavar="STUDY")
 ]

@@ -88,8 +88,7 @@ def watch(
             keep(state.with_suffix(".csv"), found)
             count(plant.seen(found))
             if not quiet:
-                line = json.dumps(found) if as_json else _line(found, observer)
-                print(line, flush=True)
+                print(json.dumps(found) if as_json else _line(found, observer), flush=True)
 
 
 def _observer(model: str) -> "Observer":

@@ -96,8 +96,7 @@ def rewritten(root: Path) -> str:
         code = [f"      {MARK}", *(f"      - {name}" for name in stage_code(root, stage))]
         return before + "\n".join([*others, *code]) + "\n"
 
-    text = (root / "dvc.yaml").read_text(encoding="utf-8")
-    return _DEPS.sub(with_code, text)
+    return _DEPS.sub(with_code, (root / "dvc.yaml").read_text(encoding="utf-8"))
 
 
 def main() -> int:

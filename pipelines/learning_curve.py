@@ -81,8 +81,7 @@ def _measured_points(stage: Stage, config: LearningCurveConfig) -> list[dict[str
         for checkpoint in checkpoints(folder)[1:]:  # the last has the best weights
             checkpoint.unlink()
         points.append({**point(surrogate, share, len(rows), seed), "epochs": len(history)})
-    candidate = Surrogate.load(stage.candidate)
-    points.append(point(candidate, 1.0, len(training), given["seed"]))
+    points.append(point(Surrogate.load(stage.candidate), 1.0, len(training), given["seed"]))
     return points
 
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from mno.surrogate.surrogate import Surrogate
     from mno.surrogate.trust.trust import Trust
 
-
 TRUST_FILE = "trust.json"  # what predictions are judged by, beside the candidate in a package
 
 

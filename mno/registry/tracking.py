@@ -23,7 +23,6 @@ from mno.lineage.record import RECORD_FILE, Tag
 from mno.registry.settings import Workspace, use_workspace
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Run
 
 
@@ -46,6 +45,8 @@ class TrainingRun:
     @classmethod
     def open(cls, root: Path, scenario: str, key: str, params: Mapping[str, Any]) -> "TrainingRun":
         """Find the run of this digest, or create one; sweep what dead processes left behind."""
+        from mlflow.entities import Param
+
         workspace = use_workspace(root)
         client, experiment = workspace.client, workspace.experiment(scenario)
         _sweep(workspace, experiment)
@@ -60,7 +61,10 @@ class TrainingRun:
         owner = f"{os.getpid()}@{psutil.Process().create_time():.0f}"
         client.set_tag(run_id, Tag.OWNER, owner)
         client.set_tag(run_id, Tag.WORKSPACE, _machine(root))
-        _log_params(client, run_id, params)
+        # Parameters cannot be changed; those that are not part of the key may differ on resuming.
+        known = client.get_run(run_id).data.params
+        new = [Param(name, str(value)) for name, value in params.items() if name not in known]
+        client.log_batch(run_id, params=new)
         return cls(workspace, run_id, resumed=bool(found))
 
     def log_dataset(self, name: str, source: str, md5: str) -> None:
@@ -116,15 +120,6 @@ def log_record(workspace: Workspace, run_id: str, record: Mapping[str, Any]) -> 
     full = {**record, "ids": {**record["ids"], "mlflow_run": run_id}}
     text = json.dumps(full, indent=2, sort_keys=True)
     workspace.client.log_text(run_id, text + "\n", RECORD_FILE)
-
-
-def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) -> None:
-    from mlflow.entities import Param
-
-    # Parameters cannot be changed; those that are not part of the key may differ on resuming.
-    known = client.get_run(run_id).data.params
-    new = [Param(name, str(value)) for name, value in params.items() if name not in known]
-    client.log_batch(run_id, params=new)
 
 
 def _sweep(workspace: Workspace, experiment: str) -> None:

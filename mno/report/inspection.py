@@ -236,7 +236,11 @@ def inspect_store(
     pairs = [(first.setdefault(digest, sample), sample) for sample, digest in enumerate(digests)]
     duplicates = tuple((one, other) for one, other in pairs if one != other)
     _, leaks = count_duplicates(digests, splits.tolist())
-    checks = _checks(report or {}, schema.scenario, splits, fields)
+    ranges = {m.field.name: (m.total.min, m.total.max) for m in fields}
+    report = report or {}
+    told = {name: (f.get("min"), f.get("max")) for name, f in report.get("fields", {}).items()}
+    ours = (report.get("scenario"), report.get("samples")) == (schema.scenario, len(splits))
+    checks = report.get("checks", {}) if ours and told == ranges else {}
     return Inspection(store, schema, splits, fields, duplicates, leaks, checks, sensors)
 
 
@@ -274,19 +278,6 @@ def _measure(
         digests += [hasher.digest() for hasher in hashes]
         progress(len(digests), len(splits))
     return digests
-
-
-def _checks(
-    report: Mapping[str, Any],
-    scenario: str,
-    splits: np.ndarray,
-    fields: tuple[FieldMeasurement, ...],
-) -> Mapping[str, Any]:
-    """Return the checks of a report if it belongs to the data."""
-    ranges = {name: (f.get("min"), f.get("max")) for name, f in report.get("fields", {}).items()}
-    measured = {m.field.name: (m.total.min, m.total.max) for m in fields}
-    ours = (report.get("scenario"), report.get("samples")) == (scenario, len(splits))
-    return report.get("checks", {}) if ours and ranges == measured else {}
 
 
 @contextmanager

@@ -38,8 +38,7 @@ def section(results: Results, words: Words) -> Section:
 def _examples(results: Results, words: Words) -> Iterator[Figure | None]:
     found, schema = results.evaluation, results.schema
     if schema.readings:
-        middle = found.example("median")
-        yield plant_figure(middle, schema, results.bodies, words)
+        yield plant_figure(found.example("median"), schema, results.bodies, words)
     for example in found.examples:
         rank = words("and").join(words(f"rank.{rank}") for rank in example.ranks)
         if schema.readings:
