@@ -13,17 +13,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from flows import workspace
-from flows.options import (
-    Assignments,
-    Json,
-    Preset,
-    Quiet,
-    answer,
-    console,
-    interruptible,
-    seconds_of,
-)
+from flows import options, workspace
+from flows.options import Assignments, Json, Preset, Quiet, answer, console, interruptible
 from mno.core.errors import MnoError, first_line
 
 # What takes a moment to import is imported where it is used: every command starts here.
@@ -36,8 +27,9 @@ def own_figures(
     questions: float | None = None,
 ) -> list[str]:
     """Return the user's own figures as `key=value` edits; none keeps what `params.yaml` says."""
+    solver = None if solver_cost is None else options.seconds_of("--solver-cost", solver_cost)
     values = {
-        "solver_seconds": None if solver_cost is None else seconds_of("--solver-cost", solver_cost),
+        "solver_seconds": solver,
         "queries_per_day": queries_per_day,
         "hourly_rate": hourly_rate,
         "questions": questions,

@@ -21,18 +21,11 @@ from flows.workspace import UNWATCHED, end_leftovers, handed_down, program, prog
 from mno.core.config import PARAMS_FILE, read_params
 from mno.core.errors import MnoError, first_line
 from mno.core.files import locked
+from mno.lineage import replay as remaking
 from mno.lineage import replay_folder as folders
 from mno.lineage.audit import Evidence
 from mno.lineage.record import CANDIDATE, PACKAGED, entry
-from mno.lineage.replay import (
-    ConditionChange,
-    Conditions,
-    changed_machine,
-    changed_packages,
-    recorded_conditions,
-    same_bits,
-    targets_of,
-)
+from mno.lineage.replay import ConditionChange, Conditions, same_bits, targets_of
 from mno.lineage.snapshot import FETCH
 from mno.registry.catalogue import existing_workspace, registry_of
 from mno.registry.evidence import model_with_digest
@@ -139,8 +132,9 @@ def _make(
     with progress_bar(quiet, "files") as show:
         given = [*changed, *folders.give(evidence, targets, line, show)]
     variables = replay_variables(line, quiet)
-    recorded, present = recorded_conditions(evidence), present_conditions(line, variables)
-    packages, machine = changed_packages(recorded, present), changed_machine(recorded, present)
+    recorded, present = remaking.recorded_conditions(evidence), present_conditions(line, variables)
+    packages = remaking.changed_packages(recorded, present)
+    machine = remaking.changed_machine(recorded, present)
     for change in (*(packages or ()), *machine):
         if change.matters:
             say(f"other      {change}")

@@ -12,17 +12,9 @@ import psutil
 import typer
 from rich.filesize import decimal
 
+from flows import workspace
 from flows.options import Json, Quiet, answer, console
 from flows.schedule import RETRAIN_LOCK, SERVE_LOCK
-from flows.workspace import (
-    RUN_LOCK,
-    aligned,
-    cache_folder,
-    find_workspace,
-    prepare_environment,
-    progress_bar,
-    read_json,
-)
 from mno.core.errors import MnoError
 from mno.core.files import LockedError, lock_holder, locked
 from mno.lineage import tidying
@@ -35,7 +27,7 @@ from mno.registry.settings import Workspace
 
 _LOCKS = ("build/locks/*", "build/study/*.lock", ".dvc/tmp/exps/*/build/locks/*")
 # Who waits for the time to run, or begins a run, which the lock on runs then keeps out.
-_HARMLESS = (RUN_LOCK, SERVE_LOCK, RETRAIN_LOCK)
+_HARMLESS = (workspace.RUN_LOCK, SERVE_LOCK, RETRAIN_LOCK)
 _PID = re.compile(r'"pid": (\d+)')
 _SERVER = (
     "MLflow is a server (MLFLOW_TRACKING_URI), which others may use: its runs and models stay; "
@@ -82,12 +74,12 @@ def tidy(delete: bool, retention: bool, quiet: bool) -> tidying.TidyingPlan:
     from flows.params import load_params
     from flows.stages import read_stages
 
-    root = find_workspace()
-    prepare_environment(root)
-    with _alone(root), progress_bar(quiet, "things") as show:
+    root = workspace.find_workspace()
+    workspace.prepare_environment(root)
+    with _alone(root), workspace.progress_bar(quiet, "things") as show:
         done = [stage["name"] for stage in read_stages(root) if stage["state"] == "current"]
         spare = load_params(root).retention.keep_runs if retention else 0
-        plan = plan_of(root, done, cache_folder(root), spare)
+        plan = plan_of(root, done, workspace.cache_folder(root), spare)
         if delete:
             _remove(root, plan, show)
     return plan
@@ -95,8 +87,8 @@ def tidy(delete: bool, retention: bool, quiet: bool) -> tidying.TidyingPlan:
 
 def plan_of(root: Path, done: Sequence[str], cache: Path, spare: int) -> tidying.TidyingPlan:
     """Return what may go, where stages are `done` and a number of runs, the latest, are spared."""
-    workspace, needed = Workspace(root), tidying.Needed()
-    files, stored = registry_of(workspace), read_stored(workspace)
+    mlflow, needed = Workspace(root), tidying.Needed()
+    files, stored = registry_of(mlflow), read_stored(mlflow)
     for version in files.versions():
         needed.add_version(version, files)
     needed.add_workspace(root)
@@ -108,7 +100,7 @@ def plan_of(root: Path, done: Sequence[str], cache: Path, spare: int) -> tidying
     for run in unneeded[:spare]:
         needed.add_run(run.id, files)
     items = [*tidying.leftovers(root, done), *_of_mlflow(root, stored, needed, known)]
-    kept, cached = [] if workspace.embedded else [_SERVER], []
+    kept, cached = [] if mlflow.embedded else [_SERVER], []
     if cache.resolve().is_relative_to(root.resolve()):
         cached = tidying.unneeded_objects(cache, tidying.needed_objects(cache, needed))
     else:
@@ -158,11 +150,11 @@ def _is_needed(root: Path, run: StoredItem, files: RunFiles, done: Sequence[str]
 
 def _remove(root: Path, plan: tidying.TidyingPlan, show: Callable[[str, int, int], None]) -> None:
     """Remove what the plan names, in its order; a kill leaves what the next time removes."""
-    workspace = Workspace(root)
+    mlflow = Workspace(root)
     for number, item in enumerate(plan.items):
         show(f"removing {item.kind}", number, len(plan.items))
         if item.kind in ("runs", "models"):
-            remove_stored(workspace, item.kind, item.name, item.path)
+            remove_stored(mlflow, item.kind, item.name, item.path)
         elif item.kind == "snapshots":
             git(root, "update-ref", "-d", item.name)
         elif item.path is not None and item.path.is_dir() and not item.path.is_symlink():
@@ -174,7 +166,7 @@ def _remove(root: Path, plan: tidying.TidyingPlan, show: Callable[[str, int, int
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
     """Keep runs of the workspace from starting; refuse while anything works in it."""
-    with locked(root / RUN_LOCK, "mno gc"):
+    with locked(root / workspace.RUN_LOCK, "mno gc"):
         harmless = {root / lock for lock in _HARMLESS}
         locks = [p for pattern in _LOCKS for p in root.glob(pattern) if p not in harmless]
         if (busy := next(filter(None, map(lock_holder, locks)), None)) is not None:
@@ -182,7 +174,7 @@ def _alone(root: Path) -> Iterator[None]:
                 f"{busy['activity']} is at work in this folder: process {busy['pid']}, since "
                 f"{busy['since']}; wait for it, then: mno gc"
             )
-        for pid in _PID.findall(json.dumps(read_json(root / ".dvc/tmp/rwlock"))):
+        for pid in _PID.findall(json.dumps(workspace.read_json(root / ".dvc/tmp/rwlock"))):
             if psutil.pid_exists(int(pid)):
                 raise LockedError(f"DVC is at work here: process {pid}; wait for it, then: mno gc")
         yield
@@ -191,7 +183,8 @@ def _alone(root: Path) -> Iterator[None]:
 def _print_plan(plan: tidying.TidyingPlan, deleted: bool, retention: bool) -> None:
     out, freed, kinds = console(), decimal(plan.size), plan.by_kind().items()
     rows = [(_WORDS[kind], str(number), decimal(size)) for kind, (number, size) in kinds]
-    out.print(aligned(("Removed" if deleted else "Nothing needs", "Number", "Size"), rows))
+    head = ("Removed" if deleted else "Nothing needs", "Number", "Size")
+    out.print(workspace.aligned(head, rows))
     if plan.spared:
         out.print(f"\nSpared: the latest {plan.spared} run(s) that nothing needs (retention)")
     for reason in plan.kept:

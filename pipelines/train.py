@@ -13,11 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from torch.multiprocessing.spawn import (
-    ProcessExitedException,
-    ProcessRaisedException,
-    start_processes,
-)
+import torch.multiprocessing.spawn as spawn
 
 from mno.core.errors import MnoError
 from mno.core.files import replacing_folder, write_json
@@ -90,16 +86,17 @@ def _others(
     with TemporaryDirectory(prefix="mno-train-") as folder:
         meeting = (Path(folder) / "meeting").absolute().as_uri()
         arguments = (processes, meeting, params, data, workspace, work)
-        others: Any = start_processes(_help, arguments, processes - 1, join=False, daemon=True)
+        count = processes - 1
+        others: Any = spawn.start_processes(_help, arguments, count, join=False, daemon=True)
         try:
             with joined(Rank(0, processes), meeting):
                 yield
         except RuntimeError:  # what torch says when the connection to another is lost
             try:
                 others.join(_PATIENCE)
-            except ProcessExitedException as ended:
+            except spawn.ProcessExitedException as ended:
                 number, why = ended.error_index, f"exit code {ended.exit_code}"
-            except ProcessRaisedException as failed:
+            except spawn.ProcessRaisedException as failed:
                 number, why = failed.error_index, str(failed).strip().splitlines()[-1]
                 why = why.partition(": ")[2] or why
             else:
