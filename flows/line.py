@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from flows import options, workspace
-from flows.options import Assignments, Json, Preset, Quiet, answer, console, interruptible
+from flows.options import Assignments, Json, Preset, Quiet, Say, answer, console, interruptible
 from mno.core.errors import MnoError, first_line
 
 # What takes a moment to import is imported where it is used: every command starts here.
@@ -38,16 +38,13 @@ def own_figures(
 
 
 def run(
-    preset: Preset = None,
-    assignments: Assignments = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    preset: Preset = None, edits: Assignments = None, quiet: Quiet = False, as_json: Json = False
 ) -> None:
     """Bring the whole line up to date: generate, train, evaluate, register.
 
     Example: mno run --preset quick --set train.epochs=10
     """
-    _bring_up_to_date(None, preset, assignments, quiet, as_json)
+    _bring_up_to_date(None, preset, edits, quiet, as_json)
 
 
 def generate(
@@ -67,16 +64,13 @@ def generate(
 
 
 def train(
-    preset: Preset = None,
-    assignments: Assignments = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    preset: Preset = None, edits: Assignments = None, quiet: Quiet = False, as_json: Json = False
 ) -> None:
     """Train the operator, after generating what it needs.
 
     Example: mno train --set train.epochs=40 --set model.width=64
     """
-    _bring_up_to_date("train", preset, assignments, quiet, as_json)
+    _bring_up_to_date("train", preset, edits, quiet, as_json)
 
 
 def evaluate(
@@ -123,13 +117,10 @@ def evaluate(
 
 
 def register(
-    preset: Preset = None,
-    assignments: Assignments = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    preset: Preset = None, edits: Assignments = None, quiet: Quiet = False, as_json: Json = False
 ) -> None:
     """Register the model in MLflow, after evaluating it; the better one becomes champion."""
-    _bring_up_to_date("register", preset, assignments, quiet, as_json)
+    _bring_up_to_date("register", preset, edits, quiet, as_json)
 
 
 def _bring_up_to_date(
@@ -175,7 +166,7 @@ def run_line(
         if ended := workspace.end_leftovers(root):
             out.print(f"ended {ended} process(es) left behind by a run that was killed")
         os.environ.update(workspace.marks(root))
-        params, current, order = _look(root, target, preset, assignments, repair, out)
+        params, current, order = _look(root, target, preset, assignments, repair, out.print)
         if set(order) <= set(current):
             from flows.stages import StageResult
 
@@ -211,12 +202,7 @@ def run_line(
 
 
 def _look(
-    root: Path,
-    target: str | None,
-    preset: str | None,
-    assignments: Sequence[str],
-    repair: bool,
-    console: Console,
+    root: Path, target: str | None, preset: str | None, edits: Sequence[str], repair: bool, say: Say
 ) -> tuple[Any, list[str], list[str]]:
     """Edit and check the parameters; return them, the targets that are current, and all, in order.
 
@@ -225,19 +211,19 @@ def _look(
     from flows.params import edit_params
     from flows.stages import current_targets, read_changes, read_graph, run_order
 
-    at_once = not (preset or assignments or repair)
+    at_once = not (preset or edits or repair)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(read_changes, root) if at_once else None
-        params = edit_params(root, preset, assignments)
+        params = edit_params(root, preset, edits)
         if repair:
             from flows.repair import remove_damage
 
-            if not remove_damage(root, console.print):
-                console.print("repair     every byte of the dataset is as it was released")
+            if not remove_damage(root, say):
+                say("repair     every byte of the dataset is as it was released")
         changes = asked or pool.submit(read_changes, root)
         graph = read_graph(root)
         order = run_order(graph, target)
-        current = current_targets(root, graph, changes.result(), console.print)
+        current = current_targets(root, graph, changes.result(), say)
     return params, [name for name in order if name in current], order
 
 

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
-from flows.options import teller
+from flows.options import Say, teller
 from flows.schedule import KILLED, mark, noted
 from flows.stages import StageResult, forget_missing_version, read_graph, run_order, run_target
 from flows.workspace import find_workspace, handed_down
@@ -33,7 +33,7 @@ GRACE = timedelta(minutes=5)  # a run that lives has the lock by then, or has en
 def end_killed(
     root: Path,
     flow: str,
-    warn: Callable[[str], None],
+    warn: Say,
     deployment: str | None = None,
     states: Sequence[str] = ("RUNNING",),
     grace: timedelta = GRACE,
@@ -94,9 +94,7 @@ def pipeline(
     return [result.to_dict() for result in results.values()]
 
 
-def _bring(
-    root: Path, name: str, reruns: bool, quiet: bool, say: Callable[[str], None]
-) -> StageResult:
+def _bring(root: Path, name: str, reruns: bool, quiet: bool, say: Say) -> StageResult:
     """Bring one target up to date, as a task; `reruns` is whether one that it needs has run."""
     if name == "register":
         forget_missing_version(root, (lambda _: None) if reruns else say)

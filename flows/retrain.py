@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -19,6 +19,7 @@ from rich.filesize import decimal
 from flows import schedule
 from flows.line import run_line
 from flows.notify import Event, tell
+from flows.options import Say
 from flows.params import DriftConfig, Params, load_params
 from flows.pipeline import AWAY, end_killed
 from flows.stages import problem_of_registration, read_stages
@@ -250,7 +251,7 @@ def _note(run: Mapping[str, Any]) -> None:
         client.update_flow_run_labels(UUID(run["id"]), {schedule.LABEL: json.dumps(run)})
 
 
-def tell_of_crash(root: Path, killed: FlowRun, say: Callable[[str], None]) -> None:
+def tell_of_crash(root: Path, killed: FlowRun, say: Say) -> None:
     """Tell of a run that was killed."""
     began = killed.start_time and killed.start_time.astimezone().isoformat(timespec="seconds")
     crashed = {"began": began, "outcome": "crashed", "said": schedule.KILLED}
@@ -258,11 +259,7 @@ def tell_of_crash(root: Path, killed: FlowRun, say: Callable[[str], None]) -> No
 
 
 def _tell(
-    root: Path,
-    run: Mapping[str, Any],
-    say: Callable[[str], None],
-    title: str = "",
-    command: str = "mno schedule run",
+    root: Path, run: Mapping[str, Any], say: Say, title: str = "", command: str = "mno schedule run"
 ) -> None:
     title = title or f"Scheduled retraining: {run['outcome']}"
     figures = {"began": run.get("began"), "reasons": "; ".join(run.get("reasons") or [])}

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from itertools import permutations, product
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import psutil
 
+from flows.options import Say
 from flows.workspace import program, read_json
 from mno.core.config import read_params, read_yaml
 from mno.core.errors import InputError, MnoError
@@ -62,9 +63,7 @@ class StageFailedError(MnoError):
         self.exit_code = exit_code
 
 
-def run_target(
-    root: Path, target: str, environment: Mapping[str, str], say: Callable[[str], None]
-) -> StageResult:
+def run_target(root: Path, target: str, environment: Mapping[str, str], say: Say) -> StageResult:
     """Bring one target, a stage or `data.dvc`, up to date.
 
     The environment is what a stage has besides this process's; `say` is handed each line it prints.
@@ -74,7 +73,7 @@ def run_target(
 
 
 def run_dvc(
-    command: Sequence[str], root: Path, environment: Mapping[str, str], say: Callable[[str], None]
+    command: Sequence[str], root: Path, environment: Mapping[str, str], say: Say
 ) -> StageResult:
     """Run a `dvc repro`, whose last word is the target, in a process group and environment."""
     start, target = time.monotonic(), command[-1]
@@ -121,9 +120,7 @@ def _group_lives(group: int) -> bool:
     return False
 
 
-def _forward(
-    process: subprocess.Popen[str], target: str, say: Callable[[str], None], failure_file: Path
-) -> Action:
+def _forward(process: subprocess.Popen[str], target: str, say: Say, failure_file: Path) -> Action:
     """Hand on what DVC prints, but for what it says in any case; return what it has done."""
     action: Action = "reused"
     for line in process.stdout or ():
@@ -196,10 +193,7 @@ def read_changes(root: Path) -> dict[str, Any] | None:
 
 
 def current_targets(
-    root: Path,
-    graph: Mapping[str, set[str]],
-    changes: Mapping[str, Any] | None,
-    say: Callable[[str], None],
+    root: Path, graph: Mapping[str, set[str]], changes: Mapping[str, Any] | None, say: Say
 ) -> set[str]:
     """Return the targets that need not be run: neither they nor what they depend on has changed.
 
@@ -213,7 +207,7 @@ def current_targets(
     return {name for name in graph if not _needed(graph, name) & stale}
 
 
-def forget_missing_version(root: Path, say: Callable[[str], None]) -> bool:
+def forget_missing_version(root: Path, say: Say) -> bool:
     """Remove the record of a registration whose version is gone, so that DVC registers again."""
     if reason := problem_of_registration(root):
         say(f"register: {REGISTERED} is out of date ({reason}); registering again")

@@ -39,16 +39,14 @@ def watch(
         typer.Option(help="YAML file of what is the same during the run.", metavar="FILE"),
     ] = None,
     mapping: Annotated[
-        Path | None,
-        typer.Option(help="File that says what the log's columns are.", metavar="FILE"),
+        Path | None, typer.Option(help="File that says what the log's columns are.", metavar="FILE")
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Read what is there, and end.")] = False,
     every: Annotated[
         float, typer.Option(min=0.0, help="Tell readings closer than this as one.", metavar="S")
     ] = 0.0,
     state: Annotated[
-        Path | None,
-        typer.Option(help="Where what is known is kept; in .mno/watch/ if not given."),
+        Path | None, typer.Option(help="Where what is known is kept; in .mno/watch/ if not given.")
     ] = None,
     describe: Annotated[
         bool, typer.Option("--describe", help="Say which columns and what of a run are wanted.")

@@ -42,18 +42,6 @@ class Package(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SealedDecision:
-    """A decision on a version of the model, as it was sealed."""
-
-    version: int
-    sealed: str  # when, ISO 8601
-    decision: str  # for example `champion`
-    reason: str  # with the figures that were compared
-    relative_l2: str  # the version's test error
-    aliases: Mapping[str, int]  # the version that each alias stood for afterwards
-
-
-@dataclass(frozen=True)
 class Certificate:
     """What is certified."""
 
@@ -64,7 +52,7 @@ class Certificate:
     record: Mapping[str, Any]  # the lineage record; empty where there is none
     tags: Mapping[str, str]  # the version's
     params: Mapping[str, Any]  # by dotted key; empty where the snapshot lacks them
-    decisions: Sequence[SealedDecision]  # on all versions of the model, the latest first
+    decisions: Sequence[dict[str, Any]]  # on all versions of the model, the latest first
     packages: Sequence[Package]
     documents: Mapping[str, bytes] = field(repr=False)  # files beside the certificate's own
     replay: "Outcome | None" = None  # how making the model again compared, if that was done
@@ -88,7 +76,7 @@ class Certificate:
             "passed": self.passed,
             "verdicts": counts(self.findings),
             "findings": [asdict(finding) for finding in self.findings],
-            "decisions": [asdict(decision) for decision in self.decisions],
+            "decisions": list(self.decisions),
             "replay": self.replay.to_dict() if self.replay else None,
         }
 
@@ -138,16 +126,16 @@ def _documents(evidence: Evidence) -> Iterator[tuple[str, bytes]]:
         yield DATA_FILES, listing
 
 
-def _decision(seal: Seal) -> SealedDecision:
+def _decision(seal: Seal) -> dict[str, Any]:
     tags: Mapping[str, str] = entry(seal.content, "version", "tags") or {}
-    return SealedDecision(
-        version=seal.version,
-        sealed=str(seal.content["sealed"]),
-        decision=tags.get(Tag.DECISION, "none"),
-        reason=tags.get(Tag.REASON, ""),
-        relative_l2=tags.get(Tag.RELATIVE_L2, ""),
-        aliases=dict(entry(seal.content, "aliases") or {}),
-    )
+    return {
+        "version": seal.version,
+        "sealed": str(seal.content["sealed"]),  # when, ISO 8601
+        "decision": tags.get(Tag.DECISION, "none"),
+        "reason": tags.get(Tag.REASON, ""),  # with the figures that were compared
+        "relative_l2": tags.get(Tag.RELATIVE_L2, ""),  # the version's test error
+        "aliases": dict(entry(seal.content, "aliases") or {}),  # versions that they stood for then
+    }
 
 
 def _packages(listing: bytes) -> Iterator[Package]:

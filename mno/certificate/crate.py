@@ -171,9 +171,9 @@ def _actions(certificate: Certificate) -> Iterator[Entity]:
         additionalProperty=_to(*_ids(facts)),
     )
     for number, decided in enumerate(reversed(certificate.decisions), 1):
-        what = f"Version {decided.version}: {decided.decision}"
-        own = _to(_MODEL) if decided.version == certificate.version else None
-        why = {"description": decided.reason, "endTime": decided.sealed, "object": own}
+        what = "Version {version}: {decision}".format(**decided)
+        own = _to(_MODEL) if decided["version"] == certificate.version else None
+        why = {"description": decided["reason"], "endTime": decided["sealed"], "object": own}
         yield _entity(f"#decision-{number}", "ChooseAction", what, **why)
     what = {"description": "Every link of the lineage was held against its content."}
     of = {"instrument": _to(_TOOL), "object": _to(_MODEL), "result": _to(names.AUDIT, names.PAGE)}

@@ -23,6 +23,7 @@ from mno.report.page import Figure, figure_of
 from mno.report.panels import in_hours, labelled
 from mno.report.scene import draw_scene
 
+Colours = Mapping[Field, str]
 Bounds = Mapping[str, np.ndarray]  # on the largest error of each field, one for each frame
 
 _WIDTH, _HEIGHT = 3.3, 2.1  # of a panel, inches
@@ -153,12 +154,7 @@ def _named(schema: Schema) -> set[int]:
 
 
 def _drawn(
-    panels: Sequence[_Panel],
-    most: int,
-    example: Example,
-    schema: Schema,
-    bounds: Bounds,
-    words: Words,
+    panels: list[_Panel], most: int, example: Example, schema: Schema, bounds: Bounds, words: Words
 ) -> bytes:
     fields = list(dict.fromkeys(field for panel in panels for field in panel.fields))
     states = [field for field in fields if not field.is_forcing]
@@ -187,7 +183,7 @@ def _drawn(
         return style.png_bytes(figure)
 
 
-def _key(field: Field, colours: Mapping[Field, str]) -> Line2D:
+def _key(field: Field, colours: Colours) -> Line2D:
     if field.is_forcing:
         look: dict[str, Any] = _READ_LOOK if field.name.endswith(READ) else {"lw": 1.0}
         return Line2D([], [], color=style.REFERENCE_COLOUR, label=field.long_name, **look)
@@ -195,12 +191,7 @@ def _key(field: Field, colours: Mapping[Field, str]) -> Line2D:
 
 
 def _draw(
-    ax: Axes,
-    panel: _Panel,
-    colours: Mapping[Field, str],
-    example: Example,
-    schema: Schema,
-    bounds: Bounds,
+    ax: Axes, panel: _Panel, colours: Colours, example: Example, schema: Schema, bounds: Bounds
 ) -> None:
     times, _ = _times(schema)
     for field in panel.fields:

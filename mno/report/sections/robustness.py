@@ -262,12 +262,7 @@ def _row(what: str, values: Known, tolerance: float | None, words: Words) -> dic
 
 
 def _draw_curves(
-    ax: Axes,
-    levels: Sequence[float],
-    shown: Mapping[str, Any],
-    axis: str,
-    words: Words,
-    share: bool = False,
+    ax: Axes, levels: Sequence[float], shown: Known, axis: str, words: Words, share: bool = False
 ) -> None:
     """Draw errors with their intervals by level, or by a share; levels are marked if few."""
     for who, curve in shown.items():
