@@ -13,7 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch.multiprocessing.spawn as spawn
+from torch.multiprocessing.spawn import (
+    ProcessExitedException,
+    ProcessRaisedException,
+    start_processes,
+)
 
 from mno.core.errors import MnoError
 from mno.core.files import replacing_folder, write_json
@@ -86,17 +90,16 @@ def _others(
     with TemporaryDirectory(prefix="mno-train-") as folder:
         meeting = (Path(folder) / "meeting").absolute().as_uri()
         arguments = (processes, meeting, params, data, workspace, work)
-        count = processes - 1
-        others: Any = spawn.start_processes(_help, arguments, count, join=False, daemon=True)
+        others: Any = start_processes(_help, arguments, processes - 1, join=False, daemon=True)
         try:
             with joined(Rank(0, processes), meeting):
                 yield
         except RuntimeError:  # what torch says when the connection to another is lost
             try:
                 others.join(_PATIENCE)
-            except spawn.ProcessExitedException as ended:
+            except ProcessExitedException as ended:
                 number, why = ended.error_index, f"exit code {ended.exit_code}"
-            except spawn.ProcessRaisedException as failed:
+            except ProcessRaisedException as failed:
                 number, why = failed.error_index, str(failed).strip().splitlines()[-1]
                 why = why.partition(": ")[2] or why
             else:
