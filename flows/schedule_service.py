@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -22,12 +23,14 @@ from pydantic import ValidationError
 
 from flows import schedule
 from flows.notify import Event, tell
+from flows.options import Say
 from flows.pages import HOST, free_port, run_server, wait_until_it_answers
 from flows.workspace import end_leftovers, find_workspace, marks, prepare_environment, program
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import lock_holder, locked
 
 LOOK = 5.0  # seconds between two looks at the server and what has fallen due
+_say: Say = partial(print, flush=True)
 
 
 def next_dates(
@@ -144,10 +147,6 @@ def run_schedule(quiet: bool) -> dict[str, Any]:
         return found
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
 def serve(port: int) -> None:
     """Serve the workspace's plan until Ctrl-C or a plain kill.
 
@@ -235,12 +234,9 @@ async def _serve(
     from prefect.client.orchestration import get_client
     from prefect.runner import Runner
 
+    name = f"mno-{os.getpid()}"
     runner = Runner(
-        name=f"mno-{os.getpid()}",
-        limit=1,
-        pause_on_shutdown=False,
-        query_seconds=LOOK,
-        prefetch_seconds=LOOK,
+        name=name, limit=1, pause_on_shutdown=False, query_seconds=LOOK, prefetch_seconds=LOOK
     )
     identity = await runner.aadd_deployment(deployment)
     async with get_client() as client:

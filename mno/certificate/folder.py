@@ -16,16 +16,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from mno.certificate.content import (
-    AUDIT,
-    BILL,
-    METADATA,
-    PAGE,
-    SIGNATURE,
-    SIGNER,
-    SUMS,
-    Certificate,
-)
+from mno.certificate import content as names
+from mno.certificate.content import METADATA, PAGE, SIGNATURE, SIGNER, SUMS, Certificate
 from mno.core.errors import InputError
 from mno.core.files import file_sha256, replacing_folder, sha256
 from mno.lineage.audit import Finding, Link
@@ -72,8 +64,8 @@ def certificate_files(
     page = render_certificate(certificate, fingerprint(pem) if pem else None)
     files = {
         PAGE: page.encode(),
-        AUDIT: _json(certificate.to_dict()),
-        BILL: _json(bill_of_materials(certificate)),
+        names.AUDIT: _json(certificate.to_dict()),
+        names.BILL: _json(bill_of_materials(certificate)),
         **certificate.documents,
     }
     files[METADATA] = _json(crate_metadata(certificate, files, signed=key is not None))
@@ -186,7 +178,7 @@ def certificate_folder(path: Path) -> Path:
 def summary(folder: Path) -> tuple[str, bool | None]:
     """Return which model a certificate is of, and whether its audit passed; none if not known."""
     try:
-        content = json.loads((folder / AUDIT).read_bytes())
+        content = json.loads((folder / names.AUDIT).read_bytes())
     except (OSError, ValueError):
         content = None
     passed = entry(content, "passed")
@@ -209,8 +201,8 @@ def _present(folder: Path) -> tuple[set[str], list[Finding]]:
     """Return the plain files in a folder, and what else is there."""
     files: set[str] = set()
     findings = []
-    for place, folders, names in os.walk(folder):
-        for name in (*folders, *names):
+    for place, folders, others in os.walk(folder):
+        for name in (*folders, *others):
             path = Path(place, name)
             relative = path.relative_to(folder).as_posix()
             if path.is_symlink() or not (path.is_file() or path.is_dir()):

@@ -52,19 +52,13 @@ def example_figures(
     one for each field, in a band as wide as the bound on its error.
     """
     for named, kind in ((True, "named"), (False, "numbered")):
-        panels = [panel for panel in _panels(example, schema, words) if panel.named == named]
-        if panels:
-            yield figure_of(
-                "_".join(["example", *example.ranks, *([] if named else [kind])]),
-                words,
-                f"readings.{kind}",
-                [_drawn(panels, most, example, schema, bounds, words) for most in (3, 1)],
-                full_width=True,
-                index=example.index,
-                error=words.percent(example.relative_l2),
-                places=words.list(panel.title for panel in panels),
-                rank=rank,
-            )
+        if panels := [panel for panel in _panels(example, schema, words) if panel.named == named]:
+            name = "_".join(["example", *example.ranks, *([] if named else [kind])])
+            drawn = [_drawn(panels, most, example, schema, bounds, words) for most in (3, 1)]
+            told: dict[str, Any] = {"index": example.index, "rank": rank}
+            told["error"] = words.percent(example.relative_l2)
+            told["places"] = words.list(panel.title for panel in panels)
+            yield figure_of(name, words, f"readings.{kind}", drawn, full_width=True, **told)
 
 
 def _panels(example: Example, schema: Schema, words: Words) -> Iterator[_Panel]:
