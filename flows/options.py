@@ -103,10 +103,7 @@ def answer(result: Any, as_json: bool, quiet: bool, show: Callable[[Any], object
 
 
 def console(width: int | None = None, stderr: bool = False, quiet: bool = False) -> Console:
-    """Return what prints lines as they are: no colours from words, no shortening.
-
-    The width is that of files and pipes, which do not say how wide they are.
-    """
+    """Return what prints lines as they are; the width is for files and pipes, which have none."""
     width = None if sys.stdout.isatty() else width
     return Console(
         highlight=False, markup=False, soft_wrap=True, width=width, stderr=stderr, quiet=quiet

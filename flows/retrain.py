@@ -134,10 +134,7 @@ class TooLongError(MnoError, TimeoutError):
 
 @contextmanager
 def at_most(hours: float | None) -> Iterator[None]:
-    """Raise an error in the body once it has taken too long, past all that catches ordinary errors.
-
-    A stage at work is stopped with all of its processes by whoever started it, as the error passes.
-    """
+    """Raise an error in the body once it takes too long, past all that catches ordinary errors."""
     try:
         with timeout(hours and hours * 3600.0, timeout_exc_type=TooLongError):
             yield

@@ -148,10 +148,7 @@ def run_schedule(quiet: bool) -> dict[str, Any]:
 
 
 def serve(port: int) -> None:
-    """Serve the workspace's plan until Ctrl-C or a plain kill.
-
-    The Prefect server has a port, 0 for a free one, unless PREFECT_API_URL names another server.
-    """
+    """Serve the workspace's plan until Ctrl-C or a plain kill, at a port or, for 0, a free one."""
     root = find_workspace()
     schedule.need_plan(root)
     own = None if "PREFECT_API_URL" in os.environ else port or free_port(0)

@@ -195,10 +195,7 @@ def read_changes(root: Path) -> dict[str, Any] | None:
 def current_targets(
     root: Path, graph: Mapping[str, set[str]], changes: Mapping[str, Any] | None, say: Say
 ) -> set[str]:
-    """Return the targets that need not be run: neither they nor what they depend on has changed.
-
-    `say` is handed a line where the registry does not agree with what DVC says of `register`.
-    """
+    """Return the targets that need not be run: neither they nor what they need has changed."""
     if changes is None or not all(name in graph for name in changes):
         return set()
     stale = set(changes)

@@ -233,10 +233,7 @@ def load_study(given: str, root: Path | None = None) -> "Study":
 
 
 def report_study(given: str, folder: Path | None = None) -> dict[str, Any]:
-    """Write the report of a study, into `reports/studies/<name>/` if no folder is given.
-
-    Returns `page`, `verdicts` by scenario, and the numbers of cells by state.
-    """
+    """Write the report of a study; return `page`, `verdicts` by scenario, and cells by state."""
     from mno.study.answers import reported
     from mno.study.report import write_study_report
     from mno.study.results import counts

@@ -67,10 +67,7 @@ def gc(
 
 
 def tidy(delete: bool, retention: bool, quiet: bool) -> tidying.TidyingPlan:
-    """Find what nothing needs, and remove it if that is asked; otherwise nothing is written.
-
-    With retention the latest runs are spared, as many as `params.yaml` says.
-    """
+    """Find what nothing needs, and remove it if asked; with retention the latest runs stay."""
     from flows.params import load_params
     from flows.stages import read_stages
 

@@ -53,7 +53,7 @@ class Search:
         return self.root / FOLDER / self.name / self.digest[:12]
 
     def refusal(self, params: Mapping[str, Any], *, counted: bool = True) -> str:
-        """Say why parameters are not to be trained or, not `counted`, cannot be; or nothing."""
+        """Say why parameters are not to be trained, or cannot be (not `counted`); or nothing."""
         try:
             check_params(params, self.root)
             signature = signature_of(params, self.root)

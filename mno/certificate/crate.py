@@ -175,9 +175,9 @@ def _actions(certificate: Certificate) -> Iterator[Entity]:
         own = _to(_MODEL) if decided["version"] == certificate.version else None
         why = {"description": decided["reason"], "endTime": decided["sealed"], "object": own}
         yield _entity(f"#decision-{number}", "ChooseAction", what, **why)
-    what = {"description": "Every link of the lineage was held against its content."}
+    said = "Every link of the lineage was held against its content."
     of = {"instrument": _to(_TOOL), "object": _to(_MODEL), "result": _to(names.AUDIT, names.PAGE)}
-    what |= {"endTime": certificate.made}
+    what = {"description": said, "endTime": certificate.made}
     yield _entity("#audit", "CreateAction", f"Audit of {certificate.model}", **what, **of)
 
 

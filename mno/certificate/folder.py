@@ -33,11 +33,7 @@ _COPY = "take an unchanged copy of the certificate, or audit the model again"
 
 
 def check_place(folder: Path, root: Path) -> None:
-    """Refuse a place for a certificate, before the audit of the workspace is done.
-
-    Raises:
-        InputError: There is something already, its parent is no folder, or it is audited itself.
-    """
+    """Refuse a place that exists, is in no folder, or is audited itself, before the audit."""
     if folder.exists() or folder.is_symlink():
         raise InputError(
             f"{folder} exists, and a certificate is never overwritten; give a new name"
@@ -99,11 +95,7 @@ def _json(content: Any) -> bytes:
 
 
 def read_private(path: Path) -> Ed25519PrivateKey:
-    """Read a private key for signing.
-
-    Raises:
-        InputError: The file is none, of another kind, or has a password.
-    """
+    """Read a private key for signing; refuse a file that is none, or has a password."""
     content, key = _read(path), None
     try:
         key = serialization.load_pem_private_key(content, password=None)
@@ -123,11 +115,7 @@ def read_private(path: Path) -> Ed25519PrivateKey:
 
 
 def read_public(path: Path) -> bytes:
-    """Return a public key in PEM as we write it.
-
-    Raises:
-        InputError: The file is none, or of another kind.
-    """
+    """Return a public key in PEM as we write it; refuse a file that is none."""
     if (key := _parse_public(_read(path))) is None:
         raise InputError(
             f"{path} is no public Ed25519 key in PEM; make that of a private one with: "
@@ -161,11 +149,7 @@ def fingerprint(pem: bytes) -> str:
 
 
 def certificate_folder(path: Path) -> Path:
-    """Return the folder of a certificate that a person has named by it or by its page.
-
-    Raises:
-        InputError: It is none.
-    """
+    """Return the folder of a certificate, named by it or its page; refuse what is none."""
     folder = path.parent if path.name == PAGE and path.is_file() else path
     if not (folder / SUMS).is_file() and not (folder / METADATA).is_file():
         raise InputError(

@@ -24,10 +24,7 @@ _LINKS: dict[str, dict[str, Any]] = TABLES["links"]
 
 
 def render_certificate(certificate: Certificate, signer: str | None) -> str:
-    """Return the page; it loads nothing, and all that it is given is escaped.
-
-    The signer is the fingerprint of the key that the folder is signed with, if it is.
-    """
+    """Return the page, all of it escaped; the signer is the fingerprint of a key, if any."""
     return render_page(
         "report/page.html.j2",
         language="en",

@@ -26,10 +26,7 @@ TRUST_FILE = "trust.json"  # what predictions are judged by, beside the candidat
 
 
 def describe_registry(root: Path, scenario: str) -> list[dict[str, Any]]:
-    """List the registered versions of a scenario's model, newest first.
-
-    Each has `name`, `version`, `aliases`, `relative_l2` (if recorded) and `created`, local time.
-    """
+    """List the registered versions of a scenario's model, newest first."""
     found = registry_of(Workspace(root)).versions(model_name(scenario))
     return [
         {

@@ -44,7 +44,7 @@ class TrainingRun:
 
     @classmethod
     def open(cls, root: Path, scenario: str, key: str, params: Mapping[str, Any]) -> "TrainingRun":
-        """Find the run of this digest, or create one; sweep what dead processes left behind."""
+        """Find the run of this key, or create one; sweep what dead processes left behind."""
         from mlflow.entities import Param
 
         workspace = use_workspace(root)

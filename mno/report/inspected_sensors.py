@@ -153,10 +153,7 @@ class Presence:
 
     @property
     def longest_gap(self) -> tuple[int, int, int, int] | None:
-        """Frames, sensor, and last sample and frame of the longest gap; None if nothing is missing.
-
-        Sensors that have no value at all do not count.
-        """
+        """Frames, sensor, last sample and frame of the longest gap, of those that measure."""
         lengths = np.where(self.measured, self.gaps, 0)
         if not lengths.any():
             return None
@@ -216,10 +213,7 @@ class Sensors:
 
 
 def find_sensors(group: Any, schema: Schema, samples: int) -> Sensors | None:
-    """Return what is to be measured of so many samples with gaps or with points in fixed places.
-
-    There is none of complete data on a grid, or on points that move from sample to sample.
-    """
+    """Return what to measure of data with gaps or points in fixed places; none for others."""
     axes = {axis.name: axis for axis in schema.axes}
     places = _places(group, schema, samples)
     starts = np.full(samples, np.nan)
