@@ -79,11 +79,7 @@ class Observer:
         self._ranges = {} if isinstance(trust, Absent) else _ranges(trust)
 
     def begin(self, given: Mapping[str, Any]) -> Run:
-        """Begin a run, of which this is the same at all times: numbers, or lists of such, by field.
-
-        Raises:
-            InputError: It is not what `constants` has.
-        """
+        """Begin a run with its `constants`, numbers or lists of such, or raise an `InputError`."""
         if wrong := sorted(set(given) ^ set(self.constants)):
             raise InputError(
                 f"the run lacks, or has too much of, {', '.join(wrong)}; expected exactly "
@@ -124,9 +120,9 @@ class Observer:
 
         They are out of the range of training (infinitely far), or too far from what is told.
         """
-        found: dict[str, float] = {}
         if isinstance(self.trust, Absent):
-            return found
+            return {}
+        found: dict[str, float] = {}
         for column, value in cells.items():
             moving, number = self.columns[column]
             field, share = moving.removesuffix(READ), 0.0
@@ -320,11 +316,7 @@ class Plant:
     def load(
         cls, path: Path, observer: Observer, every: float = 0.0
     ) -> tuple[Plant, dict[str, Any]]:
-        """Read what `save` wrote; readings that waited are not in it.
-
-        Raises:
-            InputError: The file cannot be read, or belongs to another model.
-        """
+        """Read what `save` wrote, without readings that waited; errors are those of `Run.load`."""
         run, told = Run.load(path, observer.surrogate, observer.sha256)
         plant, said = cls(observer, run, every), json.loads(told["plant"])
         plant._clock, plant._begun = Clock(said["clock"]), said["begun"]

@@ -29,7 +29,7 @@ from mno.serving.app import Service
 from mno.serving.model import Follower, Served, as_json
 from mno.serving.problem import Problem, Solver, about, describe, draw, solve
 from mno.serving.protocol import JSON, PredictionRequest
-from mno.serving.trial_page import language_of, page, shown
+from mno.serving.trial_page import page, shown
 from mno.surrogate.description import Description
 
 DATA = "data"
@@ -84,7 +84,7 @@ class TrialPage:
         self._solver.close()
 
     async def _page(self, request: Request) -> Response:
-        return page(language_of(request), "page")
+        return page(request, "page")
 
     async def _setup(self, _: Request) -> Response:
         served = self._follower.current
@@ -123,7 +123,6 @@ class TrialPage:
         return _json(content)
 
     async def _describe(self, problem: Problem) -> dict[str, Any]:
-        """Return what the solver says of a problem; it is asked once."""
         if self._described is None or self._described[0] != problem:
             self._described = problem, await self._solver.call(describe, problem)
         return self._described[1]
@@ -165,12 +164,7 @@ class TrialPage:
         return _json({"seconds": seconds, "outputs": self._shown(description, truth)})
 
     async def _fields(self, served: Served, asked: SampleRequest) -> Fields:
-        """Return a sample's fields, shape `(1, *dims)`: all of a stored one, of another its inputs.
-
-        Raises:
-            InputError: There is no such sample.
-            MnoError: It cannot be read or drawn.
-        """
+        """Return fields, `(1, *dims)`: all of a stored sample, of another its inputs."""
         number = asked.sample
         if number is not None:
             description = served.surrogate.description
@@ -193,11 +187,7 @@ class TrialPage:
 
 
 def _problem_of(served: Served) -> Problem:
-    """Return what a model's problems are drawn and solved by, as its trust knows.
-
-    Raises:
-        InputError: Nothing draws and solves them.
-    """
+    """Return what a model's problems are drawn and solved by; an `InputError` if nothing does."""
     trust, forecast = served.trust, served.surrogate.description.forecast
     if isinstance(trust, Absent):
         raise InputError(str(trust))
@@ -208,11 +198,7 @@ def _problem_of(served: Served) -> Problem:
 
 
 def _stored_samples(root: Path, description: Description) -> StoredSplit:
-    """Return the test split of the workspace's dataset, whose fields a model must have.
-
-    Raises:
-        InputError: It cannot be used.
-    """
+    """Return the test split of the workspace's dataset; an `InputError` if it is another's."""
     try:
         split = open_split(root / DATA, "test", checked=False)
     except MnoError as error:
@@ -225,7 +211,6 @@ def _stored_samples(root: Path, description: Description) -> StoredSplit:
 
 
 def _as_seen(split: StoredSplit, description: Description) -> Schema:
-    """Return the schema of the part of a split that a model is for."""
     return seen(split.take(np.arange(0)), **description.as_seen).schema
 
 
