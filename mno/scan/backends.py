@@ -16,18 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mno.scan import cpu, plain
-from mno.scan.arguments import (
-    AS_GIVEN,
-    Arrangement,
-    Carried,
-    Inputs,
-    ScanArguments,
-    ScanPath,
-    Tensors,
-    packed,
-    unpacked,
-)
+from mno.scan import arguments, cpu, plain
+from mno.scan.arguments import Arrangement, Carried, Inputs, ScanArguments, ScanPath, Tensors
 from mno.scan.trapezoidal import trapezoidal_scan
 
 _DIFFERENTIABLE = 8  # the first inputs of the operator
@@ -69,11 +59,11 @@ def compiled_scan(scan: ScanArguments) -> tuple[Inputs, Carried | None]:
     *tensors, initial = (None if x is None else x.float() for x in (*scan.tensors, scan.initial))
     path, how = scan.path, (scan.softplus, scan.discretization)
     if is_direct((*tensors, initial)):
-        y, state = direct_scan(tensors, AS_GIVEN, path, *how, initial)
+        y, state = direct_scan(tensors, arguments.AS_GIVEN, path, *how, initial)
         return y.to(scan.u.dtype), state
     if initial is not None:
         return BACKENDS["chunked"](scan)
-    inputs = (*tensors, path.factors, path.order, packed(path.directions), *how)
+    inputs = (*tensors, path.factors, path.order, arguments.packed(path.directions), *how)
     y, _ = torch.ops.mno.selective_scan(*inputs, _wants_gradient(tensors))
     return y.to(scan.u.dtype), None
 
@@ -275,7 +265,8 @@ def _(*inputs: Any) -> tuple[Tensor, Tensor]:
     scan = ScanArguments.flat(*given)
     groups, state, channels = scan.A.shape
     kept = cpu.num_states(scan.u.shape[1]) if save else 0
-    return _laid_out_like(scan.u), scan.u.new_empty(len(scan.u), kept, state, groups * channels)
+    states = scan.u.new_empty(len(scan.u), kept, state, groups * channels)
+    return arguments.like_output(scan.u, scan.u.new_empty), states
 
 
 @torch.library.custom_op(
@@ -297,17 +288,11 @@ def _backward(*inputs: Any) -> list[Tensor]:
 @_backward.register_fake
 def _(*inputs: Any) -> list[Tensor]:
     u, delta, *rest = inputs[:_DIFFERENTIABLE]
-    ddelta = _laid_out_like(delta) if rest[-1] is None else delta.new_empty(delta.shape)
+    ddelta = delta.new_empty(delta.shape)
+    if rest[-1] is None:
+        ddelta = arguments.like_output(delta, delta.new_empty)
     others = (u.new_empty(0 if x is None else x.shape) for x in rest)
-    return [_laid_out_like(u), ddelta, *others]
-
-
-def _laid_out_like(u: Tensor) -> Tensor:
-    """Return an empty tensor in the layout of an output, as `launch.forward` states it."""
-    if u.stride(-1) == 1:
-        return u.new_empty(u.shape)
-    batch, points, groups, channels = u.shape
-    return u.new_empty(batch, groups, channels, points).permute(0, 3, 1, 2)
+    return [arguments.like_output(u, u.new_empty), ddelta, *others]
 
 
 def _setup(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, Tensor]) -> None:
@@ -326,9 +311,9 @@ def _differentiate(ctx: Any, dy: Tensor | None, _: Tensor | None) -> tuple[Tenso
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         *inputs, scale, order = tensors
         layout, *how = ctx.options
-        path, needed = ScanPath(unpacked(layout), order, scale), ctx.needs_input_grad
+        path, needed = ScanPath(arguments.unpacked(layout), order, scale), ctx.needs_input_grad
         given = (*inputs, None), needed, (dy, None)
-        return (*_plain_gradients(*given, AS_GIVEN, path, *how)[:-1], *rest)
+        return (*_plain_gradients(*given, arguments.AS_GIVEN, path, *how)[:-1], *rest)
     grads = torch.ops.mno.selective_scan_backward(*tensors, *ctx.options, states, dy)
     inputs = tensors[:_DIFFERENTIABLE]
     given = [None if x is None else grad for x, grad in zip(inputs, grads, strict=True)]

@@ -175,22 +175,11 @@ def scan_step(
 ) -> tuple[Tensor, Tensor]:
     """Follow a stream by one step: `selective_scan` of length one, from a state to the next.
 
-    Args:
-        state: What the step before returned, `None` at the beginning; as `initial_state`.
-        u_t: Input, `(batch, channels)`; so are `delta_t`, the raw step, and `end_weight`.
-        delta_t: Raw step.
-        A: As for the scan, and so are D, `delta_bias` and all options.
-        B_t: Input weights, `(batch, groups, state)`.
-        C_t: Output weights, `(batch, groups, state)`.
-        D: Weight of the direct path.
-        delta_bias: Added to `delta_t` before softplus.
-        delta_softplus: Whether the step passes through softplus.
-        delta_scale: Multiplies the step, such as by the time that passed: one number, `(groups,)`,
-            or for each sample `(batch, 1)` or `(batch, groups)`.
-        reverse: One bool per group, none of them true: a stream cannot be followed backwards.
-        discretization: The rule.
-        end_weight: The weight of the end of the step, for `trapezoidal`.
-        backend: The backend.
+    Input and raw step are `(batch, channels)`, and so is `end_weight`; input and output weights are
+    `(batch, groups, state)`. `delta_scale`, such as the time that passed, is one number,
+    `(groups,)`, or for each sample `(batch, 1)` or `(batch, groups)`. All else is as for the scan,
+    but that no group may be reversed. The state is what the step before returned, `None` at the
+    beginning.
 
     Returns:
         The output, `(batch, channels)`, and the state behind the step.
@@ -247,41 +236,32 @@ def _initial(state: Tensor | None, u: Tensor, A: Tensor, discretization: str) ->
     return state
 
 
-class _Sequences(arguments.Arrangement):
-    """The arrangement of `selective_scan`: channels of all groups in front of the steps."""
+@cache
+def _sequences(groups: int, channels: int) -> arguments.Arrangement:
+    """Return the arrangement of `selective_scan`: channels of all groups in front of the steps."""
+    sizes = (groups, channels)
 
-    def __init__(self, groups: int, channels: int) -> None:
-        self.sizes = (groups, channels)
+    def to_output(y: Tensor) -> Tensor:
+        return y.unflatten(1, sizes).permute(0, 3, 1, 2)
 
-    def inward(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
+    def inward(tensors: Sequence[Any]) -> tuple[Any, ...]:
         u, delta, A, B, C, D, bias, _ = tensors
         return (
-            *(self.to_output(x) for x in (u, delta)),
-            A.unflatten(0, self.sizes).transpose(1, 2),
+            *(to_output(x) for x in (u, delta)),
+            A.unflatten(0, sizes).transpose(1, 2),
             *(x.permute(0, 3, 1, 2) for x in (B, C)),
-            *(None if x is None else x.unflatten(0, self.sizes) for x in (D, bias)),
+            *(None if x is None else x.unflatten(0, sizes) for x in (D, bias)),
             None,
         )
 
-    def of_output(self, y: Tensor) -> Tensor:
-        return y.permute(0, 2, 3, 1).flatten(1, 2)
-
-    def to_output(self, y: Tensor) -> Tensor:
-        return y.unflatten(1, self.sizes).permute(0, 3, 1, 2)
-
-    def of_weights(self, dB: Tensor) -> Tensor:
-        return dB.permute(0, 2, 3, 1)
-
-    def of_matrix(self, dA: Tensor) -> Tensor:
-        return dA.transpose(1, 2).flatten(0, 1)
-
-    def of_channels(self, dD: Tensor) -> Tensor:
-        return dD.flatten(0, 1)
-
-
-@cache
-def _sequences(groups: int, channels: int) -> _Sequences:
-    return _Sequences(groups, channels)
+    return arguments.Arrangement(
+        inward,
+        of_output=lambda y: y.permute(0, 2, 3, 1).flatten(1, 2),
+        to_output=to_output,
+        of_weights=lambda dB: dB.permute(0, 2, 3, 1),
+        of_matrix=lambda dA: dA.transpose(1, 2).flatten(0, 1),
+        of_channels=lambda dD: dD.flatten(0, 1),
+    )
 
 
 @lru_cache(maxsize=64)

@@ -43,10 +43,8 @@ def backward(scan: ScanArguments, states: Tensor, dy: Tensor) -> tuple[Tensor | 
     """Return the gradients by u, delta, A, B, C, D, bias and dt_weight, None for what is absent.
 
     States are those that `forward` saved of the same scan. Gradients by u and delta are laid out by
-    the rule that it states for its output (the low-rank delta's is contiguous).
-
-    Raises:
-        ValueError: A tensor does not fit the others.
+    the rule that it states for its output (the low-rank delta's is contiguous). A `ValueError` says
+    that a tensor does not fit the others.
     """
     how = scan.path, scan.softplus, scan.discretization
     return arranged_backward(scan.tensors, AS_GIVEN, *how, states, dy)[:-1]
