@@ -236,11 +236,9 @@ def _as_precise(answer: Fields, truth: Fields) -> dict[str, Tensor]:
 class Objective:
     """The error of a prediction, and the weighted residual that it leaves in the equation.
 
-    The parameters are the scenario's own, of which a residual may need those that are numbers.
-
-    Raises:
-        InputError: A residual is asked for, and the scenario has none, or inputs with gaps; or what
-            is asked for needs a grid.
+    The parameters are the scenario's own, of which a residual may need those that are numbers. An
+    `InputError` says that a residual is asked for, and the scenario has none, or inputs with gaps;
+    or what is asked for needs a grid.
     """
 
     def __init__(

@@ -120,11 +120,9 @@ def describe(
     """Return what a training from fresh weights makes of a split.
 
     Fields are on the scales that the dataset says, or on those given here (`train.scales`). The
-    typical distance of unordered points is that of as many on a lattice that fills the box
-    around them.
-
-    Raises:
-        InputError: The task does not fit the dataset, or a scale not its field or its values.
+    typical distance of unordered points is that of as many on a lattice that fills the box around
+    them. An `InputError` says that the task does not fit the dataset, or a scale not its field or
+    its values.
     """
     schema = training.schema
     model = for_dataset(model, schema, task)
@@ -229,11 +227,9 @@ def continued(
     The normaliser and the reference spacing are those of the first training, so that the weights
     mean the same; with a dataset of a higher resolution, that is fine-tuning on finer grids, and
     the result still is one operator for all of them. Dropout may differ, and for how many steps a
-    rollout goes on. `scales` are those that were asked for (`train.scales`).
-
-    Raises:
-        InputError: The model is of another architecture, of other fields, of another domain, has
-            them on other scales than were asked for, or continues states in another way.
+    rollout goes on. `scales` are those that were asked for (`train.scales`). An `InputError` says
+    that the model is of another architecture, of other fields, of another domain, has them on other
+    scales than were asked for, or continues states in another way.
     """
     for name, scale in (scales or {}).items():
         if initial.normaliser.scale(name) != scale:

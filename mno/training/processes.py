@@ -64,7 +64,6 @@ class Rank:
         return len(range(self.number, samples, self.size))
 
     def _gathered(self, value: T) -> list[T]:
-        """Return the values of all processes, in their order."""
         if self.is_all:
             return [value]
         values: list[Any] = [None] * self.size

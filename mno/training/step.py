@@ -162,7 +162,6 @@ class OperatorTraining(nn.Module):
         self.validation_error.add(error, len(errors), objective.samples_with_truth(truth))
 
     def _measure(self, loss: Tensor, predicted: objective.Prediction, *, counts: bool) -> None:
-        """Add a batch to the means of what is minimised and of the error, if it counts."""
         value, truth = self._finite(loss.item(), "training"), predicted.truth
         if not counts:
             return
