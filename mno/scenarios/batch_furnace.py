@@ -453,7 +453,7 @@ class BatchFurnace(Scenario):
 
     def _refuse_inelastic(self, grades: Sequence[str]) -> None:
         for name in grades:
-            if not self.plant.materials[name].is_elastic:
+            if self.plant.materials[name].youngs_modulus is None:
                 raise InputError(
                     f"{self.parameters.plant}.yaml: materials.{name} has no {', '.join(ELASTIC)}; "
                     "scenarios.batch_furnace.thermal_stress=true needs them of every grade, add "

@@ -199,7 +199,6 @@ class Furnace(heated_furnace.HeatedFurnace):
         return drawn
 
     def _power(self, plant: Plant) -> float:
-        """Return the power density, W/m3, at which the run's hottest place reaches its peak."""
         resolution, frames, steps, tolerance = _SIZING
         flames = np.einsum("tb,bxy->txy", plant.schedule(frames - 1), plant.flames(resolution))
         materials = plant.materials(resolution)

@@ -195,11 +195,8 @@ class VorticityFlow:
     def integrate(self, omega: np.ndarray, duration: float, step: float = STEP) -> None:
         """Advance rows in time, in place.
 
-        The time is divided into equal legs, and these into equal steps, as many as the speed at
-        the beginning of the leg asks for.
-
-        Raises:
-            MnoError: The speed grew without bound.
+        The time is divided into equal legs, and these into equal steps, as many as the speed at the
+        beginning of the leg asks for. An `MnoError` says that the speed grew without bound.
         """
         legs = math.ceil(duration / LEG)
         leg, shortest = duration / legs, 2.0 * np.pi * self.cutoff
