@@ -51,7 +51,6 @@ def seen(
 def _observed(
     split: Split | StoredSplit, sensors: Mapping[str, Any], hidden: Sequence[str]
 ) -> Split:
-    """Return a split, in memory, as an observer sees it."""
     schema = split.schema
     observing = observing_of(schema.fields, sensors, hidden, schema.observe)
     readings = dict(schema.readings)

@@ -197,11 +197,9 @@ class Plant:
     def take(self, time: str | float, cells: Mapping[str, float | None]) -> dict[str, Any] | None:
         """Take a reading in, none or what is no number for cells without; return what is told.
 
-        Nothing is where others have to be waited for. What is not told is counted.
-
-        Raises:
-            NotInOrderError: It is not later than the one before.
-            InputError: Its time cannot be read, or a column is not known.
+        Nothing is where others have to be waited for. What is not told is counted. A
+        `NotInOrderError` says that it is not later than the one before; an `InputError` that its
+        time cannot be read, or a column is not known.
         """
         unknown = sorted(set(cells) - set(self.observer.columns))
         if unknown:

@@ -230,7 +230,6 @@ class Description:
         )
 
     def _frames_seen(self, name: str) -> int | None:
-        """Return how many frames of an input the operator sees at once."""
         if self.forecast is None or name not in self._in_time:
             return None
         if self.along_time:

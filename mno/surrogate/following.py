@@ -157,11 +157,7 @@ class Run:
     def load(
         cls, path: Path, surrogate: Surrogate, model_sha256: str
     ) -> tuple["Run", dict[str, str]]:
-        """Read what `save` wrote, and what it was told beside.
-
-        Raises:
-            InputError: The file cannot be read, or belongs to another model.
-        """
+        """Read what `save` wrote, of this model; an `InputError` if that cannot be."""
         try:
             with safe_open(path, "pt") as file:
                 about = file.metadata() or {}

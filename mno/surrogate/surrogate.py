@@ -89,11 +89,7 @@ class Surrogate:
 
     @classmethod
     def load(cls, folder: Path | str) -> Surrogate:
-        """Read what `save` wrote.
-
-        Raises:
-            InputError: The folder does not hold a surrogate that this version can read.
-        """
+        """Read what `save` wrote, or raise an `InputError` if this version cannot."""
         folder = Path(folder)
         try:
             content = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
@@ -354,7 +350,6 @@ class Surrogate:
         }
 
     def _checked_values(self, name: str, array: np.ndarray, frames: int | None) -> np.ndarray:
-        """Return one input, float32, with so many frames, if it has any."""
         needed = array if frames is None else array[:, :frames]
         values = np.ascontiguousarray(needed, dtype=np.float32)
         knows_gaps = name in self.description.gaps

@@ -143,7 +143,6 @@ class _ShardTask:
 def _solve(
     plan: DatasetPlan, folder: WorkFolder, missing: list[int], execution: ExecutionConfig
 ) -> Iterator[ShardRecord]:
-    """Make the missing shards; yield the record of each as it is done."""
     if execution.scheduler is None and min(execution.workers, len(missing)) == 1:
         written: Future[ShardRecord] | None = None
         with ThreadPoolExecutor(1) as writer:  # one is compressed while the next is solved

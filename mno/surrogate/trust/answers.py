@@ -26,10 +26,8 @@ class Fallback:
     It answers what is unlike the training data, and from a bound on the relative L2 error on that
     is `above` this fraction; it counts what it has done. `shape` is the grid of the inputs or the
     number of their points; `steps` are the frames of states to predict, those of the description if
-    not given.
-
-    Raises:
-        InputError: There is no solver, or it does not solve on that grid or for so many frames.
+    not given. An `InputError` says that there is no solver, or it does not solve on that grid or
+    for so many frames.
     """
 
     def __init__(
@@ -245,7 +243,6 @@ class Answers:
         return summary
 
     def _notes(self, bounds: np.ndarray) -> list[str]:
-        """Return what limits the figures, one line each."""
         trust, notes = self._trust, []
         if self._shape != trust.shape:
             here, there = (" x ".join(map(str, s)) for s in (self._shape, trust.shape))

@@ -305,7 +305,6 @@ def _texture_of_points(
 
 
 def _some_frames(frames: np.ndarray) -> np.ndarray:
-    """Return a few frames, evenly spread."""
     count = frames.shape[1]
     if count <= _MOST_FRAMES:
         return frames

@@ -301,7 +301,6 @@ def of_several_tests(content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _fit(train: Features, smoothed: Features) -> tuple[Test, ...]:
-    """Fit all tests that there are features for."""
     tests: list[Test] = [Ellipse.fit(train.plain)]
     steps = {n: v for one in train.texture.values() for n, v in one.items() if " steps " in n}
     if steps:

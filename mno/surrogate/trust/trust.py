@@ -228,11 +228,7 @@ class Trust(Config):
 
     @classmethod
     def read(cls, path: Path) -> Trust:
-        """Read what `evaluate` wrote.
-
-        Raises:
-            InputError: The file cannot be read, or is of another version.
-        """
+        """Read what `evaluate` wrote; an `InputError` if this version cannot."""
         try:
             content = json.loads(path.read_bytes())
             content["likeness"] = of_several_tests(content["likeness"])
