@@ -342,12 +342,8 @@ class Surrogate:
         history = self.description.history_of(given)
         for name in self.description.times:
             check_ascending(given[name], f"field {name}: times")
-        return {
-            name: self._checked_values(
-                name, array, self.description.frames_given(name, steps, history)
-            )
-            for name, array in given.items()
-        }
+        frames = self.description.frames_given
+        return {n: self._checked_values(n, a, frames(n, steps, history)) for n, a in given.items()}
 
     def _checked_values(self, name: str, array: np.ndarray, frames: int | None) -> np.ndarray:
         needed = array if frames is None else array[:, :frames]

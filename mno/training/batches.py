@@ -141,13 +141,10 @@ class Readings:
         found = self._at_other_times(fields, samples, epoch)
         beside = self.normaliser.references(fields)
         for name, sensor in self.sensors.items():
+            runs = self.normaliser.decode(name, found[name], beside).numpy()
             rows = [
                 sensor.read(values, reading_stream(self.seed, name, number, epoch))
-                for values, number in zip(
-                    self.normaliser.decode(name, found[name], beside).numpy(),
-                    samples.tolist(),
-                    strict=True,
-                )
+                for values, number in zip(runs, samples.tolist(), strict=True)
             ]
             read = torch.from_numpy(np.stack(rows))
             found[name + READ] = self.normaliser.encode(name + READ, read, beside)

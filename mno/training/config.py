@@ -202,10 +202,6 @@ def with_as_many_steps(config: TrainConfig, samples: int, chosen: int) -> TrainC
     are `chosen` to train on.
     """
     more = config.steps_per_epoch(samples) / config.steps_per_epoch(chosen)
-    return config.model_copy(
-        update={
-            "epochs": max(1, round(config.epochs * more)),
-            "patience": max(1, math.ceil(config.patience * more)),
-            "processes": 1,
-        }
-    )
+    epochs, patience = round(config.epochs * more), math.ceil(config.patience * more)
+    update = {"epochs": max(1, epochs), "patience": max(1, patience), "processes": 1}
+    return config.model_copy(update=update)

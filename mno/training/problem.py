@@ -253,17 +253,10 @@ def continued(
             "sections model and task have it: make them alike, choose another model, or set "
             "train.warm_start=null"
         )
-    return replace(
-        initial,
-        scenario=fresh.scenario,
-        model=fresh.model,
-        offset=fresh.offset,
-        forecast=fresh.forecast,
-        sensors=fresh.sensors,
-        labels=fresh.labels,
-    )
+    return replace(initial, **{key: getattr(fresh, key) for key in _RENEWED})
 
 
+_RENEWED = ("scenario", "model", "offset", "forecast", "sensors", "labels")
 _FIELDS = ("inputs", "outputs", "coordinates", "times")
 _CONTINUED = ("history", "scheme", "frames_at_once", "interval", "along_time")
 

@@ -128,12 +128,8 @@ class OperatorTraining(nn.Module):
         An `MnoError` says that the loss is not a finite number.
         """
         config, description = self.config, self.description
-        seen = corrupt(
-            self._inputs(batch),
-            noise=config.input_noise,
-            mask=config.input_mask,
-            gaps=description.gaps,
-        )
+        seen, gaps = self._inputs(batch), description.gaps
+        seen = corrupt(seen, noise=config.input_noise, mask=config.input_mask, gaps=gaps)
         steps = objective.drawn_steps(description, config)
         predicted = objective.predict_batch(
             self.operator, description, batch, seen, steps, pushforward=config.pushforward

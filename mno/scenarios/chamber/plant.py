@@ -156,9 +156,7 @@ class Lining(Config):
     @property
     def thicknesses(self) -> tuple[float, float, float]:
         """Of walls, roof and hearth, all layers together, m."""
-        walls, roof, hearth = (
-            sum(layer.thickness for layer in part) for part in (self.walls, self.roof, self.hearth)
-        )
+        walls, roof, hearth = (sum(layer.thickness for layer in layers) for _, layers in self)
         return walls, roof, hearth
 
 
@@ -363,16 +361,10 @@ class Plant(Config):
             )
 
     def _named(self) -> None:
-        parts = ("walls", "roof", "hearth")
-        used = [
-            *(
-                (f"lining.{part}", layer.material)
-                for part in parts
-                for layer in getattr(self.lining, part)
-            ),
-            *(("pieces.grades", grade) for grade in self.pieces.grades),
-            *(("unseen.grade", grade) for grade in [self.unseen.grade] if grade),
-        ]  # fmt: skip
+        used = [(f"lining.{part}", one.material) for part, layers in self.lining for one in layers]
+        used += [("pieces.grades", grade) for grade in self.pieces.grades]
+        if self.unseen.grade:
+            used.append(("unseen.grade", self.unseen.grade))
         for key, name in used:
             if name not in self.materials:
                 known = ", ".join(self.materials)

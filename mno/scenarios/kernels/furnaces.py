@@ -174,19 +174,10 @@ def draw_plant(parameters: "FurnaceParameters", rng: np.random.Generator) -> Pla
             burners.append((x, floor + (0.6 + 0.25 * along) * height, flame))
     levels = rng.uniform(0.6, 1.4, (len(burners), _PERIODS))
     ramp, heating, cooling, soak = (rng.uniform(*ends) for ends in PROGRAM)
+    cavity, gas = (left, right, floor, roof), (p.gas_conductivity, GAS_CAPACITY)
+    places, program = np.array(burners), (ramp, heating, cooling, soak)
     return Plant(
-        ambient=ambient,
-        peak=peak,
-        warmth=warmth,
-        cavity=(left, right, floor, roof),
-        side=side,
-        lining=lining,
-        charge=charge,
-        gas=(p.gas_conductivity, GAS_CAPACITY),
-        pieces=pieces,
-        burners=np.array(burners),
-        levels=levels,
-        program=(ramp, heating, cooling, soak),
+        ambient, peak, warmth, cavity, side, lining, charge, gas, pieces, places, levels, program
     )
 
 
@@ -252,15 +243,9 @@ def draw_round_furnace(
 
     share = np.repeat(mesh.shares(), mesh.around)
     conductivity, heat_capacity = _draw_materials(p, rng, x, y, share)
-    return RoundFurnace(
-        ring={"x": x, "y": y, "conductivity": conductivity, "heat_capacity": heat_capacity},
-        bells=bells,
-        ambient=ambient,
-        peak=peak,
-        initial_rise=warmth * (peak - ambient) * (1.0 - share),
-        program=(ramp, full, cooling, soak),
-        settings=settings,
-    )
+    ring = {"x": x, "y": y, "conductivity": conductivity, "heat_capacity": heat_capacity}
+    rise, program = warmth * (peak - ambient) * (1.0 - share), (ramp, full, cooling, soak)
+    return RoundFurnace(ring, bells, ambient, peak, rise, program, settings)
 
 
 def _draw_materials(
