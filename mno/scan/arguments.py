@@ -141,17 +141,16 @@ class ScanArguments:
         return cls(*tensors, path=path, softplus=softplus, discretization=rule)
 
     @classmethod
-    def arranged(
-        cls,
-        tensors: Tensors,
-        arrangement: Arrangement,
-        path: ScanPath,
-        softplus: bool,
-        discretization: str,
-    ) -> ScanArguments:
+    def arranged(cls, tensors: Tensors, how: How) -> ScanArguments:
         """Make it of tensors, in the glossary's order, as a caller has them."""
+        arrangement, path, softplus, rule = how
         given: Any = arrangement.inward(tensors)
-        return cls(*given, path=path, softplus=softplus, discretization=discretization)
+        return cls(*given, path=path, softplus=softplus, discretization=rule)
+
+    @property
+    def how(self) -> How:
+        """How it is computed of its tensors as they are."""
+        return AS_GIVEN, self.path, self.softplus, self.discretization
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
@@ -199,6 +198,8 @@ class Arrangement:
 
 
 AS_GIVEN = Arrangement()
+How = tuple[Arrangement, ScanPath, bool, str]
+"""How tensors lie, the path, whether steps pass through softplus, and the discretisation."""
 
 
 def like_output(u: Tensor, make: Callable[..., Tensor]) -> Tensor:

@@ -144,9 +144,9 @@ def selective_scan(
     arrangement = _sequences(groups, channels // groups)
     how = arrangement, path, delta_softplus, discretization
     if direct:
-        y, state = direct_scan((*tensors, None), *how, state)
+        y, state = direct_scan((*tensors, None), how, state)
     else:
-        scan = replace(arguments.ScanArguments.arranged((*tensors, None), *how), initial=state)
+        scan = replace(arguments.ScanArguments.arranged((*tensors, None), how), initial=state)
         if end_weight is not None:
             scan = replace(scan, end_weight=arrangement.to_output(end_weight))
         y, state = compute_and_carry(scan, backend)

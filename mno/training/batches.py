@@ -62,11 +62,9 @@ def epoch_choices(
 class TrainingSamples:
     """The samples of a split, normalised, as `mno.data.loading.Loader` makes batches of them.
 
-    Args:
-        split: What lies in files is read when a batch asks for it.
-        normaliser: Of the surrogate.
-        changes: Applied to the fields of each batch, in this order.
-        rank: Of several processes, which one takes its part of each batch; all of it if not given.
+    What lies in files is read when a batch asks for it. The changes are made to the fields of each
+    batch, in this order; of several processes, `rank` takes its part of it.
+
     """
 
     def __init__(

@@ -79,13 +79,8 @@ class Mean:
 class OperatorTraining(nn.Module):
     """Trains an operator, built by its description, on normalised fields of a training split.
 
-    Args:
-        operator: What is trained.
-        description: What the surrogate is; its normaliser defines the loss.
-        schema: The training data's.
-        config: How to train.
-        num_samples: Samples in the training split.
-        rank: Which of several processes this is; the only one if not given.
+    The description's normaliser defines the loss; the split has the schema, and so many samples.
+
     """
 
     def __init__(

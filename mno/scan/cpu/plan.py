@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mno.scan import arguments
-from mno.scan.arguments import Arrangement, Direction, ScanArguments, ScanPath, Tensors
+from mno.scan.arguments import Arrangement, Direction, How, ScanArguments, Tensors
 from mno.scan.cpu import job as fields
 from mno.scan.cpu import num_states
 from mno.scan.cpu.job import FLOAT_BYTES, VIEW, WIDTH, scratch_bytes
@@ -170,16 +170,14 @@ class Plan:
         return [dy.data_ptr(), *distances]
 
 
-def planned(
-    tensors: Tensors, arrangement: Arrangement, path: ScanPath, softplus: bool, discretization: str
-) -> tuple[Plan, np.ndarray, object]:
+def planned(tensors: Tensors, how: How) -> tuple[Plan, np.ndarray, object]:
     """Return the plan of a scan, its job, and what the job has addresses of."""
+    arrangement, path, softplus, discretization = how
     given = (*tensors, path.factors, path.order)
     layout = [None if x is None else (x.shape, x.stride(), x.dtype, x.device) for x in given]
     key = (arrangement, path.directions, softplus, discretization, *layout)
     if (plan := _plans.get(key)) is None:
-        scan = ScanArguments.arranged(tensors, arrangement, path, softplus, discretization)
-        plan = Plan(scan, arrangement)
+        plan = Plan(ScanArguments.arranged(tensors, how), arrangement)
         with _lock:
             if len(_plans) >= _MOST_PLANS:
                 del _plans[next(iter(_plans))]

@@ -78,11 +78,7 @@ class Fallback:
         return wanted if self._above is None else wanted | (assessment.relative_bound > self._above)
 
     def answer(self, given: Arrays, predicted: Arrays) -> dict[str, np.ndarray] | None:
-        """Solve one sample, starting from its prediction where the solver iterates.
-
-        Returns:
-            The same fields as predicted; none where the solver cannot solve it.
-        """
+        """Solve one sample, from its prediction if the solver iterates; none if it cannot."""
         inputs, scenario = {n: self._as_drawn(n, v) for n, v in given.items()}, self._scenario
         try:
             if isinstance(scenario, StartsFromGuess):
@@ -164,8 +160,8 @@ class Answers:
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Judge a batch of predictions, and let the solver take the place of some.
 
-        Returns:
-            The fields to keep, and the arrays beside them, `(samples, *frames)` by name.
+        Returned are the fields to keep, and the arrays beside them, `(samples, *frames)` by name.
+
         """
         trust, description = self._trust, self._description
         found = trust.assess(description, given, predicted)
