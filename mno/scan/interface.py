@@ -192,20 +192,15 @@ def scan_step(
             f"reverse={tuple(reverse)}: a reversed group begins at the last point, which a stream "
             "has not reached; scan whole sequences, or reverse no group"
         )
+    u, delta, B, C = (x[..., None] for x in (u_t, delta_t, B_t, C_t))
     y, state = selective_scan(
-        *(x[..., None] for x in (u_t, delta_t)),
-        A,
-        *(x[..., None] for x in (B_t, C_t)),
-        D,
-        delta_bias,
+        u, delta, A, B, C, D, delta_bias,
         delta_softplus=delta_softplus,
         delta_scale=None if delta_scale is None else delta_scale[..., None],
         discretization=discretization,
         end_weight=None if end_weight is None else end_weight[..., None],
-        initial_state=state,
-        return_state=True,
-        backend=backend,
-    )
+        initial_state=state, return_state=True, backend=backend,
+    )  # fmt: skip
     return y[..., 0], state
 
 

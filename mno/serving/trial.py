@@ -89,7 +89,7 @@ class TrialPage:
     async def _setup(self, _: Request) -> Response:
         served = self._follower.current
         description = served.surrogate.description
-        forecast = description.forecast
+        forecast, of_cells = description.forecast, description.of_cells
         content: dict[str, Any] = {
             "model": served.name,
             "scenario": description.scenario,
@@ -99,17 +99,12 @@ class TrialPage:
             "history": forecast.history if forecast else 0,
             "inputs": list(description.inputs),
             "outputs": list(description.outputs),
-            "readings": {
-                n: at for n, at in description.readings.items() if n not in description.of_cells
-            },
-            "axes": [],
+            "readings": {n: at for n, at in description.readings.items() if n not in of_cells},
             "samples": 0,
-            "no_samples": None,
-            "no_solver": None,
-            "parameters": [],
-            "title": None,
+            **dict.fromkeys(("no_samples", "no_solver", "title")),
+            **{"axes": [], "parameters": []},
         }
-        for name in description.of_cells:
+        for name in of_cells:
             content["space"] = description.readings[name][0].split()
         try:
             split = await _aside(_stored_samples, self._root, description)

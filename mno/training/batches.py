@@ -64,7 +64,6 @@ class TrainingSamples:
 
     What lies in files is read when a batch asks for it. The changes are made to the fields of each
     batch, in this order; of several processes, `rank` takes its part of it.
-
     """
 
     def __init__(

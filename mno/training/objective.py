@@ -269,11 +269,8 @@ class Objective:
     @property
     def is_relative_l2(self) -> bool:
         """Whether it is the relative L2 error and nothing else."""
-        return (
-            self.error == "relative_l2"
-            and not self.residual_weight
-            and not self.description.observes
-        )
+        more = self.residual_weight or self.description.observes
+        return self.error == "relative_l2" and not more
 
     def __call__(self, prediction: Prediction) -> Tensor:
         """Return what is minimised for each sample, shape `(batch,)`, nondimensional."""

@@ -128,11 +128,8 @@ def describe(
     model = for_dataset(model, schema, task)
     scales = scales_of(schema.fields, scales or {}, model.walls)
     check_logarithms(scales, training)
-    normaliser = Normaliser.fit(
-        training.fields,
-        about_zero=[field.name for field in schema.outputs] if model.walls == "zero" else (),
-        scales=scales,
-    )
+    zero = [field.name for field in schema.outputs] if model.walls == "zero" else ()
+    normaliser = Normaliser.fit(training.fields, about_zero=zero, scales=scales)
     forecast = forecast_of(task, schema.fields, schema.axes)
     times = {field.name: field.units for field in schema.times if forecast}
     for name in times:
@@ -197,11 +194,8 @@ def fingerprint(
     initial: Surrogate | None,
 ) -> str:
     """Return the digest of all that the result depends on, but code and kind of device."""
-    content = {
-        "description": description.to_dict(),
-        "train": config.model_dump(mode="json"),
-        "seed": seed,
-    }
+    train = config.model_dump(mode="json")
+    content = {"description": description.to_dict(), "train": train, "seed": seed}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for split in splits:
         for name, array in sorted(split.fields.items()):

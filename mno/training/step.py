@@ -80,7 +80,6 @@ class OperatorTraining(nn.Module):
     """Trains an operator, built by its description, on normalised fields of a training split.
 
     The description's normaliser defines the loss; the split has the schema, and so many samples.
-
     """
 
     def __init__(

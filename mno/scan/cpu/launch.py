@@ -30,7 +30,6 @@ def forward(scan: ScanArguments, *, save: bool) -> tuple[Tensor, Tensor]:
     The output has u's shape. Channels are innermost in it where they are in u, as in a contiguous
     tensor; otherwise it is a contiguous (batch, groups, channel, points) tensor, permuted. A
     `ValueError` says that a tensor does not fit the others, or the layout the points.
-
     """
     return arranged_forward(scan.tensors, scan.how, save=save)[:2]
 
@@ -113,7 +112,6 @@ def _put_ends(plan: Plan, job: np.ndarray, given: Tensor) -> Tensor:
     """Put what is given for one end of each walk where the kernels find and leave it.
 
     Both ends are returned, `(batch, 2, K, state, channel)`, alike as long as no kernel has run.
-
     """
     ends = plan.ends.new().copy_(given.transpose(1, 2)[:, None])
     job[fields.ENDS] = ends.data_ptr()

@@ -55,7 +55,6 @@ def compiled_tasks(task: Callable[..., Any], name: str) -> Kernel:
     """Compile a function of a job, the number of a task and the address of scratch memory.
 
     The task is a function that another one has made; its name is its own, which is linked by.
-
     """
     run_task = njit(**OPTIONS)(named(task, f"{name}_task"))
 

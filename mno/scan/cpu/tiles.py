@@ -32,9 +32,8 @@ def consecutive(index, start, steps, row):
     """Return +1 or -1 where `LANES` steps walk through neighbouring numbers, up or down, else 0."""
     if row != FLOAT_BYTES or start + LANES > steps:
         return 0
-    step = simd.load_int(index + INDEX_BYTES * (start + 1)) - simd.load_int(
-        index + INDEX_BYTES * start
-    )
+    first = simd.load_int(index + INDEX_BYTES * start)
+    step = simd.load_int(index + INDEX_BYTES * (start + 1)) - first
     if step != 1 and step != -1:
         return 0
     for i in range(start + 2, start + LANES):
@@ -55,10 +54,8 @@ def _mover(into_tile: bool) -> Any:
         whole = width // LANES * LANES
         if column == FLOAT_BYTES or width == 1:
             for i in range(steps):
-                there, here = (
-                    start_of_tensor + simd.load_int(index + INDEX_BYTES * i) * row,
-                    tile + i * tile_row,
-                )
+                there = start_of_tensor + simd.load_int(index + INDEX_BYTES * i) * row
+                here = tile + i * tile_row
                 source, target = (there, here) if into_tile else (here, there)
                 for j in range(0, whole, LANES):
                     simd.store(target + j * FLOAT_BYTES, simd.load(source + j * FLOAT_BYTES))
@@ -74,11 +71,8 @@ def _mover(into_tile: bool) -> Any:
                 step = consecutive(index, start, steps, row)
                 if step != 0:
                     ends = start if step > 0 else start + LANES - 1
-                    there = (
-                        start_of_tensor
-                        + j * column
-                        + simd.load_int(index + INDEX_BYTES * ends) * row
-                    )
+                    at = simd.load_int(index + INDEX_BYTES * ends)
+                    there = start_of_tensor + j * column + at * row
                     here = tile + ends * tile_row + j * FLOAT_BYTES
                     if into_tile:
                         simd.transpose(there, column, here, tile_row * step)
@@ -88,19 +82,15 @@ def _mover(into_tile: bool) -> Any:
         for start in range(0, steps, LANES):
             first = 0 if consecutive(index, start, steps, row) == 0 else whole
             for i in range(start, min(start + LANES, steps)):
-                there, here = (
-                    start_of_tensor + simd.load_int(index + INDEX_BYTES * i) * row,
-                    tile + i * tile_row,
-                )
+                there = start_of_tensor + simd.load_int(index + INDEX_BYTES * i) * row
+                here = tile + i * tile_row
                 for j in range(first, width):
                     if into_tile:
-                        simd.store_float(
-                            here + j * FLOAT_BYTES, simd.load_float(there + j * column)
-                        )
+                        value = simd.load_float(there + j * column)
+                        simd.store_float(here + j * FLOAT_BYTES, value)
                     else:
-                        simd.store_float(
-                            there + j * column, simd.load_float(here + j * FLOAT_BYTES)
-                        )
+                        value = simd.load_float(here + j * FLOAT_BYTES)
+                        simd.store_float(there + j * column, value)
                 for j in range(width, padded if into_tile else width):
                     simd.store_float(here + j * FLOAT_BYTES, ZERO)
 

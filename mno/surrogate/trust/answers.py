@@ -131,15 +131,13 @@ class Answers:
             f"holds for {trust.level:.0%} of predictions of inputs like the training data; inf "
             "where there is none, NaN where the solver answered"
         )
-        bounds = {
-            f"{name}_{kind}_bound": {
-                "units": outputs[name] if MEASURES[kind].physical else "1",
-                "long_name": f"bound on the {MEASURES[kind].words} of {name}",
-                "comment": comment,
-            }
-            for name, measures in trust.bounds.items()
-            for kind in measures
-        }
+        bounds = {}
+        for name, measures in trust.bounds.items():
+            for kind in measures:
+                units = outputs[name] if MEASURES[kind].physical else "1"
+                said = f"bound on the {MEASURES[kind].words} of {name}"
+                about = {"units": units, "long_name": said, "comment": comment}
+                bounds[f"{name}_{kind}_bound"] = about
         residual = "norm of the residual in the equation, relative to its source or size"
         features = [name.replace(" ", "_") for name in trust.likeness.names]
         return {
@@ -161,7 +159,6 @@ class Answers:
         """Judge a batch of predictions, and let the solver take the place of some.
 
         Returned are the fields to keep, and the arrays beside them, `(samples, *frames)` by name.
-
         """
         trust, description = self._trust, self._description
         found = trust.assess(description, given, predicted)
@@ -223,14 +220,12 @@ class Answers:
         """
         bounds = np.concatenate(self._bounds) if self._bounds else np.empty(0)
         residuals = np.concatenate(self._residuals) if self._residuals else np.empty(0)
+        typical = {n: _finite_median(np.concatenate(parts)) for n, parts in self._by_field.items()}
         summary: dict[str, Any] = {
             "unlike_training": sum(self._flagged.values()),
             "most_unusual": dict(self._flagged.most_common()),
             "level": self._trust.level,
-            "typical_relative_bounds": {
-                name: _finite_median(np.concatenate(parts))
-                for name, parts in self._by_field.items()
-            },
+            "typical_relative_bounds": typical,
             "typical_residual": _finite_median(residuals),
             "notes": self._notes(bounds),
         }

@@ -269,13 +269,8 @@ class Trust(Config):
                 else np.full((len(distance), 1), np.inf)
                 for measure, bound in measures.items()
             }
-        return Assessment(
-            bounds=bounds,
-            residual=residual,
-            distance=distance,
-            unlike_training=self.likeness.unlike(distance),
-            most_unusual=self.likeness.most_unusual(features),
-        )
+        unlike, unusual = self.likeness.unlike(distance), self.likeness.most_unusual(features)
+        return Assessment(bounds, residual, distance, unlike, unusual)
 
     def features(self, description: Description, given: Arrays) -> Features:
         """Return the features of some inputs, that `likeness` looks at."""
