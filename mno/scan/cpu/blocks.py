@@ -354,9 +354,8 @@ def _by_matrix(job, s, split, way, head, block, back, q):
             v, part = j * VECTOR_BYTES, min(LANES, size - j * LANES)
             here = t * size * FLOAT_BYTES + v
             by_product = simd.product(simd.load(s.dM + t * row + v), simd.load(s.L + t * row + v))
-            simd.store_part(
-                to + here, simd.total(simd.load_part(to + here, part), by_product), part
-            )
+            before = simd.load_part(to + here, part)
+            simd.store_part(to + here, simd.total(before, by_product), part)
             by_exponent = simd.product(by_product, simd.load_part(products + here, part))
             sums = simd.total(sums, by_exponent)
             simd.store(s.by_column + v, simd.total(simd.load(s.by_column + v), by_exponent))
@@ -419,10 +418,8 @@ def _backward(job, task, scratch):
                     if way == 0:
                         to = job[DOWN] + (head * blocks + block) * size * FLOAT_BYTES
                         for t in range(size):
-                            simd.store_float(
-                                to + t * FLOAT_BYTES,
-                                simd.load_float(s.dM + t * (row_q + FLOAT_BYTES)),
-                            )
+                            value = simd.load_float(s.dM + t * (row_q + FLOAT_BYTES))
+                            simd.store_float(to + t * FLOAT_BYTES, value)
                     if head == first_head:
                         sums_of = (split * ways + way) * blocks + block
                         amount = size * state

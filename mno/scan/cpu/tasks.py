@@ -85,10 +85,8 @@ def forward_task(discretization: str) -> Any:
                             step = tiles.step_length(job, raw, s.scale + i * FLOAT_BYTES)
                             simd.store(s.dt + here, step)
                             simd.store(s.drive + here, x if reads_input else simd.product(step, x))
-                            before = (
-                                simd.load(old_row + at) if group > first_group else simd.zeros()
-                            )
-                            simd.store(s.y + here, simd.fused(x, simd.load(s.direct + at), before))
+                            old = simd.load(old_row + at) if group > first_group else simd.zeros()
+                            simd.store(s.y + here, simd.fused(x, simd.load(s.direct + at), old))
                     for j in range(0, width, LANES):
                         at, n = j * FLOAT_BYTES, 0
                         while n < padded:
@@ -121,9 +119,8 @@ def backward_task(discretization: str) -> Any:
         weights_row = padded * FLOAT_BYTES
         row_floats = ROW // FLOAT_BYTES
         s = laid_out(sizes(state, rank, 1), scratch)
-        chunk, first, end, split, channel, end_channel, group, end_group = tiles.task_ranges(
-            job, task
-        )
+        ranges = tiles.task_ranges(job, task)
+        chunk, first, end, split, channel, end_channel, group, end_group = ranges
         width = end_channel - channel
         partial = split * job[fields.BATCH]
         tiles.fill_zeros(s.B, 2 * TILE * padded)
@@ -175,13 +172,9 @@ def backward_task(discretization: str) -> Any:
                             )
                             step = by_raw = simd.load_everywhere(s.scale + i * FLOAT_BYTES)
                             if job[fields.SOFTPLUS]:
-                                value, slope_here = softplus_and_slope(raw)
-                                step, by_raw = (
-                                    simd.product(step, value),
-                                    simd.product(by_raw, slope_here),
-                                )
-                            else:
-                                step = simd.product(step, raw)
+                                raw, slope_here = softplus_and_slope(raw)
+                                by_raw = simd.product(by_raw, slope_here)
+                            step = simd.product(step, raw)
                             simd.store(s.slope + here, by_raw)
                             simd.store(s.dt + here, step)
                             x = simd.load(u_row + at)
