@@ -31,9 +31,11 @@ class Registry(Protocol):
 
     def named(self) -> str:
         """Return the address of the version to serve, for example `models:/mno-darcy/3`."""
+        ...
 
     def load(self, uri: str) -> tuple[Surrogate, Arrays, Trust | Absent]:
         """Load a version, whose files are whole, an example of its inputs, and its trust."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
