@@ -69,8 +69,7 @@ def measure_cost(
                 "problems": len(times.seconds),
                 "speedup": 1e3 * times.median / ms,
             }
-            left = (1 - _SHARE) * seconds
-            beside["equal_error"] = equal_error(surrogate, test.schema, ms, left)
+            beside["equal_error"] = equal_error(surrogate, test.schema, ms, (1 - _SHARE) * seconds)
         return {
             "parameters": surrogate.num_parameters,
             "flops": flops_per_prediction(surrogate, one),

@@ -156,8 +156,7 @@ class Kpi:
             return "missed"
         if self.interval is not None and self.interval[0] < self.target < self.interval[1]:
             return "undecided"
-        at_most = self.bound == "at_most"
-        met = self.value <= self.target if at_most else self.value >= self.target
+        met = self.value <= self.target if self.bound == "at_most" else self.value >= self.target
         return "met" if met else "missed"
 
 

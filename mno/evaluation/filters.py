@@ -69,8 +69,7 @@ def kalman_filter(
         for frame in range(frames):
             if frame:
                 belief = model.after(belief, controls[:, frame - 1])
-            read = (readings[:, frame] - sensors.level) / scale
-            belief = _updated(belief, read, matrix, noise)
+            belief = _updated(belief, (readings[:, frame] - sensors.level) / scale, matrix, noise)
             yield belief
 
     return each(belief)
@@ -93,8 +92,7 @@ def _updated(belief: Gaussian, read: np.ndarray, matrix: np.ndarray, noise: np.n
 
 def _of_those(noise: np.ndarray, there: np.ndarray) -> np.ndarray:
     """Return the covariance of readings' errors, those that are missing alone and of variance 1."""
-    both = there[:, :, None] & there[:, None, :]
-    return np.where(both, noise, np.eye(len(noise)))
+    return np.where(there[:, :, None] & there[:, None, :], noise, np.eye(len(noise)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -112,8 +112,7 @@ class LearningCurve:
         What is None lies beyond ten times the largest number that was measured, or nowhere.
         """
         found = self._interval(self._samples_for(error))
-        furthest = FURTHEST * self.largest
-        return Interval(*(None if v is None or v > furthest else v for v in found))
+        return Interval(*(None if v is None or v > FURTHEST * self.largest else v for v in found))
 
     def chance(self, error: float) -> float:
         """Return the weight of the curves that reach an error within ten times the samples."""

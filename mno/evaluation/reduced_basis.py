@@ -57,8 +57,7 @@ def fit_reduced_basis(training: Split | StoredSplit, description: Description) -
     points = len(known.source.T)
     levelled = [(solved - system(one).level).reshape(-1, points) for solved, one in pairs]
     solutions = np.concatenate(levelled)
-    rng = np.random.default_rng(0)
-    rows = rng.permutation(len(solutions))[:_SOLUTIONS]
+    rows = np.random.default_rng(0).permutation(len(solutions))[:_SOLUTIONS]
     columns = np.asfortranarray(solutions[rows].T, dtype=np.float64)
     array = NumpyVectorSpace.from_numpy(columns)  # pyright: ignore[reportCallIssue]
     found, *_ = pod(array, modes=MODES)

@@ -212,8 +212,7 @@ class Evaluation:
                 if not way or not isinstance(value, Absent):
                     values[f"{way}{metric.name}"] = value
         if self.model[output.name].knows_rise:
-            rise = relative(self.model[output.name], size="squared_rise")
-            values["relative_rise"] = rise.value()
+            values["relative_rise"] = relative(self.model[output.name], size="squared_rise").value()
         if output.gaps:
             counted = self.model[output.name]
             values["values"] = int(counted.total("points"))

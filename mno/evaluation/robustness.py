@@ -180,9 +180,8 @@ def outside_training(trial: Trial, schema: Schema, count: int, seed: int) -> Res
         if not isinstance(samples, Absent):
             given, truth = (of(samples.fields) for of in (description.given, description.truth))
             levels[label] = trial.errors(given, truth)
-    was = schema.parameters
     told = {
-        label: {name: [was.get(name), value] for name, value in changed.items()}
+        label: {name: [schema.parameters.get(name), value] for name, value in changed.items()}
         for label, changed in changes.items()
     }
     return curve(levels, seed, changed=told)

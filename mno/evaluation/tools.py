@@ -70,8 +70,7 @@ def measure_tools(
                 ms = 1e3 * (time.perf_counter() - begun) / len(some)
                 errors, more = errors_of(told, truth), {"rmse": _rmse(told, truth)}
                 if peer.asked and model:
-                    beside = _rmse(model(given), truth)
-                    more |= {"samples": len(some), "model": beside}
+                    more |= {"samples": len(some), "model": _rmse(model(given), truth)}
             else:
                 errors = errors_of_peer(peer, test, description)
                 one = description.given({key: field[:1] for key, field in test.fields.items()})

@@ -171,8 +171,7 @@ def _measure(
         for kind, errors in by_measure.items():
             bound = trust.bounds[name][kind]
             bounds = bound.of(signals, errors.shape[1])
-            held = coverage(errors, bounds, bound.calibrated_on, trust.level, together)
-            rates[name][kind] = held
+            rates[name][kind] = coverage(errors, bounds, bound.calibrated_on, trust.level, together)
             if bound.over_run and errors.shape[1] > 1:
                 within = np.array([np.inf if b is None else b for b in bound.over_run])
                 largest = np.nanmax(errors / within, axis=1, keepdims=True)

@@ -10,7 +10,6 @@ import base64
 import math
 import re
 import struct
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -146,7 +145,7 @@ def arrange(
 
 
 def _fields(
-    told: "_Arrays", name: str, meanings: tuple[str, ...]
+    told: "_Named | _Bare", name: str, meanings: tuple[str, ...]
 ) -> Iterable[tuple[Field, int | None]]:
     """Return the field that an array holds, or those of its channels with their numbers."""
     said, sizes = told.arrays[name].attributes, dict(zip(meanings, told.lengths(name), strict=True))
@@ -190,8 +189,13 @@ def _read(
 
 
 @dataclass
-class _Arrays(ABC):
-    """Arrays that are kept, and what is said of them; a subclass tells what their axes are."""
+class _Arrays:
+    """Arrays that are kept, and what is said of them; a subclass tells what their axes are.
+
+    Its `find` returns what the axes of each array are that holds values, and finds `samples`: they
+    are `sample`, `channel`, `point`, or one of time and space. `role` is that of a field of which
+    the mapping says nothing.
+    """
 
     file: importer.Importer
     arrays: dict[str, Array]
@@ -200,21 +204,6 @@ class _Arrays(ABC):
     default: Role | None
     samples: int = 1
     axes: dict[str, Axis] = field(default_factory=dict)  # that bare arrays give
-
-    @abstractmethod
-    def find(self) -> dict[str, tuple[str, ...]]:
-        """Return what the axes of each array are that holds values, and find `samples`.
-
-        They are `sample`, `channel`, `point`, or one of time and space.
-        """
-
-    @abstractmethod
-    def axis(self, name: str, length: int) -> Axis:
-        """Return an axis of the dataset."""
-
-    @abstractmethod
-    def role(self, name: str, dims: tuple[str, ...]) -> Role | None:
-        """Return the role of a field that the mapping says nothing of."""
 
     def lengths(self, name: str) -> Shape:
         return self.arrays[name].stored.lengths
@@ -288,8 +277,7 @@ class _Named(_Arrays):
             return importer.default_axis(name, length)
         said = own.attributes
         units = str(said.get("units") or "1").split(" since ")[0]
-        points = own.stored.whole()
-        found = self.file.given_axis(name, own.source or dim, points, length, units)
+        found = self.file.given_axis(name, own.source or dim, own.stored.whole(), length, units)
         extent = _said_extent(found, self.extent.get(name, said.get("extent")))
         return Axis(name, units, str(said.get("long_name") or name), found.points, extent)
 
@@ -324,11 +312,10 @@ class _Bare(_Arrays):
                     meanings[name] = ("sample",) if shape == (self.samples,) else ()
                 continue
             over_time = ("time",) if name in timed else ()
-            channels, behind = grids[name][0] if name in grids else None, names
-            if name not in grids:
-                behind = ()
-            elif channels is not None:
-                behind = ("channel", *names)
+            channels, behind = None, ()
+            if name in grids:
+                channels = grids[name][0]
+                behind = names if channels is None else ("channel", *names)
             meanings[name] = ("sample", *over_time, *behind)
             if channels not in (None, 1):
                 self.file.remarks.append(
@@ -400,10 +387,7 @@ class _Bare(_Arrays):
         )
 
     def _is_small(self, name: str, shape: Shape, lengths: Mapping[str, int]) -> bool:
-        """Whether an array with less than two axes has a number of each sample, or a parameter.
-
-        If not, it is a coordinate.
-        """
+        """Whether a small array has a number of each sample or a parameter; else a coordinate."""
         axis = _COORDINATES.get(name.lower().removesuffix("-coordinate"))
         size = shape[0] if shape else 1
         is_axis = axis is not None and size == lengths.get(axis)

@@ -20,11 +20,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from pydantic_core import to_jsonable_python
@@ -44,7 +44,7 @@ _NETWORK = ("socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinf
 _limited = False  # in the child alone
 
 
-class Cage:
+class Cage(AbstractContextManager["Cage", None]):
     """A child process that calls functions for this one; started at the first call.
 
     A call may take so many bytes of `memory`.
@@ -61,16 +61,10 @@ class Cage:
         files: Sequence[Path],
         progress: Callable[[Any], None] = lambda _: None,
     ) -> Any:
-        """Call a function in the child.
+        """Call a function of a module in the child; return what it returns, as JSON has it.
 
-        Args:
-            function: One of a module; it is called with `arguments`, and with `progress`.
-            arguments: By name.
-            files: What is read; their size bounds the time.
-            progress: Is told what the function says of its progress, as JSON has it.
-
-        Returns:
-            What the function returns, as JSON has it.
+        It is called with `arguments`, by name, and with `progress`, which is told what it says of
+        it, as JSON has it. The size of the `files` that are read bounds the time.
 
         Raises:
             InputError: The function raised it, or the child took too much time or memory, or
@@ -122,9 +116,6 @@ class Cage:
         if process:
             process.kill()
             process.communicate()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -225,8 +216,7 @@ def _limit(nbytes: int, *, anew: bool) -> None:
 
         limit, most = resource.getrlimit(resource.RLIMIT_AS)
         if anew:
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
-            limit = pages * resource.getpagesize()
+            limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (limit + nbytes, most))
         _limited = True
 

@@ -126,8 +126,7 @@ def _facts(paths: list[Path], kind: str, mapping: Mapping, progress: Told) -> li
 def read_list(folder: Path) -> ImportList | None:
     """Return what was imported into a folder; none if nothing was."""
     try:
-        text = (folder / _LIST).read_text(encoding="utf-8")
-        return ImportList.model_validate_json(text)
+        return ImportList.model_validate_json((folder / _LIST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError, UnicodeDecodeError):

@@ -7,9 +7,9 @@ import io
 import math
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import h5netcdf
 import h5py
@@ -91,7 +91,7 @@ class Run(NamedTuple):
     place: slice
 
 
-class Selection:
+class Selection(AbstractContextManager["Selection", None]):
     """Fields and samples of an open store.
 
     Args:
@@ -136,11 +136,6 @@ class Selection:
         """Shape of a field in one sample."""
         return tuple(self.lengths[dim] for dim in field.dims)
 
-    @property
-    def sample_bytes(self) -> int:
-        """Bytes of all fields of one sample, as float32."""
-        return sum(4 * math.prod(self.shape(field)) for field in self.fields)
-
     def per_sample(self) -> dict[str, np.ndarray]:
         """Return what else is known of each sample: its number, split, group and beginning."""
         chosen = np.asarray(self.samples, dtype=np.int64)
@@ -151,7 +146,8 @@ class Selection:
 
     def runs(self) -> Iterator[Run]:
         """Yield the samples, a few at a time."""
-        most = max(1, min(_BLOCK_SAMPLES, _BLOCK_BYTES // max(1, self.sample_bytes)))
+        sample = sum(4 * math.prod(self.shape(field)) for field in self.fields)  # as float32
+        most = max(1, min(_BLOCK_SAMPLES, _BLOCK_BYTES // max(1, sample)))
         begin = 0
         for end, number in enumerate(self.samples, 1):
             goes_on = end < len(self.samples) and self.samples[end] == number + 1
@@ -162,9 +158,6 @@ class Selection:
     def read(self, field: Field, run: Run) -> np.ndarray:
         """Read a field of some samples, shape `(samples, *dims)`, float32."""
         return self._group.read(field.name, run.start, run.stop)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._group.close()
@@ -253,8 +246,7 @@ def _create(file: h5netcdf.File, selection: Selection) -> dict[str, h5netcdf.Var
         text = values.dtype.kind in "OU"
         variable = file.create_variable(name, (dim,), h5py.string_dtype() if text else values.dtype)
         variable[...] = values.astype(object) if text else values
-        for key, value in attributes.items():
-            variable.attrs[key] = value
+        variable.attrs.update(attributes)
 
     file.attrs["Conventions"] = "CF-1.11"
     for name in ("title", "scenario"):
@@ -277,9 +269,7 @@ def _create(file: h5netcdf.File, selection: Selection) -> dict[str, h5netcdf.Var
         dims, fill = ("sample", *field.dims), np.float32(np.nan) if field.gaps else None
         variable = file.create_variable(field.name, dims, np.dtype("<f4"), fillvalue=fill)
         variables[field.name] = variable
-        variable.attrs["units"] = field.units
-        variable.attrs["long_name"] = field.long_name
-        variable.attrs["role"] = field.role
+        variable.attrs.update(units=field.units, long_name=field.long_name, role=field.role)
         located = places if "point" in field.dims and field.role != "coordinate" else []
         others = [*(name for name in told if name != "sample"), *located]
         if others:
@@ -301,12 +291,10 @@ class _WaryFile(io.FileIO):
     _failure: OSError | None = None
 
     def check(self) -> None:
-        """Raise what went wrong."""
         if self._failure is not None:
             raise self._failure
 
     def write(self, values: Any) -> int:
-        """Write all bytes, unless a write has failed before."""
         left = memoryview(values).cast("B")
         size = len(left)
         try:
@@ -317,7 +305,6 @@ class _WaryFile(io.FileIO):
         return size
 
     def truncate(self, size: int | None = None) -> int:
-        """Set the length of the file."""
         try:
             return super().truncate(size)
         except OSError as error:

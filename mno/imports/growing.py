@@ -58,7 +58,9 @@ class GrowingLog:
         Raises:
             InputError: The file cannot be read, or its header is not what is wanted.
         """
-        lines = self._of_stdin() if self._path is None else self._of_file(position, mark)
+        lines: Iterator[bytes | None] = self._of_file(position, mark)
+        if self._path is None:
+            lines = (line for line in sys.stdin.buffer if line.endswith(b"\n"))
         for line in lines:
             if line is None:
                 yield None
@@ -83,11 +85,6 @@ class GrowingLog:
         with self._path.open("rb") as file:
             file.seek(max(position - _MARKED, 0))
             return sha256(file.read(min(position, _MARKED)))
-
-    def _of_stdin(self) -> Iterator[bytes]:
-        for line in sys.stdin.buffer:
-            if line.endswith(b"\n"):
-                yield line
 
     def _of_file(self, position: int, mark: str) -> Iterator[bytes | None]:
         assert self._path is not None

@@ -125,8 +125,7 @@ def read_mapping(path: Path | None) -> Mapping:
     """
     if path is None:
         return Mapping()
-    remedy = "; see docs/how-to/import-data.md"
-    return read_file(Mapping, path, remedy=remedy, may_be_empty=True)
+    return read_file(Mapping, path, remedy="; see docs/how-to/import-data.md", may_be_empty=True)
 
 
 class MappedFile:
@@ -217,8 +216,7 @@ class MappedFile:
             )
         gaps = field.gaps if rule.gaps is None else rule.gaps
         label = rule.long_name or rule.name or field.long_name
-        units = rule.units or field.units
-        return Field(name, units, label, role, field.dims, gaps, field.scale)
+        return Field(name, rule.units or field.units, label, role, field.dims, gaps, field.scale)
 
     def _on_its_scale(self, field: Field, rules: dict[str, FieldRule]) -> Field:
         """Return a field on the scale that the file says, if that still makes sense."""

@@ -268,17 +268,14 @@ class Log:
             )
         return _Series(number, factor, offset, uncertainty * abs(factor))
 
-    def _float(self, text: str) -> float | None:
-        try:
-            return float(text.replace(",", ".") if self._comma else text)
-        except ValueError:
-            return None
-
     def _number(self, text: str, column: str, least: float = -LARGEST) -> float | None:
         """Return a number, None where the cell is empty or has a word for a missing one."""
-        number = self._float(text)
-        if number is not None and least <= number < LARGEST and "_" not in text:
-            return number
+        try:
+            number = float(text.replace(",", ".") if self._comma else text)
+            if least <= number < LARGEST and "_" not in text:
+                return number
+        except ValueError:
+            pass
         if text.strip().lower() in MISSING:
             return None
         kind = "a number" if least else "a number that is not negative"

@@ -167,8 +167,7 @@ def _holding(
     heads = {str(entry(records(version), "head")) for version in versions}
     names = "".join(f"{head}\n" for head in heads if is_id(head)) + f"^{commit}\n"
     how = ("--ancestry-path", "--ignore-missing", "--stdin")
-    descendants = git(root, "rev-list", *how, stdin=names.encode()).decode().split()
-    having = {commit, *descendants}
+    having = {commit, *git(root, "rev-list", *how, stdin=names.encode()).decode().split()}
 
     @cache
     def relevant(scenario: str) -> dict[str, list[str]]:

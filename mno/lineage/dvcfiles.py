@@ -127,8 +127,7 @@ def stage_inputs(root: Path, stage: str, params: Mapping[str, Any]) -> StageInpu
     code = tuple(sorted(name for path in paths for name in _files(root, path)))
     tracked = {key: lookup(params, key) for key in filled(stages[stage].get("params"), params)}
     text = "".join(f"{name} {file_sha256(root / name)}\n" for name in code)
-    digest = sha256(json.dumps(tracked, sort_keys=True) + text)
-    return StageInputs(stage, code, tracked, digest)
+    return StageInputs(stage, code, tracked, sha256(json.dumps(tracked, sort_keys=True) + text))
 
 
 def _files(root: Path, name: str) -> Iterable[str]:

@@ -137,8 +137,7 @@ def give(evidence: Evidence, targets: Sequence[str], line: Path, show: Show) -> 
         recorded = evidence.recorded("model", "sha256")
         if evidence.package is None or recorded is None:
             raise MnoError("the version's files cannot be read, or its record names no digest")
-        source = evidence.package / PACKAGED
-        _copy_model(source, recorded, line / CANDIDATE, "the version's model")
+        _copy_model(evidence.package / PACKAGED, recorded, line / CANDIDATE, "the version's model")
         given.append(f"model {recorded}")
         reports += _TRAINING_REPORTS
     for name in reports:

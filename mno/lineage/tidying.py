@@ -61,8 +61,7 @@ class Unneeded(NamedTuple):
 
 def size_of(path: Path) -> int:
     """Return the bytes of a file, or of all files in a folder; nothing where there is none."""
-    alone = path.is_symlink() or path.is_file()
-    files = [path] if alone else folder_files(path).values()
+    files = [path] if path.is_symlink() or path.is_file() else folder_files(path).values()
     return sum(file.lstat().st_size for file in files)
 
 

@@ -40,8 +40,7 @@ def compare_with_file(
     Raises:
         InputError: Readings, model or inputs cannot be used, or do not fit together.
     """
-    table = caged_readings(path, mapping.sensors, mapping.units_in_file)
-    readings = renamed(table, mapping)
+    readings = renamed(caged_readings(path, mapping.sensors, mapping.units_in_file), mapping)
     if inputs is None and can_begin_with(surrogate.description, set(readings.quantities)):
         given = from_readings(surrogate, path, mapping, sample)
     else:
@@ -93,8 +92,7 @@ def _predict(surrogate: Surrogate, given: RunInputs) -> Predicted:
     for name, values in surrogate.predict(given.inputs, steps=given.steps).items():
         if description.forecast and name in description.states:
             fields[name] = np.concatenate([given.inputs[name][0][-1:], values[0]])
-            later = description.forecast.interval * np.arange(len(fields[name]))
-            times = given.times[-1] + later
+            times = given.times[-1] + description.forecast.interval * np.arange(len(fields[name]))
         else:
             fields[name] = values
     return Predicted(fields, times)

@@ -197,8 +197,7 @@ def pair(
         )
     scales = {name: (1.0, 0.0) for name in readings.quantities}
     for name in set(names) & set(outputs):
-        what = f"sensor readings of {name}"
-        scales[name] = conversion(readings.units[name], outputs[name], what)
+        scales[name] = conversion(readings.units[name], outputs[name], f"sensor readings of {name}")
     factor, offset = np.array(list(scales.values()))[readings.series_quantity][row_series].T
     time = readings.time - start
     if given.time_units != "1":

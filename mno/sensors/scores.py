@@ -137,8 +137,7 @@ def _drawn(errors: SensorErrors) -> tuple[dict[str, float], dict[str, np.ndarray
 def _estimates(
     values: Mapping[str, float], draws: Mapping[str, np.ndarray], sensors: int
 ) -> dict[str, Estimate]:
-    none = np.empty(0)
-    return {name: _estimate(v, draws.get(name, none), sensors) for name, v in values.items()}
+    return {name: _estimate(v, draws.get(name, np.empty(0)), sensors) for name, v in values.items()}
 
 
 def _estimate(value: float, draws: np.ndarray, sensors: int) -> Estimate:

@@ -382,7 +382,6 @@ def done_record(cell: Cell, identity: Identity, folder: Path, workers: int) -> d
         for name in ("metrics", "per_sample", "train", "cost", "robustness", "learning_curve")
     }
     metrics, cost, train = reports["metrics"], reports["cost"], reports["train"]
-    spent = cost["spent"]
     return {
         **record_of(cell, identity, "done", workers),
         "parameters": cost["parameters"],
@@ -401,7 +400,7 @@ def done_record(cell: Cell, identity: Identity, folder: Path, workers: int) -> d
         "noise": reports["robustness"].get("noise"),
         "learning_curve": reports["learning_curve"]["points"],
         "cost": {k: v for k, v in cost.items() if k != "spent"},
-        "seconds": {stage: spent[stage] for stage in ("generate", "train", "evaluate")},
+        "seconds": {stage: cost["spent"][stage] for stage in ("generate", "train", "evaluate")},
     }
 
 

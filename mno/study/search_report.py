@@ -42,8 +42,7 @@ def write_search_report(
         Section("how", "How it was measured", [HOW, rules]),
     ]
     question = "Which parameters have the lowest validation error?"
-    folder = root / FOLDER / name
-    return write_report(folder, spec.title, question, [], sections, numbers, "trials")
+    return write_report(root / FOLDER / name, spec.title, question, [], sections, numbers, "trials")
 
 
 def counted(records: Sequence[TrialRecord]) -> dict[str, int]:

@@ -167,8 +167,7 @@ class Trials:
     def ask(self) -> Trial:
         """Return the next trial, with values for the whole space."""
         seed = int(np.random.SeedSequence([self.spec.seed, self.begun]).generate_state(1)[0])
-        several = self.workers > 1
-        self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=several)
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=self.workers > 1)
         return self.study.ask(self.distributions)
 
     def of(self, number: int) -> Trial:
@@ -281,8 +280,7 @@ class Confirmation:
 
     def sentence(self) -> str:
         """Say which of the two is better, or that it does not show."""
-        errors = {WINNER: self.winner, DEFAULT: self.default}
-        for found in compare(errors, [(WINNER, DEFAULT)]):
+        for found in compare({WINNER: self.winner, DEFAULT: self.default}, [(WINNER, DEFAULT)]):
             return f"By seeds that chose nothing, {found.sentence()}."
         return "The winner and the default were not compared."
 
@@ -318,8 +316,7 @@ def write_preset(path: Path, search: str, params: Mapping[str, Any], said: Seque
     buffer, yaml = io.StringIO(), yaml_writer()
     yaml.default_flow_style = False
     yaml.dump({section: dict(params[section]) for section in SECTIONS}, buffer)
-    text = "\n".join([_mark(search), *(f"# {line}" for line in said), buffer.getvalue()])
-    write_text(path, text)
+    write_text(path, "\n".join([_mark(search), *(f"# {line}" for line in said), buffer.getvalue()]))
 
 
 def _mark(search: str) -> str:

@@ -50,8 +50,7 @@ def check_noted(judged: Mapping[str, Any], decision: str, reason: str) -> Iterat
             own, theirs = judged["relative_l2"], judged["champion_relative_l2"]
             apart = abs(own - theirs - judged["difference"]) / max(abs(own), abs(theirs), 1e-30)
     except (KeyError, TypeError, IndexError):
-        noted = "figures, or who decided"
-        yield DECISION.changed("what was judged", noted, "something else")
+        yield DECISION.changed("what was judged", "figures, or who decided", "something else")
         return
     yield DECISION.equal("decision by its figures", expected, decision)
     if apart > 1e-9:
