@@ -232,10 +232,7 @@ class Reason(NamedTuple):
 
 
 def _about_errors(metrics: Known) -> Iterator[Reason]:
-    """Compare the relative L2 with the better of the guesses that need no model.
-
-    These are the training split's mean field and, of states, the last given frame.
-    """
+    """Compare the relative L2 with the better of the guesses that need no model."""
     error = metrics["relative_l2"]
     if not math.isfinite(error):
         yield Reason("against", "unusable", {})
@@ -352,10 +349,7 @@ def _about_tools(pays: Known, cost: Known, error: float) -> Iterator[Reason]:
 
 
 def _about_trust(trust: Known | None) -> Iterator[Reason]:
-    """Say where the bounds given with predictions hold clearly more seldom than they should.
-
-    That is more than three points below their level, and less often than chance explains.
-    """
+    """Say which bounds hold more than three points too seldom, beyond what chance explains."""
     if not trust:
         return
     rates = [

@@ -166,14 +166,9 @@ def _examples(
     for position, names in ranks.items():
         given, true = _read(surrogate.description, test, slice(position, position + 1))
         arrays = (given, true, surrogate.predict(given, steps=steps))
-        examples.append(
-            Example(
-                tuple(names),
-                int(test.indices[position]),
-                float(errors[position]),
-                *({name: array[0] for name, array in fields.items()} for fields in arrays),
-            )
-        )
+        shown = ({name: array[0] for name, array in fields.items()} for fields in arrays)
+        index, error = int(test.indices[position]), float(errors[position])
+        examples.append(Example(tuple(names), index, error, *shown))
     return tuple(examples)
 
 

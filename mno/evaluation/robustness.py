@@ -97,10 +97,8 @@ def at_resolutions(
     blamed on the surrogate, `solver` has the relative L2 between the solver's answers on that grid
     and on one twice as fine as the finest tried, interpolated linearly. On grids, `mean_field` is
     that of the training data interpolated, and `interpolated` is what a careful user would do
-    instead: ask the surrogate on the trained grid, and interpolate its answer.
-
-    Returns:
-        A curve whose levels are numbers of points; or why there is none.
+    instead: ask the surrogate on the trained grid, and interpolate its answer. The curve's levels
+    are numbers of points.
     """
     scenario = solver_of(schema)
     if isinstance(scenario, Absent):
@@ -164,11 +162,9 @@ def outside_training(trial: Trial, schema: Schema, count: int, seed: int) -> Res
     """Return the errors on the problems that the scenario names as its neighbours, solved anew.
 
     The first level are new problems as the training data were drawn, from the same streams. A
-    parameter that changes may be none of the model's inputs: then it cannot know of it.
-
-    Returns:
-        A curve whose levels are names, and for each name what was `changed`: by parameter, the
-        value of the training data and that of the trial. Or why there is none.
+    parameter that changes may be none of the model's inputs: then it cannot know of it. The curve's
+    levels are names, and for each name it has what was `changed`: by parameter, the value of the
+    training data and that of the trial.
     """
     scenario = solver_of(schema)
     if isinstance(scenario, Absent):
@@ -207,7 +203,7 @@ def _at_frame_rates(
     if not trial.description.states:
         return Absent("robustness.no_states")
     if trial.description.along_time:
-        finer = solved_in_time(schema, count, seed, intervals=2)
+        finer = solved_in_time(schema, count, seed)
         double = finer if isinstance(finer, Absent) else _told(trial, finer, 2, seed)
         return {"half": _told(trial, samples, 0.5, seed), "double": double}
     return {"half": _half(trial, samples, seed), "double": _double(trial, schema, count, seed)}
@@ -270,7 +266,7 @@ def _half(trial: Trial, samples: Split, seed: int) -> Result | Absent:
 
 
 def _double(trial: Trial, schema: Schema, count: int, seed: int) -> Result | Absent:
-    samples = solved_in_time(schema, count, seed, intervals=2)
+    samples = solved_in_time(schema, count, seed)
     if isinstance(samples, Absent):
         return samples
     description, whole, history = trial.description, samples.fields, trial.history
@@ -325,7 +321,7 @@ def over_time(
     elif not description.any_steps:
         beyond = Absent("robustness.fixed_frames")
     else:
-        beyond = solved_in_time(schema, count, seed, duration=2, intervals=2)
+        beyond = solved_in_time(schema, count, seed, duration=2)
     if isinstance(beyond, Split):
         beyond = _grown(trial, beyond, seed, threshold)
     (time,) = (axis for axis in schema.axes if axis.name == "time")

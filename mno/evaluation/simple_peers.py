@@ -64,20 +64,13 @@ class Peer:
     """Training samples that it was fitted to."""
     seconds: float
     """Processor time of fitting and choosing."""
-    answer: Answer
+    predict: Answer
+    """Returns outputs, `(samples, *dims)`, for what a model is given, in physical units. States
+    have their first frames, as many as in training; forcings may have more. An `InputError` says
+    that a field is missing, of another grid or other frames than in training, or not positive where
+    its logarithm is taken."""
     asked: int | None = None
     """Of how many test samples it is asked, where an answer takes long; of all if not given."""
-
-    def predict(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        """Return outputs, `(samples, *dims)`, for what a model is given, in physical units.
-
-        States have their first frames, as many as in training; forcings may have more.
-
-        Raises:
-            InputError: A field is missing, of another grid or other frames than in training, or not
-                positive where its logarithm is taken.
-        """
-        return self.answer(inputs)
 
 
 def fit_peer(

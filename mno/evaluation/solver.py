@@ -91,20 +91,15 @@ def solved_anew(
     return Split("solved", there, fields, np.arange(count))
 
 
-def solved_in_time(
-    schema: Schema, count: int, seed: int, *, duration: int = 1, intervals: int = 1
-) -> Split | Absent:
-    """Solve anew for so many times the duration, with so many times the intervals of frames."""
+def solved_in_time(schema: Schema, count: int, seed: int, duration: int = 1) -> Split | Absent:
+    """Solve anew for so many times the duration, with twice as many intervals of frames."""
     scenario, parameters = solver_of(schema), schema.parameters
     if isinstance(scenario, Absent):
         return scenario
     if not {"duration", "frames"} <= set(parameters):
         return Absent("robustness.no_time")
-    changed = {
-        "duration": duration * parameters["duration"],
-        "frames": intervals * (parameters["frames"] - 1) + 1,
-    }
-    return solved_anew(schema, count, seed, changed=changed)
+    lasting, frames = duration * parameters["duration"], 2 * parameters["frames"] - 1
+    return solved_anew(schema, count, seed, changed={"duration": lasting, "frames": frames})
 
 
 def physical_consistency(

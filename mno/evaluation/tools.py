@@ -10,10 +10,9 @@ from threadpoolctl import threadpool_limits
 from mno.core.absent import Absent
 from mno.data.reading import Split, StoredSplit
 from mno.evaluation.config import IntervalConfig, ToolName
-from mno.evaluation.ensemble_peer import make_ensemble_filter
 from mno.evaluation.evaluator import some_samples
 from mno.evaluation.intervals import intervals
-from mno.evaluation.kalman_peer import fit_kalman_filter
+from mno.evaluation.kalman_peer import fit_kalman_filter, make_ensemble_filter
 from mno.evaluation.metrics import mean_over
 from mno.evaluation.reduced_basis import fit_reduced_basis
 from mno.evaluation.simple_peers import GUESSES, Answer, Arrays, errors_of_peer, fit_peer

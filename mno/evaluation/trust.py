@@ -175,11 +175,9 @@ def _measure(
             if bound.over_run and errors.shape[1] > 1:
                 within = np.array([np.inf if b is None else b for b in bound.over_run])
                 largest = np.nanmax(errors / within, axis=1, keepdims=True)
-                (rates[name][f"{kind}_over_run"],) = (
-                    coverage(
-                        largest, np.ones_like(largest), bound.calibrated_on, trust.level, together
-                    ),
-                )
+                ones, known = np.ones_like(largest), bound.calibrated_on
+                of_runs = coverage(largest, ones, known, trust.level, together)
+                rates[name][f"{kind}_over_run"] = of_runs
             if kind == "relative_l2":
                 shown = slice(0, _MOST_PAIRS)
                 pairs[name] = Pairs(error=finite(errors[shown, 0]), bound=finite(bounds[shown, 0]))

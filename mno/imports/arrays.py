@@ -97,13 +97,9 @@ def arrange(
 ) -> importer.Layout:
     """Find out what the arrays of a file are, and add them to it in their order.
 
-    Args:
-        file: What opens it.
-        arrays: Its arrays by name; their axes have names, or none of them has.
-        mapping: What the user says of them.
-        parameters: What the file says of the whole of it.
-        extent: Where the domain begins and ends, along axes of which the file says so.
-        default: Role of arrays with named axes of which nothing tells it; refused if not given.
+    Their axes have names, or none of them has. The file may say `parameters` of the whole of it,
+    and where the domain begins and ends (`extent`), by axis. Arrays with named axes of which
+    nothing tells the role have the `default`, and are refused if there is none.
 
     Raises:
         InputError: The arrays are no dataset, or it cannot be told what one of them is.

@@ -92,15 +92,11 @@ class Run(NamedTuple):
 
 
 class Selection(AbstractContextManager["Selection", None]):
-    """Fields and samples of an open store.
+    """Fields and samples of an open store: a dataset or predictions, a Zarr group.
 
-    Args:
-        source: A dataset or a store of predictions: a Zarr group.
-        fields: Names of fields; all if none are given. Coordinates of points always belong.
-        samples: Numbers of samples, in the order of the export; all if not given.
-
-    Attributes:
-        about: What the store says of the whole of it, as plain values.
+    All fields if none are named, and coordinates of points always; samples by their numbers in the
+    order of the export, all if not given. `about` is what the store says of the whole of it, as
+    plain values.
     """
 
     def __init__(

@@ -140,8 +140,7 @@ class GrowingLog:
                 f"{', '.join(header)[:500]}"
             )
         for number, name in enumerate(header):
-            rule = rules.get(name)
-            column = name
+            rule, column = rules.get(name), name
             if number == self._time or (rules and rule is None):
                 continue
             if rule is not None:

@@ -122,11 +122,7 @@ class Importer(AbstractContextManager["Importer", None]):
         return contents, self._found
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Read the samples `start` to before `stop` of a field, as the file has them.
-
-        Returns:
-            Shape `(stop - start, *dims)`, float32.
-        """
+        """Read samples of a field as the file has them, `(stop - start, *dims)`, float32."""
         with np.errstate(over="ignore", invalid="ignore"):  # infinite, which is refused
             return np.ascontiguousarray(self._readers[name](start, stop), dtype=np.float32)
 

@@ -85,12 +85,9 @@ class TheWell(Importer):
     def _add(self, group: h5py.Group, name: str, rank: int) -> None:
         """Make fields of an array whose values have `rank` indices, one for each component."""
         array, owner = self._file.needed(group, name), group[name]
-        over_time = self._flags(owner, "time_varying", 1)[0]
-        varies = [
-            self._flags(owner, "sample_varying", 1)[0],
-            over_time,
-            *self._flags(owner, "dim_varying", len(self._names)),
-        ]
+        counts = {"sample_varying": 1, "time_varying": 1, "dim_varying": len(self._names)}
+        varies = [flag for what, n in counts.items() for flag in self._flags(owner, what, n)]
+        over_time = varies[1]
         places = find_places(array.shape, self._lengths, varies, rank)
         if places is None:
             raise self.error(

@@ -137,17 +137,15 @@ def _drawn(errors: SensorErrors) -> tuple[dict[str, float], dict[str, np.ndarray
 def _estimates(
     values: Mapping[str, float], draws: Mapping[str, np.ndarray], sensors: int
 ) -> dict[str, Estimate]:
-    return {name: _estimate(v, draws.get(name, np.empty(0)), sensors) for name, v in values.items()}
-
-
-def _estimate(value: float, draws: np.ndarray, sensors: int) -> Estimate:
-    known = draws[np.isfinite(draws)]
-    if not np.isfinite(value) or not known.size:
-        return Estimate(value)
-    quantile = t.ppf(0.5 + LEVEL / 2, sensors - 1)
-    tail = float(norm.cdf(-np.sqrt(sensors / (sensors - 1)) * quantile))
-    low, high = np.quantile(known, [tail, 1.0 - tail])
-    return Estimate(value, float(low), float(high))
+    found = {name: Estimate(value) for name, value in values.items()}
+    for name, drawn in draws.items():
+        known = drawn[np.isfinite(drawn)]
+        if np.isfinite(values[name]) and known.size:
+            quantile = t.ppf(0.5 + LEVEL / 2, sensors - 1)
+            tail = float(norm.cdf(-np.sqrt(sensors / (sensors - 1)) * quantile))
+            low, high = np.quantile(known, [tail, 1.0 - tail])
+            found[name] = Estimate(values[name], float(low), float(high))
+    return found
 
 
 @dataclass(frozen=True)

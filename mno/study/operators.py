@@ -140,11 +140,7 @@ def _width(cell: Cell, match: MatchConfig | None, signature: Signature, root: Pa
 def time_steps(cells: list[Cell], root: Path, rounds: int = 5) -> list[float]:
     """Time a training step of each cell's operator, on one thread, the operators taking turns.
 
-    Returns:
-        For each cell the median over the rounds, in seconds.
-
-    Raises:
-        MnoError: The process failed.
+    Of each it is the median over the rounds, in seconds. A process that fails is an MnoError.
     """
     return _in_a_process(_stepped, [dict(cell.params) for cell in cells], root, rounds)
 
@@ -230,10 +226,7 @@ def _frames(params: Mapping[str, Any]) -> int:
 
 
 def _batch(signature: Signature, n: int, trained: int, samples: int, along: int) -> Batch:
-    """Return random samples on n points along each axis, of a model for another number of them.
-
-    Along time there are so many frames.
-    """
+    """Return random samples on n points along each axis, of a model for another number of them."""
     many = signature["along_time"]
     shape = (n,) * signature["dims"]
     fields = {
@@ -250,10 +243,7 @@ def _step(
     optimizers: Sequence[torch.optim.Optimizer] = (),
     calls: int = 1,
 ) -> Callable[[], None]:
-    """Return a step, forward and backward, and that of the optimisers that there are.
-
-    A rollout takes so many `calls` of the operator.
-    """
+    """Return a step, forward by so many calls and backward, and that of the optimisers, if any."""
 
     def step() -> None:
         operator.zero_grad(set_to_none=True)

@@ -14,9 +14,7 @@ from mno.study.results import Found, Study, counts
 from mno.study.statistics import LEVEL, MARGIN, samples_of
 
 PAGE, NUMBERS = "index.html", "report.json"
-_TEXT_COLUMNS = (
-    "model", "operator", "scenario", "comparison", "remarks", "parameter",
-)  # fmt: skip
+_TEXT_COLUMNS = ("model", "operator", "scenario", "comparison", "remarks", "parameter")
 _NONE = "–"
 _EXPONENT = (
     "Subsets of one training split, each within the next; as many steps of the optimiser on each. "

@@ -127,13 +127,8 @@ class Identity:
 
 def identify(cell: Cell, code: Code, datasets: Mapping[str, str]) -> Identity:
     """Return the identity of a cell, given DVC's md5 of the datasets that have been made."""
-    dataset = code.dataset_digest(cell)
-    return Identity(
-        params=json_sha256(cell.tracked),
-        dataset=dataset,
-        data=datasets.get(dataset),
-        code=code.cell_digest(cell),
-    )
+    params, dataset = json_sha256(cell.tracked), code.dataset_digest(cell)
+    return Identity(params, dataset, datasets.get(dataset), code.cell_digest(cell))
 
 
 def identify_scaling(cell: Cell, code: Code, scaling: ScalingConfig) -> Identity:
@@ -149,14 +144,9 @@ def identify_peers(
     cell: Cell, code: Code, spec: StudySpec, datasets: Mapping[str, str]
 ) -> Identity:
     """Return the identity of the simple peers of a cell's scenario."""
-    task, scales = cell.params["task"], cell.params["train"]["scales"]
-    dataset = code.dataset_digest(cell)
-    return Identity(
-        params=json_sha256([spec.peers, task, scales]),
-        dataset=dataset,
-        data=datasets.get(dataset),
-        code=code.peers_digest(),
-    )
+    told = [spec.peers, cell.params["task"], cell.params["train"]["scales"]]
+    params, dataset = json_sha256(told), code.dataset_digest(cell)
+    return Identity(params, dataset, datasets.get(dataset), code.peers_digest())
 
 
 FOLDER = Path("studies/results")

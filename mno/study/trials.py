@@ -44,22 +44,14 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 @dataclass
 class Outcome:
-    """What came of a training: `done`; `pruned`, ended early; `refused`, beyond a limit; `failed`.
-
-    Attributes:
-        error: Lowest validation error of an epoch, relative L2; none where there was no epoch.
-        epochs: Metrics of each epoch.
-        parameters: Trainable parameters; none where it was not trained to the end.
-        seconds: Wall time it took, of this attempt.
-        reason: Why it is not done.
-    """
+    """What came of a training: done, pruned (ended early), refused (beyond a limit), or failed."""
 
     state: str
-    error: float | None = None
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    parameters: int | None = None
-    seconds: float = 0.0
-    reason: str | None = None
+    error: float | None = None  # lowest validation error of an epoch, relative L2, if there is one
+    epochs: list[dict[str, float]] = field(default_factory=list)  # metrics of each
+    parameters: int | None = None  # trainable ones; none where it was not trained to the end
+    seconds: float = 0.0  # wall time of this attempt
+    reason: str | None = None  # why it is not done
 
 
 @dataclass(frozen=True)
@@ -87,13 +79,8 @@ class Trials:
 
     One process at a time asks and tells; those that train report their epochs. What is chosen next
     depends on the search's seed and on the trials before it alone: with one worker a search that
-    was killed and goes on tries what an uninterrupted one tries.
-
-    Args:
-        root: The workspace.
-        name: Of the search, with what tells it from earlier ones.
-        spec: The search.
-        workers: Trials that are made at a time.
+    was killed and goes on tries what an uninterrupted one tries. The name is that of the search
+    with what tells it from earlier ones; `workers` trials are made at a time.
 
     Raises:
         MnoError: The database cannot be used.
@@ -205,10 +192,7 @@ def _record(trial: FrozenTrial) -> TrialRecord:
     return TrialRecord(trial.number, params, bool(marks.get(DEFAULT_MARK)), outcome)
 
 
-@cache
-def _search_splits(data: Path) -> Any:
-    """Return what a trial is trained on, and what it is judged by."""
-    return open_splits(data, "train", "validation")
+_open_splits = cache(open_splits)
 
 
 def data_digest(data: Path) -> str:
@@ -238,7 +222,8 @@ def train_in_worker(job: Job, data: Path, root: Path, search: str, spec: SearchS
     """
     keep_freed_memory()
     trial = Trials(root, search, spec).of(job.number) if job.watched else None
-    splits, start, outcome = _search_splits(data), time.monotonic(), Outcome("done")
+    splits = _open_splits(data, "train", "validation")  # what it is trained on, and judged by
+    start, outcome = time.monotonic(), Outcome("done")
 
     def observe(epoch: int, metrics: Mapping[str, float]) -> None:
         outcome.epochs.append(dict(metrics))
