@@ -81,10 +81,8 @@ def fit_peer(
 ) -> Peer | Absent:
     """Fit the peer of this name: `mean`, `persistence`, `ridge`, `quadratic`, `gaussian_process`.
 
-    It is given and predicts what a model of the description does, whose normaliser it takes.
-
-    Raises:
-        InputError: There is no such peer, or the validation split is of another grid.
+    It is given and predicts what a model of the description does, whose normaliser it takes. Other
+    names are refused, and a validation split of another grid.
     """
     if name not in (*GUESSES, *_METHODS):
         raise InputError(f"{name!r} is no peer; choose one of {', '.join((*GUESSES, *_METHODS))}")

@@ -118,11 +118,7 @@ class Mapping(Config):
 
 
 def read_mapping(path: Path | None) -> Mapping:
-    """Read a mapping file; the empty mapping if none is given.
-
-    Raises:
-        InputError: It cannot be read, or says what no import understands.
-    """
+    """Read a mapping file, or refuse it; the empty mapping if none is given."""
     if path is None:
         return Mapping()
     return read_file(Mapping, path, remedy="; see docs/how-to/import-data.md", may_be_empty=True)
@@ -131,10 +127,8 @@ def read_mapping(path: Path | None) -> Mapping:
 class MappedFile:
     """An open file, seen through a mapping: renamed, in other units, without what is dropped.
 
-    `contents` are as they will be in the dataset.
-
-    Raises:
-        InputError: The mapping does not fit the file, or no dataset can be made of it.
+    `contents` are as they will be in the dataset. Refused are a mapping that does not fit the file,
+    and a file that no dataset can be made of.
     """
 
     def __init__(self, importer: Importer, mapping: Mapping) -> None:

@@ -113,11 +113,7 @@ class StageInputs(NamedTuple):
 
 
 def stage_inputs(root: Path, stage: str, params: Mapping[str, Any]) -> StageInputs:
-    """Read a stage's dependencies as they are on disk now.
-
-    Raises:
-        InputError: The stage, a file it depends on, or a parameter it tracks does not exist.
-    """
+    """Read a stage's dependencies as they are on disk now; refuse where one does not exist."""
     stages = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
     if stage not in stages:
         raise InputError(f"dvc.yaml has no stage {stage!r}; it has {', '.join(stages)}")
@@ -147,11 +143,7 @@ def filled(entries: Iterable[Any] | None, params: Mapping[str, Any]) -> list[str
 
 
 def lookup(params: Mapping[str, Any], key: str) -> Any:
-    """Return the parameter at a dotted key, for example `train.epochs`.
-
-    Raises:
-        InputError: There is no such parameter.
-    """
+    """Return the parameter at a dotted key, as `train.epochs`; refuse where there is none."""
     value: Any = params
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:

@@ -92,8 +92,7 @@ def records_of(files: RunFiles) -> Callable[[RegisteredVersion], dict[str, Any] 
 def digest_prefix(text: str, what: str) -> str:
     """Return the beginning of a digest as it is compared: lower case, without DVC's `.dir`.
 
-    Raises:
-        InputError: It is no hexadecimal number of at least six digits, and no digest of `what`.
+    Refused is what is no hexadecimal number of at least six digits, and so no digest of `what`.
     """
     prefix = text.strip().lower().removesuffix(".dir")
     if not _PREFIX.fullmatch(prefix):

@@ -201,10 +201,7 @@ def from_readings(
     """Make what a model is given of a file of readings, as an import would, missing ones NaN.
 
     The model is of the sensors' quantities on unordered points. The number of the sample, a window
-    of frames, may be left out where there is but one.
-
-    Raises:
-        InputError: The file cannot be imported, or has no such window.
+    of frames, may be left out where there is but one. A file without it is an InputError.
     """
     description = surrogate.description
     forecast = description.forecast

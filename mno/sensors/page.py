@@ -199,9 +199,6 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
     """Write `index.html`, `comparison.json` and the figures as PNG; return the path of the page.
 
     Figures of an earlier comparison in the folder are removed.
-
-    Raises:
-        OSError: The folder cannot be written to.
     """
     pairs = comparison.pairs
     folder.mkdir(parents=True, exist_ok=True)

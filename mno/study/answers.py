@@ -207,11 +207,7 @@ class Reported:
 
 
 def reported(study: Study, found: Sequence[Found] | None = None) -> Reported:
-    """Return what a page asks a study for, of all its cells as they were found just now.
-
-    Raises:
-        InputError: There is no cell, or they do not go together.
-    """
+    """Return what a page asks a study for, of its cells as they are now; refuse one without any."""
     used = usable(study.found() if found is None else found)
     grids, peers = usable(study.scaling()), usable(study.peers())
     if not used:
@@ -226,10 +222,8 @@ def fill(
 ) -> tuple[str, dict[str, bytes]]:
     """Fill a page's template; return it, and the figures that it shows, PNG by file name.
 
-    `figures_at` is where the page finds them, relative to itself.
-
-    Raises:
-        InputError: The template asks for what is not there; the message names line and reason.
+    `figures_at` is where the page finds them, relative to itself. An InputError names the line that
+    asks for what is not there, and the reason.
     """
     shown: dict[str, bytes] = {}
 

@@ -40,11 +40,7 @@ class FileSpec(Config):
 
     @classmethod
     def find(cls, root: Path, given: str) -> Path:
-        """Return a file that is given by its path, or by its name in the folder.
-
-        Raises:
-            InputError: There is none.
-        """
+        """Return a file given by its path, or by its name in the folder; refuse what is none."""
         path = Path(given) if given.endswith(".yaml") else root / cls.folder / f"{given}.yaml"
         if path.is_file():
             return path
@@ -56,11 +52,7 @@ class FileSpec(Config):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read and check a file, and its name.
-
-        Raises:
-            InputError: One line that says what cannot be used.
-        """
+        """Read a file; refuse it, or its name, in one line that says what cannot be used."""
         if not re.fullmatch(_NAME, path.stem):
             raise InputError(
                 f"{path.name}: the name of a {cls.kind} file must consist of small letters, "

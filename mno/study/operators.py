@@ -40,11 +40,7 @@ Signature = Mapping[str, Any]
 
 
 def signature_of(params: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """Return what `build_operator` is told of the problem of a `params.yaml`, besides the model.
-
-    Raises:
-        InputError: The parameters cannot be used.
-    """
+    """Return what `build_operator` is told of the problem of a `params.yaml`, or refuse it."""
     source, task = _source(params, root), section(params, "task", TaskConfig)
     fields = source.fields
     if task.observes:
@@ -78,11 +74,7 @@ def signature_of(params: Mapping[str, Any], root: Path) -> dict[str, Any]:
 
 
 def model_of(params: Mapping[str, Any], root: Path) -> ModelConfig:
-    """Return the model of a `params.yaml`, with all said that is left to its problem.
-
-    Raises:
-        InputError: The parameters cannot be used.
-    """
+    """Return the model of a `params.yaml`, with all that is left to its problem, or refuse it."""
     model, task = section(params, "model", ModelConfig), section(params, "task", TaskConfig)
     return for_dataset(model, _source(params, root), task)
 
@@ -101,11 +93,7 @@ def count(model: ModelConfig, signature: Signature) -> int:
 
 
 def matched(cells: list[Cell], match: MatchConfig | None, root: Path) -> list[Cell]:
-    """Return the cells of a study with the width that brings each model to its size, if any.
-
-    Raises:
-        InputError: A model cannot be built, or no width comes close enough; the message names it.
-    """
+    """Return cells with the width that brings each model to its size, if any, or refuse one."""
     widths: dict[tuple[str, str], int] = {}
     found = []
     for cell in cells:

@@ -173,11 +173,7 @@ class Results:
         self.folder = root / FOLDER / study
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """Return the content of a file of this study by its name without `.json`; none if missing.
-
-        Raises:
-            MnoError: It is not one of ours.
-        """
+        """Return a study's file by its name without `.json`, or none; refuse what is not ours."""
         path = self.folder / f"{name}.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

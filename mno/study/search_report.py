@@ -25,9 +25,6 @@ def write_search_report(
     """Write the page of a search of which a trial is done; return its path.
 
     It is self-contained, with JSON, of the `numbers`, beside it.
-
-    Raises:
-        OSError: The folder cannot be written to.
     """
     records, done, spec = trials.records, trials.done, trials.spec
     most = spec.limits.parameters

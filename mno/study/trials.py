@@ -274,11 +274,7 @@ FOLDER = Path("presets")
 
 
 def preset_path(root: Path, search: str) -> Path:
-    """Return where the winner of a search goes: `presets/tuned-<search>.yaml`.
-
-    Raises:
-        InputError: A file that this search did not write is there.
-    """
+    """Return where a winner goes, `presets/tuned-<search>.yaml`; refuse what is another's."""
     path = root / FOLDER / f"tuned-{search}.yaml"
     if path.is_file():
         first = path.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0]
@@ -294,9 +290,6 @@ def write_preset(path: Path, search: str, params: Mapping[str, Any], said: Seque
     """Write the sections of a search as a preset, complete, so that it holds whatever is set.
 
     Its head has the lines that say what is known of it.
-
-    Raises:
-        OSError: The file cannot be written.
     """
     buffer, yaml = io.StringIO(), yaml_writer()
     yaml.default_flow_style = False
