@@ -119,7 +119,6 @@ def _problems(test: Split | StoredSplit) -> Iterator[Fields]:
 
 
 def _first_given(description: Description, test: Split | StoredSplit) -> dict[str, np.ndarray]:
-    """Return what the surrogate is given of the first sample of a split."""
     return description.given({name: field[:1] for name, field in test.fields.items()})
 
 

@@ -175,7 +175,6 @@ def _examples(
 def _read(
     description: Description, test: Split | StoredSplit, samples: slice
 ) -> tuple[FieldArrays, FieldArrays]:
-    """Return what the model is given of some samples, and what it is to predict."""
     fields = {name: array[samples] for name, array in test.fields.items()}
     return description.given(fields), description.truth(fields)
 

@@ -176,7 +176,6 @@ def _sent(
     streams: list[np.random.Generator],
     frame: int,
 ) -> np.ndarray:
-    """Return members a frame later."""
     samples, members, values = states.shape
     controls = np.repeat(controls, members, axis=0)
     found = np.asarray(model.step(states.reshape(-1, values), controls), dtype=np.float64)
@@ -217,7 +216,6 @@ def _transformed(model: EnsembleModel, states: np.ndarray, read: np.ndarray) -> 
 def _checked(
     readings: np.ndarray, controls: np.ndarray | None, number: int, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return readings and controls of fitting shapes."""
     readings = in_frames("readings", readings, ("samples", "frames", number), gaps=True)
     samples, frames, _ = readings.shape
     controls = np.empty((samples, frames, 0)) if controls is None else controls

@@ -60,10 +60,8 @@ class Peer:
     name: str
     settings: Settings
     """Hyperparameters by name, as chosen on the validation split; a guess has none."""
-    samples: int
-    """Training samples that it was fitted to."""
-    seconds: float
-    """Processor time of fitting and choosing."""
+    samples: int  # training samples that it was fitted to
+    seconds: float  # processor time of fitting and choosing
     predict: Answer
     """Returns outputs, `(samples, *dims)`, for what a model is given, in physical units. States
     have their first frames, as many as in training; forcings may have more. An `InputError` says
@@ -272,7 +270,6 @@ class _Variables:
         return len(self.description.scalars) + len(self.missing)
 
     def given(self, fields: Arrays) -> np.ndarray:
-        """Return x of what a model is given."""
         frames = {name: self.inputs.shapes[name][0] for name in self.description.forcings}
         fields = {n: f[:, : frames[n]] if n in frames else f for n, f in fields.items()}
         components = self.inputs.of(fields, fields)

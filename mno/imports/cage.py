@@ -32,8 +32,7 @@ from pydantic_core import to_jsonable_python
 from mno.core.errors import InputError, MnoError
 from mno.core.memory import keep_freed_memory
 
-MEMORY = 2**30
-"""Bytes that reading may take beyond what Python and the libraries have."""
+MEMORY = 2**30  # bytes that reading may take beyond what Python and the libraries have
 
 _SECONDS, _BYTES_A_SECOND = 600, 10**6  # time for any file, and how fast larger ones must go
 _STACK = 2**21  # of a thread; all of it counts

@@ -22,15 +22,13 @@ from mno.core.files import replacing, replacing_folder
 from mno.imports.mapping import Mapping
 from mno.imports.zarr import ZarrGroup
 
-FORMATS = {".nc": "netcdf", ".npz": "npz", "": "vtk"}
-"""By the destination's suffix."""
+FORMATS = {".nc": "netcdf", ".npz": "npz", "": "vtk"}  # by the destination's suffix
 
 _OURS = {".vtr", ".vtu", ".pvd"}
 _BLOCK_BYTES, _BLOCK_SAMPLES = 32 * 2**20, 64
 _CF_AXES = {"time": "T", "x": "X", "y": "Y", "z": "Z"}
 
-Report = Callable[[int, int], None]
-"""Is told how much of how much is done."""
+Report = Callable[[int, int], None]  # is told how much of how much is done
 
 
 class Exported(NamedTuple):

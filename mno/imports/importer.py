@@ -78,8 +78,7 @@ class Importer(AbstractContextManager["Importer", None]):
     """
 
     kind: ClassVar[str]
-    version: ClassVar[int] = 1
-    """Raised with every change that makes other data of the same file."""
+    version: ClassVar[int] = 1  # raised with every change that makes other data of the same file
 
     def __init__(self, path: Path, mapping: "FieldMapping") -> None:
         self.path = self.require(path)

@@ -140,7 +140,6 @@ class Netcdf(Importer):
         self._turned = {axis for axis, points in several.items() if points[0] > points[-1]}
 
     def _axis_called(self, dim: str) -> str | None:
-        """Return the axis that a dimension or a coordinate of some name is."""
         said = self._variables[dim].attributes if dim in self._variables else {}
         return meaning_of(dim) or CF_AXES.get(str(said.get("axis")))
 

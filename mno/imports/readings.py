@@ -35,8 +35,7 @@ from mno.imports.importer import SPACE
 from mno.imports.mapping import SensorRules, conversion
 
 MAX_SERIES = 100_000  # sensors, places and quantities; more come of a column taken for another
-NOWHERE = -1
-"""Place of a reading that holds for all of the plant."""
+NOWHERE = -1  # place of a reading that holds for all of the plant
 
 _MEMORY = 3 * MEMORY  # for some 10,000,000 readings: as they are read, in order, and as columns
 _MAX_NAME = 200

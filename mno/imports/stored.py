@@ -34,8 +34,7 @@ class FileArray:
     name: str  # in the file, for messages
     lengths: tuple[int, ...]  # along its axes, as the file has them
     dtype: np.dtype
-    part: Callable[[Box], np.ndarray]
-    """Reads a box, a slice for each axis, in the file's order."""
+    part: Callable[[Box], np.ndarray]  # reads a box, a slice for each axis, in the file's order
     chunks: tuple[int, ...] | None = None  # shape of what is read at once; rows if not given
     order: tuple[int, ...] | None = None  # the file's axes as they are wanted, the samples' first
 

@@ -118,7 +118,6 @@ def _data_file(root: Path, commit: str | None) -> object:
 
 
 def _write_tree(root: Path) -> str:
-    """Write the tree through an index of our own."""
     paths = [name for name in (PARAMS, DATA_FILE, *CODE) if (root / name).exists()]
     # What the repository tracks or does not ignore; the index of the user is only read.
     listed = git(root, "ls-files", "-z", "-c", "-o", "--exclude-standard", "--", *paths)

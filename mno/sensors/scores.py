@@ -36,9 +36,7 @@ class Estimate(NamedTuple):
     @property
     def differs_from_zero(self) -> bool | None:
         """Whether zero is outside the interval; none where there is no interval."""
-        if self.low is None or self.high is None:
-            return None
-        return not self.low <= 0.0 <= self.high
+        return None if self.low is None or self.high is None else not self.low <= 0.0 <= self.high
 
 
 Estimates = Mapping[str, Estimate]

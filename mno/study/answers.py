@@ -263,9 +263,8 @@ def _error(of: Row | Mean) -> str:
 
 def _mean(mean: Mean) -> str:
     """Write a mean and its interval, for example `0.02 (−0.01 to 0.05)`."""
-    if mean.low is None:
-        return _ratio(mean.value)
-    return mean.text(_ratio).replace("-", "−")  # a minus, at which no line breaks
+    # A minus, at which no line breaks.
+    return _ratio(mean.value) if mean.low is None else mean.text(_ratio).replace("-", "−")
 
 
 def _likely(spread: Spread) -> str:

@@ -148,8 +148,7 @@ def _stepped(cells: list[Mapping[str, Any]], root: Path, rounds: int) -> list[fl
     return [float(np.median(of_one)) for of_one in zip(*times[1:], strict=True)]
 
 
-_SLOWEST = 20.0
-"""Seconds of one call beyond which no larger grid is tried."""
+_SLOWEST = 20.0  # seconds of one call beyond which no larger grid is tried
 _TIMEOUT = 1800.0
 
 

@@ -350,9 +350,7 @@ def _finite(value: Any) -> Any:
         return {str(key): _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 _DIGITS = 6  # significant, of each sample's error: the files are to be committed

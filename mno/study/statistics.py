@@ -31,10 +31,8 @@ from scipy.special import digamma, polygamma, stdtr, stdtrit
 
 from mno.study.results import Found
 
-LEVEL = 0.95
-"""Confidence of intervals; one less it is the error rate of a family of comparisons."""
-MARGIN = 0.1
-"""Relative difference of errors below which two models count as equal."""
+LEVEL = 0.95  # confidence of intervals; one less it is the error rate of a family of comparisons
+MARGIN = 0.1  # relative difference of errors below which two models count as equal
 
 Verdict = Literal["lower", "higher", "equal", "unknown"]
 
@@ -90,9 +88,7 @@ class Comparison:
             return "unknown"
         if self.corrected < 1 - LEVEL:
             return "lower" if self.ratio < 1 else "higher"
-        if self.low > 1 / (1 + MARGIN) and self.high < 1 + MARGIN:
-            return "equal"
-        return "unknown"
+        return "equal" if self.low > 1 / (1 + MARGIN) and self.high < 1 + MARGIN else "unknown"
 
     def reversed(self) -> Self:
         """Return the same with both models in each other's place."""
@@ -157,12 +153,10 @@ def as_one_family(found: Sequence[Comparison]) -> list[Comparison]:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p values corrected for their number by Holm's step-down method, in their order."""
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = largest
-    return corrected
+    p, order = np.array(p_values), np.argsort(p_values, kind="stable")
+    corrected = np.empty(len(p))
+    corrected[order] = np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order])
+    return np.minimum(corrected, 1.0).tolist()
 
 
 class _Scatter(NamedTuple):
@@ -230,8 +224,7 @@ def _compared(
     return Comparison(a, b, math.exp(mean), *ends, p, None, n)
 
 
-Errors = dict[int, dict[int, float]]
-"""By number of samples and seed."""
+Errors = dict[int, dict[int, float]]  # by number of samples and seed
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,10 @@ from mno.training.fit import train
 
 DATABASE = "optuna.db"
 ATTEMPT, OUTCOME, DEFAULT_MARK = "attempt", "outcome", "default"
-ATTEMPTS = 2
-"""Times that a trial is begun at most, where what made it was killed."""
+ATTEMPTS = 2  # times that a trial is begun at most, where what made it was killed
 STATES = ("done", "pruned", "refused", "failed", "broken")
 """What became of a trial; `broken`: its process was lost."""
-WARM_UP = 2
-"""Epochs in which no trial is ended early."""
+WARM_UP = 2  # epochs in which no trial is ended early
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 

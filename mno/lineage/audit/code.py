@@ -212,7 +212,6 @@ def _against_snapshot(
 
 
 def _md5(tree: objects.Tree, path: str) -> str | None:
-    """Return DVC's hash of a file or folder of the snapshot."""
     if path in tree.files:
         return md5(tree.files[path])
     inside = f"{path}/"
