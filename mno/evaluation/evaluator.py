@@ -7,7 +7,8 @@ guesses that need no model: the mean field of the training split, and persistenc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from mno.evaluation.result import Arrays, Errors, Evaluation, Example, FieldArra
 from mno.evaluation.statistics import Statistics, space_of
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
+
+AnySplit: TypeAlias = Split | StoredSplit
 
 
 class ErrorMap:
@@ -45,10 +48,7 @@ class ErrorMap:
 
 
 def evaluate(
-    surrogate: Surrogate,
-    test: Split | StoredSplit,
-    train_mean: Mapping[str, np.ndarray],
-    config: EvaluateConfig,
+    surrogate: Surrogate, test: AnySplit, train_mean: Arrays, config: EvaluateConfig
 ) -> Evaluation:
     """Predict a split and measure every prediction against the truth, where that is not missing.
 
@@ -156,7 +156,7 @@ def _follow_alike(one: Forecast, other: Forecast) -> bool:
 
 
 def _examples(
-    surrogate: Surrogate, test: Split | StoredSplit, steps: int | None, found: Errors
+    surrogate: Surrogate, test: AnySplit, steps: int | None, found: Errors
 ) -> tuple[Example, ...]:
     ranks: dict[int, list[str]] = {}
     errors = relative_l2(found.whole)
@@ -173,13 +173,13 @@ def _examples(
 
 
 def _read(
-    description: Description, test: Split | StoredSplit, samples: slice
+    description: Description, test: AnySplit, samples: slice
 ) -> tuple[FieldArrays, FieldArrays]:
     fields = {name: array[samples] for name, array in test.fields.items()}
     return description.given(fields), description.truth(fields)
 
 
-def _require_fit(surrogate: Surrogate, test: Split | StoredSplit) -> None:
+def _require_fit(surrogate: Surrogate, test: AnySplit) -> None:
     if not len(test):
         raise InputError(
             f"the {test.name} split is empty; generate more samples or give it a larger share"
@@ -196,11 +196,11 @@ def _require_fit(surrogate: Surrogate, test: Split | StoredSplit) -> None:
         )
 
 
-Predict = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
+Predict = Callable[[dict[str, np.ndarray]], Arrays]
 
 
 def split_error(
-    predict: Predict, split: Split | StoredSplit, batch_size: int, history: int = 0, first: int = 0
+    predict: Predict, split: AnySplit, batch_size: int, history: int = 0, first: int = 0
 ) -> Pooled:
     """Return the relative L2 error of a model on a split, as `evaluate` measures it, by sample.
 
@@ -229,7 +229,7 @@ def split_error(
     return pooled_relative_l2(totals)
 
 
-def mean_fields(split: Split | StoredSplit) -> dict[str, np.ndarray]:
+def mean_fields(split: AnySplit) -> dict[str, np.ndarray]:
     """Return the mean over a split's samples of each output field, float64; of states by frame.
 
     Missing values (NaN) do not count; at a point without any value it is the mean of the whole
@@ -288,9 +288,7 @@ def last_read(sensors: Iterable[str], given: Arrays, expected: Arrays) -> FieldA
     return found
 
 
-def batches(
-    split: Split | StoredSplit, batch_size: int, every: int = 1
-) -> Iterator[dict[str, np.ndarray]]:
+def batches(split: AnySplit, batch_size: int, every: int = 1) -> Iterator[dict[str, np.ndarray]]:
     """Yield all fields of some samples, again and again: of each, or of every so many-th."""
     numbers = np.arange(0, len(split), every)
     for start in range(0, len(numbers), batch_size):
@@ -298,7 +296,7 @@ def batches(
         yield {name: np.asarray(array[chosen]) for name, array in split.fields.items()}
 
 
-def some_samples(split: Split | StoredSplit, count: int) -> Split:
+def some_samples(split: AnySplit, count: int) -> Split:
     """Return at most so many samples of a split, evenly spread over it."""
     total = len(split)
     rows = np.arange(min(count, total)) * total // max(min(count, total), 1)

@@ -9,7 +9,7 @@ as many runs as there are members.
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,8 +18,7 @@ from threadpoolctl import threadpool_limits
 from mno.core.absent import Absent
 from mno.core.errors import MnoError, first_line
 from mno.core.observing import READ
-from mno.data.reading import Split, StoredSplit
-from mno.evaluation.evaluator import some_samples
+from mno.evaluation.evaluator import AnySplit, some_samples
 from mno.evaluation.filters import EnsembleModel, ensemble_filter, kalman_filter
 from mno.evaluation.linear_state_space import Gaussian, LinearStateSpace, Runs, fit_state_space
 from mno.evaluation.simple_peers import Arrays, Peer
@@ -39,8 +38,8 @@ _LEAST = 1e-8  # of what members differ by, as the variance of a reading without
 class _Columns:
     """Fields of an observer as columns of numbers, each over time; what is missing is the mean."""
 
-    means: Mapping[str, np.ndarray]  # over training runs, of each place and frame, by name
-    there: Mapping[str, np.ndarray]  # places that have any value, by name
+    means: Arrays  # over training runs, of each place and frame, by name
+    there: Arrays  # places that have any value, by name
     over_time: frozenset[str]
 
     @classmethod
@@ -87,7 +86,7 @@ class _Columns:
 
 
 def fit_kalman_filter(
-    training: Split | StoredSplit, validation: Split | StoredSplit, description: Description
+    training: AnySplit, validation: AnySplit, description: Description
 ) -> Peer | Absent:
     """Fit a linear state space to training runs, and filter by it; its settings by held-out runs.
 
@@ -157,7 +156,7 @@ def fit_kalman_filter(
 
 
 def make_ensemble_filter(
-    training: Split | StoredSplit, description: Description, members: int = MEMBERS
+    training: AnySplit, description: Description, members: int = MEMBERS
 ) -> Peer | Absent:
     """Return the filter, with at most so many members, or why there is none.
 

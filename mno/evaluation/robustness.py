@@ -15,9 +15,9 @@ from scipy.interpolate import RegularGridInterpolator
 from mno.core.absent import Absent
 from mno.core.errors import MnoError, first_line
 from mno.core.fields import Axis
-from mno.data.reading import Schema, Split, StoredSplit
+from mno.data.reading import Schema, Split
 from mno.evaluation.config import RobustnessConfig
-from mno.evaluation.evaluator import kept_frames, some_samples
+from mno.evaluation.evaluator import AnySplit, kept_frames, some_samples
 from mno.evaluation.intervals import median_interval
 from mno.evaluation.metrics import measured, relative_l2
 from mno.evaluation.solver import solved_anew, solved_in_time, solver_of
@@ -43,7 +43,7 @@ _MULTIPLE = 4  # of points along an axis; all scenarios can be solved with such 
 
 def measure_robustness(
     surrogate: Surrogate,
-    test: Split | StoredSplit,
+    test: AnySplit,
     train_mean: Mapping[str, np.ndarray],
     config: RobustnessConfig,
     batch_size: int,

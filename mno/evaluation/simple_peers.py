@@ -32,8 +32,7 @@ from scipy.linalg import cho_factor, cho_solve, eigh, solve
 from mno.core.absent import Absent
 from mno.core.errors import InputError
 from mno.data.normalise import Normaliser
-from mno.data.reading import Split, StoredSplit
-from mno.evaluation.evaluator import batches, kept_frames, mean_fields, some_samples
+from mno.evaluation.evaluator import AnySplit, batches, kept_frames, mean_fields, some_samples
 from mno.evaluation.trial import errors_of
 from mno.surrogate.description import Description
 
@@ -51,6 +50,7 @@ Arrays: TypeAlias = Mapping[str, np.ndarray]
 Answer: TypeAlias = Callable[[Arrays], dict[str, np.ndarray]]
 Map: TypeAlias = Callable[[np.ndarray], np.ndarray]
 Settings: TypeAlias = dict[str, float]
+Grids: TypeAlias = Mapping[str, tuple[tuple[float, ...], float]]  # values, and where to begin
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,10 +72,7 @@ class Peer:
 
 
 def fit_peer(
-    name: str,
-    training: Split | StoredSplit,
-    validation: Split | StoredSplit,
-    description: Description,
+    name: str, training: AnySplit, validation: AnySplit, description: Description
 ) -> Peer | Absent:
     """Fit the peer of this name: `mean`, `persistence`, `ridge`, `quadratic`, `gaussian_process`.
 
@@ -122,7 +119,7 @@ def fit_peer(
     return Peer(name, settings, whole, time.process_time() - start, answer)
 
 
-def errors_of_peer(peer: Peer, split: Split | StoredSplit, description: Description) -> np.ndarray:
+def errors_of_peer(peer: Peer, split: AnySplit, description: Description) -> np.ndarray:
     """Return the relative L2 of every sample of a split, the mean over outputs, `(samples,)`."""
     errors = [
         errors_of(peer.predict(description.given(part)), description.truth(part))
@@ -131,7 +128,7 @@ def errors_of_peer(peer: Peer, split: Split | StoredSplit, description: Descript
     return np.concatenate(errors)
 
 
-def _guess(name: str, training: Split | StoredSplit, description: Description) -> Answer:
+def _guess(name: str, training: AnySplit, description: Description) -> Answer:
     means = description.truth({n: m[None] for n, m in mean_fields(training).items()})
 
     def answer(inputs: Arrays) -> dict[str, np.ndarray]:
@@ -253,7 +250,7 @@ class _Variables:
     and not in others; of such as are missing together the first."""
 
     @classmethod
-    def fit(cls, training: Split | StoredSplit, description: Description) -> Self:
+    def fit(cls, training: AnySplit, description: Description) -> Self:
         some, normaliser = some_samples(training, MOST_SAMPLES).fields, description.normaliser
         given = description.given(some)
         inputs = {name: given[name] for name in description.fields}
@@ -281,7 +278,7 @@ class _Variables:
             numbers.insert(0, _rows(self.description.normaliser, shapes, fields, fields))
         return np.concatenate([*numbers, components], axis=1)
 
-    def of(self, split: Split | StoredSplit) -> tuple[np.ndarray, np.ndarray]:
+    def of(self, split: AnySplit) -> tuple[np.ndarray, np.ndarray]:
         """Return x and y of the samples of a split that have a true value."""
         xs, ys = [], []
         for fields in batches(split, 256):
@@ -354,7 +351,7 @@ class _Method:
     """How a peer is fitted, and what its hyperparameters may be."""
 
     fit: Callable[[np.ndarray, np.ndarray, int, Settings], Map]
-    grids: Mapping[str, tuple[tuple[float, ...], float]]  # values, and the one to begin with
+    grids: Grids
     by_samples: bool = False  # whether it costs the cube of their number
 
 
@@ -380,11 +377,7 @@ _METHODS = {
 }
 
 
-def _least(
-    grids: Mapping[str, tuple[tuple[float, ...], float]],
-    settings: Settings,
-    error: Callable[[Settings], float],
-) -> Settings:
+def _least(grids: Grids, settings: Settings, error: Callable[[Settings], float]) -> Settings:
     """Go from settings to neighbours on their grids until none has less error."""
     found, moved = {tuple(settings.values()): error(settings)}, True
     while moved:

@@ -10,8 +10,8 @@ from threadpoolctl import threadpool_limits
 
 from mno.core.absent import Absent
 from mno.core.errors import MnoError, first_line
-from mno.data.reading import Schema, Split, StoredSplit
-from mno.evaluation.evaluator import some_samples
+from mno.data.reading import Schema, Split
+from mno.evaluation.evaluator import AnySplit, some_samples
 from mno.scenarios.base import Scenario, make_scenario, scenario_names, split_samples
 from mno.scenarios.part import part_of
 from mno.surrogate.surrogate import Surrogate
@@ -103,7 +103,7 @@ def solved_in_time(schema: Schema, count: int, seed: int, duration: int = 1) -> 
 
 
 def physical_consistency(
-    surrogate: Surrogate, test: Split | StoredSplit, count: int, batch_size: int
+    surrogate: Surrogate, test: AnySplit, count: int, batch_size: int
 ) -> dict[str, Any] | Absent:
     """Measure what the scenario checks, on predictions and on the truth beside them.
 

@@ -8,9 +8,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mno.core.absent import Absent
-from mno.data.reading import Split, StoredSplit
 from mno.evaluation.config import IntervalConfig, ToolName
-from mno.evaluation.evaluator import some_samples
+from mno.evaluation.evaluator import AnySplit, some_samples
 from mno.evaluation.intervals import intervals
 from mno.evaluation.kalman_peer import fit_kalman_filter, make_ensemble_filter
 from mno.evaluation.metrics import mean_over
@@ -25,9 +24,9 @@ _SECONDS = 0.2  # for which answers of each are timed
 
 def measure_tools(
     names: Sequence[ToolName],
-    training: Split | StoredSplit,
-    validation: Split | StoredSplit,
-    test: Split | StoredSplit,
+    training: AnySplit,
+    validation: AnySplit,
+    test: AnySplit,
     description: Description,
     config: IntervalConfig,
     model: Answer | None = None,

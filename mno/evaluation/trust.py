@@ -14,8 +14,7 @@ import numpy as np
 from mno.core.absent import Absent
 from mno.core.errors import MnoError
 from mno.core.observing import READ
-from mno.data.reading import Split, StoredSplit
-from mno.evaluation.evaluator import batches, frames_to_predict
+from mno.evaluation.evaluator import AnySplit, batches, frames_to_predict
 from mno.evaluation.result import Example
 from mno.evaluation.solver import other_solver, solved_anew, solver_of, stream
 from mno.surrogate.description import Description
@@ -50,9 +49,9 @@ _SEED = 20240229
 
 def calibrated_trust(
     surrogate: Surrogate,
-    train: Split | StoredSplit,
-    validation: Split | StoredSplit,
-    test: Split | StoredSplit,
+    train: AnySplit,
+    validation: AnySplit,
+    test: AnySplit,
     config: TrustConfig,
     model_sha256: str,
     batch_size: int,
@@ -84,8 +83,8 @@ def largest_errors(
 
 def calibrate(
     surrogate: Surrogate,
-    train: Split | StoredSplit,
-    validation: Split | StoredSplit,
+    train: AnySplit,
+    validation: AnySplit,
     config: TrustConfig,
     model_sha256: str,
     batch_size: int,
@@ -135,7 +134,7 @@ def calibrate(
 
 
 def _misfits(
-    surrogate: Surrogate, validation: Split | StoredSplit, config: TrustConfig, batch_size: int
+    surrogate: Surrogate, validation: AnySplit, config: TrustConfig, batch_size: int
 ) -> dict[str, float | None]:
     """Return what readings are farther than from what is told in no more runs than may be alarms.
 
@@ -155,9 +154,7 @@ def _misfits(
     return dict(zip(limits, finite(np.array(list(limits.values()))), strict=True))
 
 
-def _measure(
-    trust: Trust, surrogate: Surrogate, test: Split | StoredSplit, batch_size: int
-) -> Measured:
+def _measure(trust: Trust, surrogate: Surrogate, test: AnySplit, batch_size: int) -> Measured:
     """Count, on the test split, errors within their bounds and alarms, and alarms on others."""
     description, likeness = surrogate.description, trust.likeness
     equation = trust.equation(description)
@@ -204,7 +201,7 @@ class _Observed(NamedTuple):
 
 def _observe(
     surrogate: Surrogate,
-    split: Split | StoredSplit,
+    split: AnySplit,
     equation: Equation | Absent,
     shape: tuple[int, ...],
     batch_size: int,
@@ -286,9 +283,7 @@ def bound_by_run(errors: np.ndarray, level: float) -> Bound:
     )
 
 
-def _outside_inputs(
-    description: Description, test: Split | StoredSplit
-) -> Iterator[tuple[str, Arrays]]:
+def _outside_inputs(description: Description, test: AnySplit) -> Iterator[tuple[str, Arrays]]:
     """Yield inputs that no training sample is like, by what makes them so.
 
     Of a spoilt test sample all inputs with a value at each point are spoilt alike; coordinates of

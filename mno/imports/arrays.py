@@ -25,7 +25,7 @@ from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.stored import FileArray
 
 Role = Literal["input", "output", "state", "coordinate", "times"]
-Shape = tuple[int, ...]
+Shape, Dims = tuple[int, ...], tuple[str, ...]
 
 ROLES = ("input", "output", "state", "coordinate", "times")
 CF_AXES = {"T": "time", "X": "x", "Y": "y", "Z": "z"}
@@ -63,7 +63,7 @@ class Array(NamedTuple):
     """An array of a file; where it has an axis of samples, `stored` has that first."""
 
     stored: FileArray
-    dims: tuple[str, ...] | None = None  # names of the axes as the file has them, if any
+    dims: Dims | None = None  # names of the axes as the file has them, if any
     attributes: Mapping[str, Any] = {}
     source: str = ""  # what the file calls it, if not by its name here
 
@@ -141,7 +141,7 @@ def arrange(
 
 
 def _fields(
-    told: "_Named | _Bare", name: str, meanings: tuple[str, ...]
+    told: "_Named | _Bare", name: str, meanings: Dims
 ) -> Iterable[tuple[Field, int | None]]:
     """Return the field that an array holds, or those of its channels with their numbers."""
     said, sizes = told.arrays[name].attributes, dict(zip(meanings, told.lengths(name), strict=True))
@@ -167,12 +167,7 @@ def _fields(
 
 
 def _read(
-    stored: FileArray,
-    meanings: tuple[str, ...],
-    dims: tuple[str, ...],
-    channel: int | None,
-    start: int,
-    stop: int,
+    stored: FileArray, meanings: Dims, dims: Dims, channel: int | None, start: int, stop: int
 ) -> np.ndarray:
     """Read some samples of a field; without an axis of samples, all have the same values."""
     rows = stored.read(start, stop) if "sample" in meanings else stored.whole()[None]
@@ -208,7 +203,7 @@ class _Arrays:
 class _Named(_Arrays):
     """Arrays whose axes have names."""
 
-    def find(self) -> dict[str, tuple[str, ...]]:
+    def find(self) -> dict[str, Dims]:
         lengths: dict[str, int] = {}
         for name, array in self.arrays.items():
             if array.dims is None and array.stored.shape:
@@ -256,7 +251,7 @@ class _Named(_Arrays):
         self.file.check_sample("the file", (), self.samples)
         return {name: tuple(meanings[dim] for dim in dims) for name, dims in values.items()}
 
-    def role(self, name: str, dims: tuple[str, ...]) -> Role | None:
+    def role(self, name: str, dims: Dims) -> Role | None:
         told = self.arrays[name].attributes.get("role")
         if told in ROLES:
             return told
@@ -281,7 +276,7 @@ class _Named(_Arrays):
 class _Bare(_Arrays):
     """Arrays with a name and a shape and no more; samples are their first axis."""
 
-    def find(self) -> dict[str, tuple[str, ...]]:
+    def find(self) -> dict[str, Dims]:
         shapes = {name: array.stored.shape for name, array in self.arrays.items()}
         large = {name: shape for name, shape in shapes.items() if len(shape) > 1}
         self.samples = self._count(shapes)
@@ -301,7 +296,7 @@ class _Bare(_Arrays):
             )
         names = ("point",) if places else importer.SPACE[: len(space)]
         lengths = dict(zip(names, space, strict=True)) | ({"time": frames} if frames else {})
-        meanings: dict[str, tuple[str, ...]] = {}
+        meanings: dict[str, Dims] = {}
         for name, shape in shapes.items():
             if len(shape) < 2:
                 if self._is_small(name, shape, lengths):
@@ -321,7 +316,7 @@ class _Bare(_Arrays):
                 )
         return meanings
 
-    def role(self, name: str, dims: tuple[str, ...]) -> Role | None:
+    def role(self, name: str, dims: Dims) -> Role | None:
         return _role_by_name(name) or (None if dims else "input")
 
     def axis(self, name: str, length: int) -> Axis:

@@ -121,10 +121,7 @@ class Cage(AbstractContextManager["Cage", None]):
 
 
 def call_for_arrays(
-    function: Callable[..., Any],
-    arguments: Mapping[str, Any],
-    files: Sequence[Path],
-    memory: int = MEMORY,
+    function: Callable, arguments: Mapping[str, Any], files: Sequence[Path], memory: int = MEMORY
 ) -> tuple[Any, dict[str, np.ndarray]]:
     """Call a function in a cage of its own that saves arrays to a file (`target`, `.npz`).
 

@@ -107,11 +107,7 @@ def start_record(
 
 
 def complete_record(
-    record: Record,
-    root: Path,
-    *,
-    candidate_sha256: str,
-    ids: Mapping[str, str | None] | None = None,
+    record: Record, root: Path, *, candidate_sha256: str, ids: Mapping[str, str | None]
 ) -> Record:
     """Add further ids, the model (its md5 is that of `dvc.lock`) and the digest of the lineage.
 
@@ -125,7 +121,7 @@ def complete_record(
     full: Record = {
         **record,
         "model": {"md5": locked_out(root, "train", CANDIDATE), "sha256": candidate_sha256},
-        "ids": {**record["ids"], **{k: v for k, v in (ids or {}).items() if v}},
+        "ids": {**record["ids"], **{k: v for k, v in ids.items() if v}},
         "times": {"registered": _now(), **record["times"]},
     }
     return {**full, "lineage_sha256": lineage_sha256(full)}

@@ -4,7 +4,7 @@ Here is what a person may say of it, what is then made again, and on what packag
 model was made at the time and is made again.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -101,10 +101,7 @@ def same_bits(recorded: Conditions, present: Conditions) -> bool:
 
 
 def _changes(
-    names: Iterable[str],
-    before: Mapping[str, str],
-    now: Mapping[str, str],
-    deciding: frozenset[str],
+    names: Iterable[str], before: Mapping[str, str], now: Mapping[str, str], deciding: Set[str]
 ) -> list[ConditionChange]:
     found = [ConditionChange(n, before.get(n), now.get(n), n in deciding) for n in names]
     differing = (change for change in found if change.recorded != change.present)

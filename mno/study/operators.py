@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from mno.core.batch import Batch
 from mno.core.config import section
@@ -225,10 +226,7 @@ def _batch(signature: Signature, n: int, trained: int, samples: int, along: int)
 
 
 def _step(
-    operator: nn.Module,
-    batch: Batch,
-    optimizers: Sequence[torch.optim.Optimizer] = (),
-    calls: int = 1,
+    operator: nn.Module, batch: Batch, optimizers: Sequence[Optimizer] = (), calls: int = 1
 ) -> Callable[[], None]:
     """Return a step, forward by so many calls and backward, and that of the optimisers, if any."""
 
