@@ -25,7 +25,8 @@ from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.stored import FileArray
 
 Role = Literal["input", "output", "state", "coordinate", "times"]
-Shape, Dims = tuple[int, ...], tuple[str, ...]
+Shape = tuple[int, ...]
+Dims = tuple[str, ...]
 
 ROLES = ("input", "output", "state", "coordinate", "times")
 CF_AXES = {"T": "time", "X": "x", "Y": "y", "Z": "z"}
