@@ -174,13 +174,9 @@ def _holding(
         elif files:
             same = sorted(f for f in files if blobs[snapshot].get(f) == changed[f])
             if same or record.get("head") in having:
-                parts = {
-                    "as in the commit": same,
-                    "has the commit, changed again since": sorted(files.keys() - set(same)),
-                }
-                why = "; ".join(
-                    f"{words}: {_few(those)}" for words, those in parts.items() if those
-                )
+                others = sorted(files.keys() - set(same))
+                parts = {"as in the commit": same, "has the commit, changed again since": others}
+                why = "; ".join(f"{how}: {_few(some)}" for how, some in parts.items() if some)
                 concerned = {stage for stages in files.values() for stage in stages}
                 known = dict.fromkeys(stage for stage, _ in patterns)
                 affected.append(Affected(version, why, [s for s in known if s in concerned]))
