@@ -53,11 +53,9 @@ def evaluate(
     """Predict a split and measure every prediction against the truth, where that is not missing.
 
     Of each sample some numbers are kept and no field, so that memory does not grow with a split in
-    files; those to show are read again. The baseline is the training split's `mean_fields`.
-
-    Raises:
-        InputError: The split has no sample or no true value, or the surrogate was trained on other
-            fields or frames, or on fields without gaps that have some here.
+    files; those to show are read again. The baseline is the training split's `mean_fields`. Refused
+    are a split without a sample or true value, and a surrogate that was trained on other fields or
+    frames, or on fields without gaps that have some here.
     """
     _require_fit(surrogate, test)
     description, states = surrogate.description, surrogate.description.timed
@@ -118,9 +116,8 @@ def ranked(errors: np.ndarray, known: np.ndarray) -> dict[str, int]:
 def frames_to_predict(description: Description, schema: Schema) -> int | None:
     """Return how many frames of a dataset follow those that a model is given; none without states.
 
-    Raises:
-        InputError: There are none, they are at other distances than the model continues them, or
-            it predicts another number at once.
+    Refused is a dataset that has none, or at other distances than the model continues them, or
+    another number where it predicts all at once.
     """
     forecast = description.forecast
     if forecast is None:

@@ -11,10 +11,9 @@ Three to five points cannot tell a small exponent from a near floor, and a best 
 So all (b, r) on a grid are kept, each weighted by how well it explains the points, after half the
 weight went to r = 0; what is said of more samples is a quantile over them. Of simulated trainings
 whose points scatter by 1 to 8 %, 94 % of the intervals of 90 % held the true error at four times
-the samples. The points scatter about the curve by a relative amount that
-is not known either and is weighted likewise: it stands for what initial weights, the choice of the
-subset and the finite number of measured samples do to a single training. The measured samples
-themselves are the same at all points: that they are few shifts the whole curve.
+the samples. How far points scatter about the curve is not known either, and is weighted likewise:
+it stands for what initial weights, the choice of the subset and the finite number of measured
+samples do to a single training. That these are few, and the same at all points, shifts the curve.
 """
 
 import math

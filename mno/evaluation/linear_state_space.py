@@ -83,11 +83,9 @@ def in_frames(
     *,
     gaps: bool = False,
 ) -> np.ndarray:
-    """Return an array in double precision.
+    """Return an array in double precision; refuse other shapes, in which words are any number.
 
-    Raises:
-        InputError: Its shape is not the expected one, in which words are any number, or it has
-            values that are not finite; NaN are allowed where there may be `gaps`.
+    Refused are values that are not finite, but for NaN where there may be `gaps`.
     """
     array = np.asarray(array, dtype=np.float64)
     sizes = [size for size in expected if isinstance(size, int)]
@@ -210,10 +208,8 @@ def choose_state_space(runs: Runs, held_out: Runs, ahead: int) -> tuple[int, flo
     """Return the number of components and the penalty that predict held-out runs best.
 
     That is with the least root mean square error of states so many frames `ahead` of every known
-    one, each value in units of its standard deviation.
-
-    Raises:
-        InputError: The held-out runs have no frame so far ahead, or other values or controls.
+    one, each value in units of its standard deviation. Held-out runs without such a frame, or with
+    other values or controls, are refused.
     """
     frames = held_out.states.shape[1] - ahead
     if ahead < 1 or frames < 1:

@@ -1,9 +1,9 @@
 """Calibrating trust on the validation split, and measuring what came of it on the test split.
 
 They are two functions, so that the one that chooses never sees the split that is reported. Where
-that is small, samples drawn and solved anew can take its place. Inputs
-from outside the training data, to measure how many are not noticed, are of two kinds: test samples
-that are spoilt, as by sensors, and problems that the scenario draws with other parameters.
+that is small, samples drawn and solved anew can take its place. Inputs from outside the training
+data, to measure how many are not noticed, are of two kinds: test samples that are spoilt, as by
+sensors, and problems that the scenario draws with other parameters.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -100,10 +100,8 @@ def arrange(
 
     Their axes have names, or none of them has. The file may say `parameters` of the whole of it,
     and where the domain begins and ends (`extent`), by axis. Arrays with named axes of which
-    nothing tells the role have the `default`, and are refused if there is none.
-
-    Raises:
-        InputError: The arrays are no dataset, or it cannot be told what one of them is.
+    nothing tells the role have the `default`, and are refused if there is none; so are arrays that
+    are no dataset.
     """
     rules = {name: rule_of(mapping, name) for name in arrays}
     kept = {name: array for name, array in arrays.items() if not rules[name].drop}

@@ -55,8 +55,7 @@ class GrowingLog:
     def rows(self, position: int = 0, mark: str = "") -> Iterator[Row | None]:
         """Yield all rows, those behind a position where its mark is still so; none while it waits.
 
-        Raises:
-            InputError: The file cannot be read, or its header is not what is wanted.
+        A file that cannot be read, or whose header is not what is wanted, is refused.
         """
         lines: Iterator[bytes | None] = self._of_file(position, mark)
         if self._path is None:

@@ -26,9 +26,8 @@ _LARGEST_RATIO = 1032  # that deflate reaches
 class Hdf5File:
     """An HDF5 file, open for reading until the stack is closed; `root` is its first group.
 
-    Raises:
-        InputError: It is no HDF5 file, or a damaged one; so do all methods, where something leads
-            out of the file or is not what it should be.
+    It is refused where it is none, or damaged; all methods refuse what leads out of the file or is
+    not what it should be.
     """
 
     def __init__(self, path: Path, stack: ExitStack) -> None:

@@ -264,8 +264,7 @@ def _registry() -> Any:
 def conversion(given: str, wanted: str, what: str) -> tuple[float, float]:
     """Return factor and offset that turn values of one unit (`degC`) into another (`K`).
 
-    Raises:
-        InputError: One of them is no unit, or they measure different things; names `what` has them.
+    Refused is what is no unit, and units of different things; `what` is what has them.
     """
     source, target = _unit(given, what), _unit(wanted, what)
     registry = _registry()

@@ -1,11 +1,5 @@
 """The readings of sensors in a table of text, and as one table in memory.
 
-    from pathlib import Path
-    from mno.imports.mapping import SensorRules
-    from mno.imports.readings import read_readings
-
-    readings = read_readings(Path("sensors.csv"), SensorRules(), {"temperature": "K"})
-
 A file has one row for each reading, with the columns `time`, `x` (and `y`, `z`), `quantity`,
 `value`, and perhaps `unit`, `sensor`, `uncertainty`; or one row for each time and one column for
 each sensor, which the mapping's `sensors.columns` describes. Times are seconds or ISO 8601 dates. A

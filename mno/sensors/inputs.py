@@ -52,11 +52,8 @@ def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> RunInpu
     """Read what a model is given of one sample of a Zarr store.
 
     That is a released dataset, or any group that `mno predict` takes. The number of the sample may
-    be left out where there is but one.
-
-    Raises:
-        InputError: The store does not fit the model, or has no such sample.
-        MnoError: A file of the sample is missing or altered.
+    be left out where there is but one. A store that does not fit is refused; a file of the sample
+    that is missing or altered is an MnoError.
     """
     description = surrogate.description
     try:

@@ -182,9 +182,8 @@ def pair(
     Quantities of the readings are named like the model's fields, whose units are `outputs`. A field
     without time is compared with readings of any time. `predictions` are the model's, and the
     solver's where there is one; their time 0 is `start`, in seconds on the clock of the readings.
-
-    Raises:
-        InputError: Quantities, units or axes do not fit, or no reading can be compared.
+    Quantities, units or axes that do not fit are refused, and readings of which none can be
+    compared.
     """
     row_series = readings.series
     names = [readings.quantities[quantity] for quantity in readings.series_quantity]

@@ -73,15 +73,12 @@ class TrialRecord:
 
 
 class Trials:
-    """The trials of one search, kept in a database beside MLflow's.
+    """The trials of one search, kept in a database beside MLflow's; an MnoError if it is none.
 
     One process at a time asks and tells; those that train report their epochs. What is chosen next
     depends on the search's seed and on the trials before it alone: with one worker a search that
     was killed and goes on tries what an uninterrupted one tries. The name is that of the search
     with what tells it from earlier ones; `workers` trials are made at a time.
-
-    Raises:
-        MnoError: The database cannot be used.
     """
 
     def __init__(self, root: Path, name: str, spec: SearchSpec, workers: int = 1) -> None:

@@ -79,8 +79,7 @@ def whole_object(caches: Iterable[Path], name: object) -> bytes | None:
 def read_listing(content: bytes) -> dict[str, str]:
     """Read the object of a folder: the MD5 of its files, by path in it.
 
-    Raises:
-        ValueError: It is no such object, or a path in it leads out of the folder.
+    It is a ValueError if it is no such object, or a path in it leads out of the folder.
     """
     files = {item["relpath"]: item["md5"] for item in json.loads(content)}
     outside = [name for name in files if not is_inside(name)]
