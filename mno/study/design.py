@@ -250,9 +250,14 @@ class Cell:
     params: Mapping[str, Any]  # what `params.yaml` holds for it, complete
 
     @property
+    def kind(self) -> str:
+        """What is kept of all its seeds is called so, in folders `plans` and `scaling`."""
+        return f"{self.scenario}--{self.model.name}"
+
+    @property
     def name(self) -> str:
         """What its file is called, without `.json`."""
-        return f"{self.scenario}--{self.model.name}--{self.seed}"
+        return f"{self.kind}--{self.seed}"
 
     @property
     def experiment(self) -> str:

@@ -217,13 +217,13 @@ class Results:
 
     def known_of_plan(self, cell: Cell, cost: CostConfig) -> dict[str, Any]:
         """Return what is known of a plan: `times` of steps, then `trials`, at last `train`."""
-        kept = self.read(plan_name(cell))
+        kept = self.read(f"plans/{cell.kind}")
         return kept if kept is not None and kept["of"] == _planned_of(cell, cost) else {}
 
     def keep_plan(self, cell: Cell, cost: CostConfig, content: Mapping[str, Any]) -> None:
         """Keep what became known of a plan beside what was known of it."""
         known = {"of": _planned_of(cell, cost), "machine": machine_facts()}
-        self.write(plan_name(cell), {**known, **self.known_of_plan(cell, cost), **content})
+        self.write(f"plans/{cell.kind}", {**known, **self.known_of_plan(cell, cost), **content})
 
     def planned(self, cells: Iterable[Cell], cost: CostConfig | None) -> list[Cell]:
         """Return cells with the section `train` of their plans, as far as known."""
@@ -269,7 +269,7 @@ class Study:
         """
         first, code, scaling = self.cells[0], code or Code(self.root), self.spec.scaling
         return [
-            self.results.held(c, scaling_name(c), identify_scaling(c, code, scaling), code)
+            self.results.held(c, f"scaling/{c.kind}", identify_scaling(c, code, scaling), code)
             for c in self.cells
             if scaling is not None and (c.scenario, c.seed) == (first.scenario, first.seed)
         ]
@@ -280,9 +280,10 @@ class Study:
             return []
         code, datasets = code or Code(self.root), self.results.datasets()
         firsts = {cell.scenario: cell for cell in reversed(self.cells)}
+        peers = {c.scenario: identify_peers(c, code, self.spec, datasets) for c in firsts.values()}
         return [
-            self.results.held(c, peers_name(c), identify_peers(c, code, self.spec, datasets), code)
-            for c in (firsts[scenario] for scenario in self.spec.scenarios)
+            self.results.held(firsts[name], f"peers/{name}", peers[name], code)
+            for name in self.spec.scenarios
         ]
 
 
@@ -301,18 +302,14 @@ def expected_seconds(planned: Sequence[Found], found: Iterable[Found]) -> float 
 
     Each is expected to take as long as those of the same model on the same scenario, or as any.
     """
-    taken: defaultdict[tuple[str, str] | None, list[float]] = defaultdict(list)
+    taken: defaultdict[str | None, list[float]] = defaultdict(list)
     for item in found:
         if item.record.get("state") == "done":
-            for like in (_group(item), None):
+            for like in (item.cell.kind, None):
                 taken[like].append(float(item.record["seconds"]["all"]))
     if not taken:
         return None
-    return sum(statistics.median(taken.get(_group(i)) or taken[None]) for i in planned)
-
-
-def _group(item: Found) -> tuple[str, str]:
-    return item.cell.scenario, item.cell.model.name
+    return sum(statistics.median(taken.get(i.cell.kind) or taken[None]) for i in planned)
 
 
 def steps_of_epoch(cell: Cell) -> int:
@@ -322,27 +319,12 @@ def steps_of_epoch(cell: Cell) -> int:
     return math.ceil(samples / (train["batch_size"] * train["accumulate"]))
 
 
-def plan_name(cell: Cell) -> str:
-    """Return the name under which it is kept how a cell's model is trained at equal cost."""
-    return f"plans/{cell.scenario}--{cell.model.name}"
-
-
 def _planned_of(cell: Cell, cost: CostConfig) -> str:
     """Return a digest of what a plan was made for, without what is told by the plan, and seed."""
     tracked = {key: value for key, value in cell.tracked.items() if key != "seed"}
     told = {"epochs"}.union(*cost.trials)
     train = {key: value for key, value in tracked["train"].items() if key not in told}
     return json_sha256([{**tracked, "train": train}, cost.model_dump()])
-
-
-def scaling_name(cell: Cell) -> str:
-    """Return the name under which the measurements of a cell's operator are kept."""
-    return f"scaling/{cell.scenario}--{cell.model.name}"
-
-
-def peers_name(cell: Cell) -> str:
-    """Return the name under which the simple peers of a cell's scenario are kept."""
-    return f"peers/{cell.scenario}"
 
 
 def _finite(value: Any) -> Any:
