@@ -380,12 +380,10 @@ def decide(
 
     It is not worth it where anything speaks against it, worth it on conditions where there are
     some, and worth it otherwise. Metrics, cost and trust are those of the files in `reports/`; of
-    samples there are `train`ing ones, and `all`; the curve tells the error by the former.
-
-    Returns:
-        `verdict` (`worth_it`, `worth_it_if`, `not_worth_it`), `reasons` (`side`, `code`, `values`,
-        see `Reason`; those that decide first), `kpis` (see `Kpi`), `break_even` and `error`, the
-        relative L2 on the test split.
+    samples there are `train`ing ones, and `all`; the curve tells the error by the former. Returned
+    are the `verdict` (`worth_it`, `worth_it_if`, `not_worth_it`), `reasons` (`side`, `code`,
+    `values`, see `Reason`; those that decide first), `kpis` (see `Kpi`), `break_even` and `error`,
+    the relative L2 on the test split.
     """
     pays = break_even(cost, samples["all"], economics)
     solve = pays["solve_seconds"]

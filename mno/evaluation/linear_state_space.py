@@ -157,9 +157,8 @@ class LinearStateSpace:
     def ahead(self, belief: Gaussian, controls: np.ndarray) -> Iterator[Gaussian]:
         """Yield what is to be expected of the components of each later frame.
 
-        Args:
-            belief: Mean `(samples, k)` and covariance of the components now.
-            controls: From now on, `(samples, frames, controls)`; as many frames are predicted.
+        It is told by a belief of them now, mean `(samples, k)` and covariance, and by controls from
+        now on, `(samples, frames, controls)`, for as many frames.
         """
         for frame in range(controls.shape[1]):
             belief = self.after(belief, controls[:, frame])
@@ -180,17 +179,11 @@ def symmetric(covariance: np.ndarray) -> np.ndarray:
 
 
 def fit_state_space(runs: Runs, components: int, penalty: float) -> LinearStateSpace:
-    """Fit a linear state space to runs by least squares.
+    """Fit a linear state space of so many components, at most, to runs by least squares.
 
-    Where there are no more runs than components, all frames say what first frames may be.
-
-    Args:
-        runs: What is fitted.
-        components: How many, at most; fewer where the states have fewer.
-        penalty: On the squares of weights, in units of the regressors' variances.
-
-    Raises:
-        InputError: The runs have too few frames, or a reading too few values, for so many numbers.
+    The penalty is on the squares of weights, in units of the regressors' variances. Where there are
+    no more runs than components, all frames say what first frames may be. Runs with too few frames
+    for so many numbers are refused, and readings with too few values.
     """
     states = _components_of(runs, components)
     z = states.components(runs.states)

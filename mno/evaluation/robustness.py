@@ -193,12 +193,10 @@ def _at_frame_rates(
     and nothing is interpolated: at half the rate it is given, and asked for, every second frame.
 
     `half`: of what the model is given, every second frame is known. Between them states are
-    interpolated linearly, and of a forcing the mean of both intervals stands for either.
-    `double`: an answer is wanted twice as often. The model is given every second frame, a forcing
-    as its mean over both intervals; between the frames that it predicts, and the last one given, it
-    is interpolated linearly. The truth is solved anew.
-
-    Levels are the rate of frames over that of the training data.
+    interpolated linearly, and of a forcing the mean of both intervals stands for either. `double`:
+    an answer is wanted twice as often. The model is given every second frame, a forcing as its mean
+    over both intervals; between the frames that it predicts, and the last one given, it is
+    interpolated linearly. The truth is solved anew. Levels are the rate over that of the data.
     """
     if not trial.description.states:
         return Absent("robustness.no_states")

@@ -186,11 +186,8 @@ def leading_vectors(rows: np.ndarray, most: int) -> np.ndarray:
     """Return the orthonormal directions in which rows `(samples, values)` vary most.
 
     They are the eigenvectors of the covariance of rows whose means are zero, found by the products
-    of samples with each other where these are fewer than values (Sirovich, 1987, part I).
-
-    Returns:
-        Shape `(values, components)`, float64, those of most variance first; at most so many,
-        fewer where less varies.
+    of samples with each other where these are fewer than values (Sirovich, 1987, part I): `(values,
+    components)`, float64, those of most variance first, at most so many, fewer where less varies.
     """
     by_samples = rows.shape[0] < rows.shape[1]
     wide = rows if by_samples else rows.T

@@ -53,11 +53,8 @@ def export_store(
     """Export fields of a store; memory does not grow with it.
 
     All `fields` and `samples`, if none are named, of a dataset or a store of predictions go to a
-    file, `.nc` or `.npz`, or for VTK a folder; an earlier export is replaced by `force` alone.
-
-    Raises:
-        InputError: The source, the fields, the samples or the destination cannot be used.
-        MnoError: The destination cannot be written to.
+    file, `.nc` or `.npz`, or for VTK a folder; an earlier export is replaced by `force` alone. What
+    cannot be used is refused; a destination that cannot be written to is an MnoError.
     """
     from mno.imports.export_vtk import check_vtk, write_vtk
 

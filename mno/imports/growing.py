@@ -35,14 +35,9 @@ class Row(NamedTuple):
 class GrowingLog:
     """The rows of a file, or of standard input where there is none.
 
-    Args:
-        path: The file.
-        rules: Which columns are sensors; if none, columns are called as they are wanted.
-        wanted: Units of the columns that there may be, by `QUANTITY.PLACE`.
-        once: Whether to end where the file does, rather than wait for more.
-
-    Attributes:
-        columns: Those of the table, by the name that is wanted; empty before its header is read.
+    The rules say which columns are sensors; if none are, columns are called as they are `wanted`,
+    which has their units by `QUANTITY.PLACE`. With `once` it ends where the file does, rather than
+    wait for more. `columns` are those of the table by these names; empty before its header is read.
     """
 
     def __init__(

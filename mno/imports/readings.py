@@ -61,18 +61,14 @@ _Reading = tuple[str, _Series, str, str]  # time, series, value, uncertainty, as
 
 
 class Log:
-    """All readings of a table, in the order of its rows; values in the unit of their quantity.
+    """All readings of a table in UTF-8, in the order of its rows; values in their quantity's unit.
 
     Cells are parted by `,`, `;` or tab, whichever the header has most of, and may be quoted; unless
     it is `,`, a number may have a comma for its point. Blank lines, and lines that begin with `#`,
     are skipped; so is a byte order mark. The first time decides whether times are seconds or dates;
     dates are counted from it. Those with a zone may have different ones, since each is one moment;
-    those without are taken as they stand, and both are not mixed.
-
-    Args:
-        path: The file, UTF-8.
-        rules: Which columns are sensors, where there is one for each.
-        wanted: Units that quantities are to have; the first one that is read, for the others.
+    those without are taken as they stand, and both are not mixed. A quantity has the unit that is
+    `wanted`, or else the first one that is read.
 
     Attributes:
         time, value, uncertainty: Of each reading, float64; uncertainty is NaN where there is none.

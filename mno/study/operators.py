@@ -158,13 +158,10 @@ def measure_scaling(
 ) -> list[dict[str, Any]]:
     """Measure an operator at several resolutions, so many seconds for each measurement.
 
-    Returns:
-        For each resolution `points`, `predict_ms`, `step_ms` (forward and backward), and
-        `predict_mib` and `step_mib`, memory beyond that of the idle process; null where the system
-        does not say. Resolutions beyond the first that takes too long are left out.
-
-    Raises:
-        MnoError: The process failed.
+    For each resolution there are `points`, `predict_ms`, `step_ms` (forward and backward), and
+    `predict_mib` and `step_mib`, memory beyond that of the idle process; null where the system does
+    not say. Resolutions beyond the first that takes too long are left out. A process that fails is
+    an MnoError.
     """
     return _in_a_process(_measured, params, resolutions, seconds, root)
 

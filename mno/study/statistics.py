@@ -129,12 +129,10 @@ def mean_with_interval(given: Sequence[float]) -> Mean:
 def compare(
     errors: Mapping[str, Mapping[int, float]], pairs: Sequence[tuple[str, str]]
 ) -> list[Comparison]:
-    """Compare models pairwise, as one family.
+    """Compare models pairwise, as one family; a pair without a common seed is left out.
 
-    Args:
-        errors: Error of each model of the scenario, above 0, by seed; all of them tell how much
-            errors usually scatter, whichever pairs are asked for.
-        pairs: Which ones to compare; a pair without a common seed is left out.
+    Errors, above 0, are of each model of the scenario by seed; all of them tell how much errors
+    usually scatter, whichever pairs are asked for.
     """
     prior = _usual_scatter(errors)
     found = (_compared(a, errors[a], b, errors[b], prior) for a, b in pairs)
