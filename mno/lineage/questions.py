@@ -65,9 +65,11 @@ class RunFiles(Protocol):
 
     def read(self, run_id: str, path: str) -> bytes | None:
         """Return the content of a file; none where it cannot be read."""
+        ...
 
     def names(self, run_id: str, folder: str) -> list[str]:
         """Return the paths of what is in a folder of a run; nothing where there is none."""
+        ...
 
 
 def records_of(files: RunFiles) -> Callable[[RegisteredVersion], dict[str, Any] | None]:
