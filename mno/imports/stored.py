@@ -92,10 +92,7 @@ def boxes(
     starts = [range(0, shape[axis], lengths[axis]) for axis in reversed(order)]
     for corner in itertools.product(*starts):
         at = dict(zip(reversed(order), corner, strict=True))
-        yield tuple(
-            slice(at[axis], min(at[axis] + lengths[axis], shape[axis]))
-            for axis in range(len(shape))
-        )
+        yield tuple(slice(at[i], min(at[i] + lengths[i], n)) for i, n in enumerate(shape))
 
 
 class SampleTiles:
@@ -136,9 +133,8 @@ class SampleTiles:
                 continue
             lengths = [part.stop - part.start for part in box[1:]]
             row = 4 * math.prod(lengths)
-            data = os.pread(
-                self._file.fileno(), (last - first) * row, place + (first - box[0].start) * row
-            )
+            begin, size = place + (first - box[0].start) * row, (last - first) * row
+            data = os.pread(self._file.fileno(), size, begin)
             values = np.frombuffer(data, dtype=np.float32).reshape(last - first, *lengths)
             out[(slice(first - start, last - start), *box[1:])] = values
         return out
