@@ -124,10 +124,7 @@ def _first_given(description: Description, test: AnySplit) -> dict[str, np.ndarr
 
 
 def flops_per_prediction(surrogate: Surrogate, one: Mapping[str, np.ndarray]) -> int:
-    """Count the operations of one prediction, of a rollout those of all its frames.
-
-    The surrogate is given one sample, shape `(1, *dims)` by name.
-    """
+    """Count the operations of predicting one sample, `(1, *dims)`; of a rollout all its frames."""
     aten = torch.ops.aten
     formulas: dict[Any, Any] = {
         torch.ops.mno.selective_scan: _scan,

@@ -146,10 +146,7 @@ class Kpi:
 
     @property
     def status(self) -> Literal["met", "missed", "undecided", "unknown"]:
-        """Whether the target is met; undecided where the interval has it inside.
-
-        What is not a finite number misses.
-        """
+        """Whether the target is met; undecided within the interval. What is not finite misses."""
         if isinstance(self.value, Absent):
             return "unknown"
         if not math.isfinite(self.value):

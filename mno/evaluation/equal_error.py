@@ -154,10 +154,7 @@ def _onto(places: Sequence[np.ndarray], scenario: Scenario, fields: Fields) -> F
 
 
 def _relative_difference(fields: Fields, others: Fields) -> float:
-    """Return `||a - b|| / ||b||`, the mean over fields; infinite where `b` is zero and `a` not.
-
-    Where `b` is missing, NaN, nothing is compared.
-    """
+    """Return `||a - b|| / ||b||` where b is known, mean over fields; infinite if b alone is 0."""
     ratios = []
     for name, other in others.items():
         known = ~np.isnan(other)

@@ -158,10 +158,7 @@ def fit_kalman_filter(
 def make_ensemble_filter(
     training: AnySplit, description: Description, members: int = MEMBERS
 ) -> Peer | Absent:
-    """Return the filter, with at most so many members, or why there is none.
-
-    It reads and tells what the observer does, at the observer's points.
-    """
+    """Return the filter at the observer's points, of so many members at most, or why none."""
     if not description.observes:
         return Absent("peers.no_observer")
     schema = training.schema

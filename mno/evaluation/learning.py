@@ -96,10 +96,7 @@ class LearningCurve:
         )
 
     def error(self, samples: float) -> Interval:
-        """Return the error with this number of training samples.
-
-        One that is further away than can be told is a ValueError.
-        """
+        """Return the error with so many training samples; a ValueError if they are too many."""
         if samples > FURTHEST * self.largest:
             raise ValueError(f"samples={samples} are more than {FURTHEST} times {self.largest}")
         powers = (samples / self.largest) ** -self.exponents
@@ -133,10 +130,7 @@ class LearningCurve:
 
 
 def fit_points(measured: Mapping[str, Any]) -> LearningCurve | Absent:
-    """Return the curve through what `reports/learning_curve.json` holds, or why there is none.
-
-    It is that of the validation split: nothing is fitted to the test split.
-    """
+    """Return the curve through `reports/learning_curve.json`, of validation errors, or why none."""
     points = measured["points"]
     if not points:
         return Absent("learning.off")

@@ -234,10 +234,7 @@ def _double(rows: np.ndarray) -> Iterator[np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class _Variables:
-    """What is regressed: x, numbers and then components of what is given, and y.
-
-    The numbers are the scalars, and behind them which values are missing.
-    """
+    """What is regressed: x (scalars, what is missing, components of what is given), and y."""
 
     description: Description
     inputs: PrincipalComponents

@@ -89,10 +89,7 @@ def calibrate(
     model_sha256: str,
     batch_size: int,
 ) -> Trust:
-    """Learn from the training split what inputs are like, and from validation how far models err.
-
-    An InputError says that the model does not fit the dataset.
-    """
+    """Learn from the training split what inputs are like, from validation how far models err."""
     description, schema = surrogate.description, validation.schema
     steps = frames_to_predict(description, schema)
     shape = tuple(len(axis.points) for axis in schema.space)

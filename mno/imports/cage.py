@@ -44,10 +44,7 @@ _limited = False  # in the child alone
 
 
 class Cage(AbstractContextManager["Cage", None]):
-    """A child process that calls functions for this one; started at the first call.
-
-    A call may take so many bytes of `memory`.
-    """
+    """A child process, begun at the first call, that calls functions in `memory` bytes at most."""
 
     def __init__(self, memory: int = MEMORY) -> None:
         self._memory = memory
@@ -123,10 +120,7 @@ class Cage(AbstractContextManager["Cage", None]):
 def call_for_arrays(
     function: Callable, arguments: Mapping[str, Any], files: Sequence[Path], memory: int = MEMORY
 ) -> tuple[Any, dict[str, np.ndarray]]:
-    """Call a function in a cage of its own that saves arrays to a file (`target`, `.npz`).
-
-    Returns what it returns, and the arrays by name.
-    """
+    """Call a function in a cage that saves arrays to `target`; return its answer and the arrays."""
     with TemporaryDirectory(prefix="mno-import-") as folder, Cage(memory) as cage:
         target = Path(folder) / "arrays.npz"
         said = cage.call(function, {**arguments, "target": str(target)}, files)

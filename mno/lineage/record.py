@@ -109,10 +109,7 @@ def start_record(
 def complete_record(
     record: Record, root: Path, *, candidate_sha256: str, ids: Mapping[str, str | None]
 ) -> Record:
-    """Add further ids, the model (its md5 is that of `dvc.lock`) and the digest of the lineage.
-
-    Completing twice changes nothing.
-    """
+    """Add ids, the model (its md5 is that of `dvc.lock`) and the digest; twice changes nothing."""
     if record.get("schema") != SCHEMA:
         raise MnoError(
             f"the record of the training run has schema {record.get('schema')}; "

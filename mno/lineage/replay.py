@@ -57,10 +57,7 @@ class ConditionChange:
 
 
 def recorded_conditions(evidence: Evidence) -> Conditions:
-    """Return what a version's record says that it was made on.
-
-    The list of packages counts only if it has the digest that the record names.
-    """
+    """Return what a version's record says that it was made on; packages by the digest it names."""
     facts = dict(evidence.recorded("machine") or {})
     if evidence.recorded("device") is not None:
         facts["device"] = evidence.recorded("device")

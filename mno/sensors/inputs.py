@@ -183,10 +183,7 @@ def _times(description: Description, array: Any) -> np.ndarray:
 
 
 def can_begin_with(description: Description, quantities: set[str]) -> bool:
-    """Return whether readings of some quantities are all that a model is given.
-
-    So it is of models of unordered points that were trained on imported sensors' data.
-    """
+    """Return whether a model of sensors' points is given nothing but readings of quantities."""
     return bool(
         description.coordinates and description.states and set(description.inputs) <= quantities
     )

@@ -24,10 +24,7 @@ _FEW_SENSORS = 5  # below, intervals of planted errors held them less often than
 
 
 class Estimate(NamedTuple):
-    """A figure, NaN where nothing could be measured, with its interval of 95 %.
-
-    Both ends are None where there are too few sensors for one.
-    """
+    """A figure, NaN if nothing was measured, and its interval of 95 %, if of enough sensors."""
 
     value: float
     low: float | None = None

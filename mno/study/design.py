@@ -311,10 +311,7 @@ def models_of(spec: StudySpec) -> list[Model]:
 
 
 def cells_of(name: str, spec: StudySpec) -> list[Cell]:
-    """Return all cells of a study: seeds outermost, then scenarios, then models.
-
-    Widths are as the file says; see `mno.study.operators`.
-    """
+    """Return all cells of a study: seeds outermost, then scenarios, then models."""
     return [
         Cell(name, scenario, model, seed, _params(spec, scenario, model, seed))
         for seed in spec.seeds

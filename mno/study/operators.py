@@ -127,10 +127,7 @@ def _width(cell: Cell, match: MatchConfig | None, signature: Signature, root: Pa
 
 
 def time_steps(cells: list[Cell], root: Path, rounds: int = 5) -> list[float]:
-    """Time a training step of each cell's operator, on one thread, the operators taking turns.
-
-    Of each it is the median over the rounds, in seconds. A process that fails is an MnoError.
-    """
+    """Time a training step of each operator, in turns, on one thread: the median, in seconds."""
     return _in_a_process(_stepped, [dict(cell.params) for cell in cells], root, rounds)
 
 

@@ -52,10 +52,7 @@ class Code:
         )
 
     def cell_digest(self, cell: Cell) -> str:
-        """Return the digest of what trains and measures a cell.
-
-        What only draws and writes the line's report is left out: it changes no figure.
-        """
+        """Return the digest of what trains and measures a cell, less what only draws figures."""
         names = {
             name
             for stage in CELL_STAGES

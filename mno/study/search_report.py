@@ -22,10 +22,7 @@ HOW = (
 def write_search_report(
     root: Path, name: str, trials: Trials, confirmation: Confirmation, numbers: Mapping[str, Any]
 ) -> Path:
-    """Write the page of a search of which a trial is done; return its path.
-
-    It is self-contained, with JSON, of the `numbers`, beside it.
-    """
+    """Write the page of a search of which a trial is done, and numbers as JSON; return its path."""
     records, done, spec = trials.records, trials.done, trials.spec
     most = spec.limits.parameters
     bound = "" if most is None else f" Models have at most {number(most)} parameters."

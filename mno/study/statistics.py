@@ -165,10 +165,7 @@ class _Scatter(NamedTuple):
 
 
 def _usual_scatter(errors: Mapping[str, Mapping[int, float]]) -> _Scatter | None:
-    """Return the variance that differences of two models usually have; none of under two pairs.
-
-    Source: Smyth 2004, section 6.2.
-    """
+    """Return the usual variance of two models' differences, if of two pairs (Smyth 2004, 6.2)."""
     logs = [_differences(errors[a], errors[b]) for a, b in combinations(errors, 2)]
     several = [d for d in logs if len(d) > 1]
     known = [(float(d.var(ddof=1)), len(d) - 1) for d in several if d.var(ddof=1) > 0]

@@ -57,10 +57,7 @@ def is_object_name(name: object) -> bool:
 
 
 def find_object(caches: Iterable[Path], name: object) -> Path | None:
-    """Return the file of an object in the first DVC cache that has it.
-
-    Its name, the hash, may come from a record that may hold anything.
-    """
+    """Return the file of an object, whose name may be anything, in the first cache that has it."""
     if not isinstance(name, str) or not is_object_name(name):
         return None
     places = (place for cache in caches for place in (cache, cache / "files" / "md5"))
