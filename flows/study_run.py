@@ -221,7 +221,7 @@ class StudyRun:
         study, cost, cell = self.study, self.study.spec.equal_cost, item.cell
         if cost is None:
             return item
-        with self._locks[results.plan_name(cell)]:
+        with self._locks[cell.kind]:
             if study.results.plan(cell, cost) is None:
                 self.make_dataset(item, copy)
                 trials = list(study.results.known_of_plan(cell, cost).get("trials", []))
@@ -269,7 +269,7 @@ class StudyRun:
         for item in self.study.scaling(code):
             if scaling is None or item.state == "fresh" or self._is_over():
                 continue
-            params, name = item.cell.params, results.scaling_name(item.cell)
+            params, name = item.cell.params, f"scaling/{item.cell.kind}"
             self.say(f"{name}: time and memory at {', '.join(map(str, scaling.resolutions))}")
             try:
                 points = measure_scaling(params, scaling.resolutions, scaling.seconds, root)
@@ -290,7 +290,7 @@ class StudyRun:
             self.say(f"{cell.scenario}: simple peers ({', '.join(study.spec.peers)})")
             peers = fit_peers(cell, copy.root / "data", study.spec.peers, study.root)
             record = results.record_of(cell, identity, peers=peers)
-            study.results.write(results.peers_name(cell), record)
+            study.results.write(f"peers/{cell.scenario}", record)
 
     def make(self, item: Found, copy: Copy, code: Code) -> bool:
         """Make a cell and keep it; return whether it was made. A failed one is kept with why."""
