@@ -11,8 +11,7 @@ from mno.core.observing import READ
 from mno.core.readings import from_points
 from mno.data.parts import seen
 from mno.data.reading import open_split
-from mno.evaluation.ensemble_peer import MEMBERS, make_ensemble_filter
-from mno.evaluation.kalman_peer import fit_kalman_filter
+from mno.evaluation.kalman_peer import MEMBERS, fit_kalman_filter, make_ensemble_filter
 from mno.evaluation.simple_peers import Peer
 from mno.evaluation.timing import one_thread
 from mno.surrogate.following import Run

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 DIFFERENCE_FOUND = 3
 _STYLES = {Verdict.VERIFIED: "green", Verdict.UNKNOWN: "yellow"}
 
-
 Model = Annotated[
     str,
     typer.Argument(

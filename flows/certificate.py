@@ -10,20 +10,11 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from flows import audit
-from flows.options import Json, Quiet, command_group, console, print_json
+from flows.options import Json, Quiet, answer, command_group, console
 from flows.replay import make_again, print_replay
 from flows.workspace import find_workspace
+from mno.certificate import folder as certificates
 from mno.certificate.content import certificate_of
-from mno.certificate.folder import (
-    certificate_files,
-    certificate_folder,
-    check_place,
-    read_private,
-    read_public,
-    summary,
-    verify_certificate,
-    write_certificate,
-)
 from mno.core.errors import MnoError
 from mno.lineage.audit import Finding, Verdict, counts, differs
 from mno.lineage.replay import targets_of
@@ -69,8 +60,8 @@ def certify(
 
     Example: mno certify models:/mno-darcy@champion --folder darcy-certificate --sign KEY.pem
     """
-    check_place(folder, find_workspace())
-    key, silent = read_private(sign) if sign else None, quiet or as_json
+    certificates.check_place(folder, find_workspace())
+    key, silent = certificates.read_private(sign) if sign else None, quiet or as_json
     with audit.audited(model, silent, cache or ()) as (evidence, found):
         if not as_json and (not quiet or not found.passed):
             audit.print_audit(found)
@@ -82,15 +73,13 @@ def certify(
         made = datetime.now(UTC).isoformat(timespec="seconds")
         certificate = certificate_of(evidence, found.findings, made, found.replay)
     try:
-        write_certificate(folder, certificate_files(certificate, key))
+        certificates.write_certificate(folder, certificates.certificate_files(certificate, key))
     except OSError as error:
         raise MnoError(f"{folder} cannot be written: {error.strerror}") from None
-    if as_json:
-        written = {"folder": str(folder), "signed": key is not None}
-        print_json({**found.to_dict(), "certificate": written})
-    elif not quiet:
-        typer.echo(f"Certificate: {folder / 'certificate.html'}")
-        typer.echo(f"Check it with: mno certify verify {folder}")
+    written = {"folder": str(folder), "signed": key is not None}
+    said = f"Certificate: {folder / 'certificate.html'}\nCheck it with: mno certify verify {folder}"
+    told = {**found.to_dict(), "certificate": written}
+    answer(told, as_json, quiet, lambda _: typer.echo(said))
     if not found.passed:
         raise typer.Exit(audit.DIFFERENCE_FOUND)
 
@@ -115,26 +104,27 @@ def verify(
 
     Example: mno certify verify darcy-certificate --key KEY.pem.pub
     """
-    folder, trusted = certificate_folder(certificate), read_public(key) if key else None
-    model, passed = summary(folder)
-    findings = verify_certificate(folder, trusted)
+    folder = certificates.certificate_folder(certificate)
+    trusted = certificates.read_public(key) if key else None
+    model, passed = certificates.summary(folder)
+    findings = certificates.verify_certificate(folder, trusted)
     good = not differs(findings)
-    if as_json:
-        told = {"certificate": str(certificate), "model": model, "audit_passed": passed}
-        print_json({**told, "passed": good, "findings": [asdict(found) for found in findings]})
-    elif not quiet or not good:
+    told = {"certificate": str(certificate), "model": model, "audit_passed": passed}
+    told |= {"passed": good, "findings": [asdict(found) for found in findings]}
+
+    def show(told: dict[str, Any]) -> None:
         console().print(f"Certificate of {model}: {certificate}\n")
         audit.print_findings(findings, everything)
         _print_verdict(findings, passed)
+
+    answer(told, as_json, quiet and good, show)
     if not good:
         raise typer.Exit(audit.DIFFERENCE_FOUND)
 
 
 def _print_verdict(findings: list[Finding], audit_passed: bool | None) -> None:
-    """Say whether it is as it was written, and what it says."""
     out = console()
-    bad = sum(finding.verdict.is_difference for finding in findings)
-    if bad:
+    if bad := sum(finding.verdict.is_difference for finding in findings):
         said = f"\nFAILED: {bad} difference(s); do not rely on what it says"
         out.print(Text(said, style="bold red"))
         return

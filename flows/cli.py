@@ -93,7 +93,6 @@ def _stand_in(problem: str) -> Any:
 
 
 def _missing(entry: EntryPoint, error: Exception) -> str:
-    """Say in one line what to install for a command."""
     name = getattr(error, "name", None) or ""
     if not isinstance(error, ModuleNotFoundError) or name.split(".")[0] in _OURS:
         return f"mno {entry.name} cannot be loaded from {entry.value}: {error}"

@@ -68,10 +68,7 @@ def import_(
 def _bring_in(
     kind: str, paths: list[Path], name: str, mapping: Path | None, replace: bool, quiet: bool
 ) -> dict[str, Any]:
-    """Convert the files and make them the workspace's data; return the answer in JSON.
-
-    Where that fails the parameters are as before, and what is converted is kept.
-    """
+    """Make the files the workspace's data; where that fails the parameters are as before."""
     from flows.params import fitting_settings, load_params, replace_params
     from mno.core.config import IMPORTED, validate
     from mno.core.fields import PLAIN

@@ -1,8 +1,4 @@
-"""The production line: `mno run` and one command for each of its stages.
-
-A run edits and checks the parameters and asks DVC and the registry what has changed. Where nothing
-has, it ends there; otherwise the flow `flows.pipeline` brings the line up to date.
-"""
+"""The production line: `mno run` and one command for each of its stages."""
 
 import os
 import shutil
@@ -17,17 +13,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from flows import workspace
-from flows.options import (
-    Assignments,
-    Json,
-    Preset,
-    Quiet,
-    answer,
-    console,
-    interruptible,
-    seconds_of,
-)
+from flows import options, workspace
+from flows.options import Assignments, Json, Preset, Quiet, Say, answer, console, interruptible
 from mno.core.errors import MnoError, first_line
 
 # What takes a moment to import is imported where it is used: every command starts here.
@@ -40,8 +27,9 @@ def own_figures(
     questions: float | None = None,
 ) -> list[str]:
     """Return the user's own figures as `key=value` edits; none keeps what `params.yaml` says."""
+    solver = None if solver_cost is None else options.seconds_of("--solver-cost", solver_cost)
     values = {
-        "solver_seconds": None if solver_cost is None else seconds_of("--solver-cost", solver_cost),
+        "solver_seconds": solver,
         "queries_per_day": queries_per_day,
         "hourly_rate": hourly_rate,
         "questions": questions,
@@ -50,16 +38,13 @@ def own_figures(
 
 
 def run(
-    preset: Preset = None,
-    assignments: Assignments = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    preset: Preset = None, edits: Assignments = None, quiet: Quiet = False, as_json: Json = False
 ) -> None:
     """Bring the whole line up to date: generate, train, evaluate, register.
 
     Example: mno run --preset quick --set train.epochs=10
     """
-    _bring_up_to_date(None, preset, assignments, quiet, as_json)
+    _bring_up_to_date(None, preset, edits, quiet, as_json)
 
 
 def generate(
@@ -79,16 +64,13 @@ def generate(
 
 
 def train(
-    preset: Preset = None,
-    assignments: Assignments = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    preset: Preset = None, edits: Assignments = None, quiet: Quiet = False, as_json: Json = False
 ) -> None:
     """Train the operator, after generating what it needs.
 
     Example: mno train --set train.epochs=40 --set model.width=64
     """
-    _bring_up_to_date("train", preset, assignments, quiet, as_json)
+    _bring_up_to_date("train", preset, edits, quiet, as_json)
 
 
 def evaluate(
@@ -135,25 +117,22 @@ def evaluate(
 
 
 def register(
-    preset: Preset = None,
-    assignments: Assignments = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
+    preset: Preset = None, edits: Assignments = None, quiet: Quiet = False, as_json: Json = False
 ) -> None:
     """Register the model in MLflow, after evaluating it; the better one becomes champion."""
-    _bring_up_to_date("register", preset, assignments, quiet, as_json)
+    _bring_up_to_date("register", preset, edits, quiet, as_json)
 
 
 def _bring_up_to_date(
     target: str | None,
     preset: str | None,
-    assignments: Sequence[str] | None,
+    edits: Sequence[str] | None,
     quiet: bool,
     as_json: bool,
     repair: bool = False,
 ) -> None:
     with interruptible():
-        result = run_line(target, preset, assignments or (), quiet, repair)
+        result = run_line(target, preset, edits or (), quiet, repair)
     answer(result, as_json, quiet, print_summary)
 
 
@@ -187,14 +166,13 @@ def run_line(
         if ended := workspace.end_leftovers(root):
             out.print(f"ended {ended} process(es) left behind by a run that was killed")
         os.environ.update(workspace.marks(root))
-        params, current, order = _look(root, target, preset, assignments, repair, out)
+        params, current, order = _look(root, target, preset, assignments, repair, out.print)
         if set(order) <= set(current):
             from flows.stages import StageResult
 
             reused = [StageResult(name, "reused", 0.0) for name in order]
             stages = [result.to_dict() for result in reused]
-            for result in reused:
-                out.print(str(result))
+            out.print(*map(str, reused), sep="\n")
         else:
             if not params.registry.allow_uncommitted and "register" in order:
                 _warn_of_uncommitted_code(root, out)
@@ -224,42 +202,34 @@ def run_line(
 
 
 def _look(
-    root: Path,
-    target: str | None,
-    preset: str | None,
-    assignments: Sequence[str],
-    repair: bool,
-    console: Console,
+    root: Path, target: str | None, preset: str | None, edits: Sequence[str], repair: bool, say: Say
 ) -> tuple[Any, list[str], list[str]]:
-    """Edit and check the parameters, and ask what is to be done.
+    """Edit and check the parameters; return them, the targets that are current, and all, in order.
 
     DVC is asked meanwhile, where neither edits nor repairs come before the answer.
-
-    Returns the parameters, the targets that are current, and all that are wanted, in order.
     """
     from flows.params import edit_params
     from flows.stages import current_targets, read_changes, read_graph, run_order
 
-    at_once = not (preset or assignments or repair)
+    at_once = not (preset or edits or repair)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(read_changes, root) if at_once else None
-        params = edit_params(root, preset, assignments)
+        params = edit_params(root, preset, edits)
         if repair:
             from flows.repair import remove_damage
 
-            if not remove_damage(root, console.print):
-                console.print("repair     every byte of the dataset is as it was released")
+            if not remove_damage(root, say):
+                say("repair     every byte of the dataset is as it was released")
         changes = asked or pool.submit(read_changes, root)
         graph = read_graph(root)
         order = run_order(graph, target)
-        current = current_targets(root, graph, changes.result(), console.print)
+        current = current_targets(root, graph, changes.result(), say)
     return params, [name for name in order if name in current], order
 
 
 def _run_flow(
     root: Path, target: str | None, scenario: str, current: list[str], console: Console
 ) -> list[dict[str, Any]]:
-    """Have Prefect run what is not current, and tell whoever wants to know if that fails."""
     import httpx
 
     from flows.notify import failure_event, tell
@@ -322,17 +292,15 @@ def print_summary(result: dict[str, Any]) -> None:
         else:
             print(f"Model:    {name} version {version} ({alias or 'no alias'})")
             uri = f"models:/{name}/{version}"
-            following = f"mno predict {uri} data predictions.zarr"
-            if name.endswith("-readings-observer"):  # others have no log to follow
-                following = f"mno watch {uri} --describe"
-            print(f"Next:     {following};  make ui")
+            follows = name.endswith("-readings-observer")  # others have no log to follow
+            predict, watch = f"predict {uri} data predictions.zarr", f"watch {uri} --describe"
+            print(f"Next:     mno {watch if follows else predict};  make ui")
 
 
 def _warn_of_uncommitted_code(root: Path, console: Console) -> None:
     from mno.lineage.snapshot import take_snapshot
 
-    changed = take_snapshot(root).changed
-    if changed:
+    if changed := take_snapshot(root).changed:
         console.print(
             f"warning: uncommitted changes in {', '.join(changed[:3])}: the model will be trained "
             "but not registered; commit first, or --set registry.allow_uncommitted=true"

@@ -126,9 +126,8 @@ class Answers:
             name = model_name(model_subject(read_params(self.root)))
             target = f"models:/{name}/{target}"
         version = find_version_of(self.registry, target)
-        run = version.run_id
-        read = (lambda path: self.registry.read(run, path)) if run else (lambda path: None)
-        return Side(version, self.records(version), read)
+        run, read = version.run_id, self.registry.read
+        return Side(version, self.records(version), lambda path: read(run, path) if run else None)
 
 
 def _print_origin(origin: Origin) -> None:
@@ -145,16 +144,13 @@ def _print_origin(origin: Origin) -> None:
 
 
 def _print_affected(found: AffectedVersions) -> None:
-    """Show the versions that are affected, those in production again in the last lines."""
     out = console()
     out.print(f"If {found.asked} was bad, versions that are affected: {len(found.affected)}\n")
-    rows = [(*_row(f.version), ", ".join(f.stages), f.why) for f in found.affected]
-    if rows:
+    if rows := [(*_row(f.version), ", ".join(f.stages), f.why) for f in found.affected]:
         out.print(aligned((*VERSION_HEAD, "Stages", "Why"), rows))
     for uri, why in found.unknown.items():
         out.print(f"cannot be known: {uri}: {why}")
-    champions = [f.version.uri for f in found.affected if CHAMPION in f.version.aliases]
-    if champions:
+    if champions := [f.version.uri for f in found.affected if CHAMPION in f.version.aliases]:
         out.print(f"\nIN PRODUCTION: {', '.join(champions)}")
         out.print("Next: correct it, then mno run;  what it replaced: mno promote --history")
     elif rows:

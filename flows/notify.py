@@ -1,11 +1,8 @@
 """Being told: what happened on the line, to a file or to an address of Apprise's.
 
-    problems = notify(read_settings(root), Event("failure", "The run failed", reason, "mno run"))
-
 Nothing here raises because a receiver is away or slow: telling must never break what is told of.
-Who is told is said by `notify.yaml` of a workspace, which git ignores, since it may hold secrets.
-It is apart from `params.yaml` because that is part of every snapshot and every lineage record: an
-address or a password does not belong there, and a model is no other model for it.
+Who is told is said by `notify.yaml` of a workspace. It is apart from `params.yaml`, a part of every
+snapshot and lineage record, since it may hold secrets; git ignores it.
 """
 
 import json
@@ -92,10 +89,7 @@ def read_settings(root: Path) -> NotifyConfig:
 
 
 def notify(settings: NotifyConfig, event: Event) -> list[str]:
-    """Tell every receiver of an event; return a line for each that was not reached, and why.
-
-    It never raises, and never takes longer than the time limit.
-    """
+    """Tell every receiver within the time limit; return a line for each not reached, and why."""
     problems = dict.fromkeys(settings.receivers, f"no answer within {settings.timeout:g} s")
 
     def reach(name: str) -> None:

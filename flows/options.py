@@ -16,7 +16,6 @@ from mno.core.errors import InputError
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]+)\s*")
 
-
 Preset = Annotated[
     str | None,
     typer.Option(
@@ -104,10 +103,7 @@ def answer(result: Any, as_json: bool, quiet: bool, show: Callable[[Any], object
 
 
 def console(width: int | None = None, stderr: bool = False, quiet: bool = False) -> Console:
-    """Return what prints lines as they are: no colours from words, no shortening.
-
-    The width is that of files and pipes, which do not say how wide they are.
-    """
+    """Return what prints lines as they are; the width is for files and pipes, which have none."""
     width = None if sys.stdout.isatty() else width
     return Console(
         highlight=False, markup=False, soft_wrap=True, width=width, stderr=stderr, quiet=quiet

@@ -11,16 +11,8 @@ from pydantic import Field
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mno.core.config import (
-    PARAMS_FILE,
-    Config,
-    dataset_name,
-    model_subject,
-    read_params,
-    read_yaml,
-    validate,
-    yaml_writer,
-)
+from mno.core import config
+from mno.core.config import Config
 from mno.core.errors import InputError
 from mno.core.files import write_text
 from mno.core.forecast import TaskConfig, forecast_of
@@ -101,17 +93,17 @@ class Params(Config):
     @property
     def dataset_name(self) -> str:
         """What datasets and models are named by."""
-        return dataset_name(self.model_dump())
+        return config.dataset_name(self.model_dump())
 
     @property
     def model_subject(self) -> str:
         """What models are named by, behind `mno-`."""
-        return model_subject(self.model_dump())
+        return config.model_subject(self.model_dump())
 
 
 def check_params(values: Mapping[str, Any], root: Path) -> Params:
     """Validate what can be known before any work starts; refuse, in a line, what cannot be used."""
-    params = validate(Params, values)
+    params = config.validate(Params, values)
     scenario = part_of(_source(params, root), params.task.part)
     task, fields = params.task, scenario.fields
     if task.observes:
@@ -173,9 +165,9 @@ def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     Where the settings are those of readings, they become those of a preset for fields. The data are
     among the values that are to be set, by dotted key.
     """
-    content = read_params(root)
+    content = config.read_params(root)
     _put(content, values)
-    params = validate(Params, content)
+    params = config.validate(Params, content)
     fields = _source(params, root).fields
     roles, changes = {field.role for field in fields}, dict[str, Any]()
     if not has_readings(fields) and params.task.part != "fields":
@@ -185,7 +177,7 @@ def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
         for section in ("generate", "model", "train"):
             changes |= {f"{section}.{k}": v for k, v in for_fields.get(section, {}).items()}
         _put(content, changes)
-        params = validate(Params, content)
+        params = config.validate(Params, content)
     if "coordinate" in roles:
         changes |= {key: remedy for key, (_, remedy) in _unsuited_to_points(params).items()}
     if params.train.residual_weight:
@@ -201,37 +193,31 @@ def _part_that_there_is(root: Path, document: Any) -> dict[str, Any]:
     """Return that fields are what a model is for, where a scenario has no readings."""
     if entry(document, "task", "part") in (None, "fields"):
         return {}
-    scenario = _source(validate(Params, document), root)
+    scenario = _source(config.validate(Params, document), root)
     return {} if has_readings(scenario.fields) else {"task.part": "fields"}
 
 
 def replace_params(root: Path, values: Mapping[str, Any]) -> list[str]:
-    """Set parameters by dotted key in `params.yaml`, and return the keys whose values are new.
-
-    Comments are kept. The file is replaced only if the result is valid and differs.
-    """
-    before = read_params(root)
+    """Set parameters by dotted key in `params.yaml`, and return the keys whose values are new."""
+    before = config.read_params(root)
     _edit(root, lambda document: _put(document, values))
-    after = read_params(root)
+    after = config.read_params(root)
     paths = {key: key.split(".") for key in values}
     return [key for key, path in paths.items() if entry(before, *path) != entry(after, *path)]
 
 
 def parse_params(root: Path) -> Params:
     """Read `params.yaml` and refuse wrong values, but not those that do not go together."""
-    return validate(Params, read_params(root))
+    return config.validate(Params, config.read_params(root))
 
 
 def load_params(root: Path) -> Params:
     """Read `params.yaml`, and refuse what `check_params` does."""
-    return check_params(read_params(root), root)
+    return check_params(config.read_params(root), root)
 
 
 def edit_params(root: Path, preset: str | None, assignments: Sequence[str]) -> Params:
-    """Apply a preset, then assignments such as `train.epochs=40`, to `params.yaml`.
-
-    Comments are kept. The file is replaced only if the result is valid and differs.
-    """
+    """Apply a preset, then assignments such as `train.epochs=40`, to `params.yaml`."""
 
     def change(document: Any) -> None:
         if preset is not None:
@@ -253,9 +239,9 @@ def preset_names(root: Path) -> list[str]:
 
 
 def _edit(root: Path, change: Callable[[Any], None], keep: bool = False) -> Params:
-    """Change the document, check it and, unless the file is to be kept as it is, replace it."""
-    read_params(root)  # says in one line what is wrong with the file, if anything is
-    path, yaml, buffer = root / PARAMS_FILE, yaml_writer(), io.StringIO()
+    """Change the document, keeping comments; replace the file if that is valid and differs."""
+    config.read_params(root)  # says in one line what is wrong with the file, if anything is
+    path, yaml, buffer = root / config.PARAMS_FILE, config.yaml_writer(), io.StringIO()
     before = path.read_text(encoding="utf-8")
     document = yaml.load(before)
     change(document)
@@ -278,7 +264,7 @@ def _put(document: Any, values: Mapping[str, Any]) -> None:
 def _read_preset(root: Path, name: str) -> dict[str, Any]:
     if name not in preset_names(root):
         raise InputError(f"preset {name!r} must be one of: {', '.join(preset_names(root))}")
-    return read_yaml(root / f"presets/{name}.yaml")
+    return config.read_yaml(root / f"presets/{name}.yaml")
 
 
 def _merge(document: Any, values: Mapping[str, Any]) -> None:
@@ -302,7 +288,7 @@ def _assign(document: Any, assignment: str) -> None:
     for part in parents:
         if not isinstance(section.get(part), Mapping):
             raise InputError(
-                f"--set {key}: {part} is not a section of {PARAMS_FILE}; "
+                f"--set {key}: {part} is not a section of {config.PARAMS_FILE}; "
                 f"there are: {', '.join(map(str, document))}"
             )
         section = section[part]

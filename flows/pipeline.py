@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.runtime import flow_run
 from prefect.states import Crashed
 
-from flows.options import teller
+from flows.options import Say, teller
 from flows.schedule import KILLED, mark, noted
 from flows.stages import StageResult, forget_missing_version, read_graph, run_order, run_target
 from flows.workspace import find_workspace, handed_down
@@ -27,14 +27,13 @@ from mno.lineage.dvcfiles import read_data_version
 
 AWAY = (RuntimeError, httpx.HTTPError, PrefectHTTPStatusError)
 """What is raised where Prefect's server is gone, or refuses."""
-GRACE = timedelta(minutes=5)
-"""A run that lives has the lock by then, or has ended because another has it."""
+GRACE = timedelta(minutes=5)  # a run that lives has the lock by then, or has ended
 
 
 def end_killed(
     root: Path,
     flow: str,
-    warn: Callable[[str], None],
+    warn: Say,
     deployment: str | None = None,
     states: Sequence[str] = ("RUNNING",),
     grace: timedelta = GRACE,
@@ -72,10 +71,9 @@ def pipeline(
     quiet: bool = False,
     current: Collection[str] = (),
 ) -> list[dict[str, Any]]:
-    """Bring the line, or one target of it and what that needs, up to date.
+    """Bring the line, or one target of it and what that needs, up to date; return what each did.
 
-    DVC is not asked again for targets that are known to be `current`. Returns the result of each,
-    in the order in which they ran.
+    DVC is not asked again for targets that are known to be `current`.
     """
     workspace = find_workspace(Path(root) if root else None)
     shown, log = teller(quiet), get_run_logger()
@@ -96,9 +94,7 @@ def pipeline(
     return [result.to_dict() for result in results.values()]
 
 
-def _bring(
-    root: Path, name: str, reruns: bool, quiet: bool, say: Callable[[str], None]
-) -> StageResult:
+def _bring(root: Path, name: str, reruns: bool, quiet: bool, say: Say) -> StageResult:
     """Bring one target up to date, as a task; `reruns` is whether one that it needs has run."""
     if name == "register":
         forget_missing_version(root, (lambda _: None) if reruns else say)
@@ -106,12 +102,8 @@ def _bring(
     stage = task(name=name, task_run_name=name, cache_policy=NO_CACHE)(run_target)
     with TagsContext(current_tags=set()):  # a task's tag would ask the server for a limit by it
         result = stage(root, name, environment(root, quiet), say)
-    if (
-        result.action == "ran"
-        and before
-        and not reruns
-        and read_data_version(root / name).md5 == before
-    ):
+    mends = result.action == "ran" and before and not reruns
+    if mends and read_data_version(root / name).md5 == before:
         # An import that ran for nothing upstream, to the same version, has mended its folder.
         return result._replace(action="restored")
     return result

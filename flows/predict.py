@@ -183,10 +183,7 @@ def model_folder(model: str) -> Path:
 
 
 def trust_of(model: str, folder: Path) -> "Trust | Absent":
-    """Return what a model's predictions are judged by.
-
-    It lies beside a registered model, and among the reports of the workspace that trained one.
-    """
+    """Return what predictions are judged by: beside a registered model, or among the reports."""
     from mno.registry.reading import registered_trust, trust_in
 
     if model.startswith(_REGISTERED):
@@ -205,7 +202,6 @@ def _print_prediction(result: Mapping[str, Any]) -> None:
 
 
 def _trust_lines(result: Mapping[str, Any]) -> list[str]:
-    """Say how far predictions may be trusted."""
     trust, samples = result["trust"], result["samples"]
     if trust is None:
         return [str(result["no_trust"])]
@@ -233,7 +229,6 @@ def _trust_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def _print_comparison(comparison: "Comparison", page: Path) -> None:
-    """Draw it as tables, say what it means, and what to do next."""
     from mno.report.panels import labelled
     from mno.sensors.page import error_rows, left_out, sensor_rows, verdicts
 

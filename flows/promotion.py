@@ -114,7 +114,6 @@ def _history(registry: "Workspace", name: str, champion: int | None) -> dict[str
 
 
 def _print_decision(found: Mapping[str, Any]) -> None:
-    """Say what was decided, and what to do next."""
     name, version, before = found["name"], found["version"], found["champion_then"]
     if found["decision"] == "champion":
         over = f", in place of version {before}" if before else ""
@@ -129,7 +128,6 @@ def _print_decision(found: Mapping[str, Any]) -> None:
 
 
 def _print_history(found: Mapping[str, Any]) -> None:
-    """Draw who was in production as a table, the latest first."""
     if not found["reigns"]:
         print(f"{found['name']} has had no champion.")
     else:
@@ -146,7 +144,6 @@ def _print_history(found: Mapping[str, Any]) -> None:
 
 
 def _print_waiting(found: Mapping[str, Any]) -> None:
-    """List what waits for approval, and how to give it."""
     if not found["waiting"]:
         print(f"No version of {found['name']} waits for approval.")
         return
@@ -183,7 +180,6 @@ def decision_event(root: Path, found: Mapping[str, Any]) -> Event:
 
 
 def _registry(root: Path, name: str) -> "Workspace":
-    """Return the registry; refuse a model that is not in it."""
     prepare_environment(root)
     for setting, value in _IMPATIENT.items():
         os.environ.setdefault(setting, value)

@@ -20,10 +20,7 @@ DATASET, DATA = "build/dataset", "data"
 
 
 def remove_damage(root: Path, say: Callable[[str], None]) -> bool:
-    """Remove damaged copies of the dataset, in the workspace and in DVC's cache; say of each.
-
-    No run may be active in the workspace. Returns whether anything was removed.
-    """
+    """Remove damaged copies of the dataset, here and in DVC's cache; return whether any was."""
     found = False
     for name in (DATASET, DATA):
         folder = root / name
@@ -48,9 +45,7 @@ def remove_damage(root: Path, say: Callable[[str], None]) -> bool:
 
 
 def _damaged_objects(cache: Path, directory: str) -> Iterator[Path]:
-    """Yield the objects of a directory in DVC's cache whose bytes do not match their names."""
-    listing = find_object([cache], directory)
-    if listing is None:
+    if (listing := find_object([cache], directory)) is None:
         return
     if file_md5(listing) != directory.removesuffix(".dir"):
         yield listing

@@ -21,26 +21,11 @@ from flows.workspace import UNWATCHED, end_leftovers, handed_down, program, prog
 from mno.core.config import PARAMS_FILE, read_params
 from mno.core.errors import MnoError, first_line
 from mno.core.files import locked
+from mno.lineage import replay as remaking
+from mno.lineage import replay_folder as folders
 from mno.lineage.audit import Evidence
 from mno.lineage.record import CANDIDATE, PACKAGED, entry
-from mno.lineage.replay import (
-    ConditionChange,
-    Conditions,
-    changed_machine,
-    changed_packages,
-    recorded_conditions,
-    same_bits,
-    targets_of,
-)
-from mno.lineage.replay_folder import (
-    check_out,
-    give,
-    give_warm_start,
-    recorded_data,
-    replay_folder,
-    replay_params,
-    started_from,
-)
+from mno.lineage.replay import ConditionChange, Conditions, same_bits, targets_of
 from mno.lineage.snapshot import FETCH
 from mno.registry.catalogue import existing_workspace, registry_of
 from mno.registry.evidence import model_with_digest
@@ -112,7 +97,7 @@ def make_again(evidence: Evidence, targets: Sequence[str], quiet: bool) -> "Outc
         why = tree.missing or "it is damaged"
         raise MnoError(f"no replay without the snapshot ({why}); fetch it: {FETCH}")
     model = f"{evidence.name}/{evidence.version}"
-    folder = replay_folder(evidence.root, model, tree.commit, *targets)
+    folder = folders.replay_folder(evidence.root, model, tree.commit, *targets)
     say = teller(quiet)
     with locked(evidence.root / f"build/locks/replay-{folder.name}", f"a replay of {model}"):
         if (folder / "finished").exists():
@@ -142,13 +127,14 @@ def _make(
     line = folder / "line"
     warm_start = _give_warm_start(evidence, line) if "train" in targets else None
     workers = entry(read_params(evidence.root), "execution", "workers")
-    params, changed = replay_params(evidence.tree.files[PARAMS_FILE], workers, warm_start)
-    check_out(evidence.tree, line, params)
+    params, changed = folders.replay_params(evidence.tree.files[PARAMS_FILE], workers, warm_start)
+    folders.check_out(evidence.tree, line, params)
     with progress_bar(quiet, "files") as show:
-        given = [*changed, *give(evidence, targets, line, show)]
+        given = [*changed, *folders.give(evidence, targets, line, show)]
     variables = replay_variables(line, quiet)
-    recorded, present = recorded_conditions(evidence), present_conditions(line, variables)
-    packages, machine = changed_packages(recorded, present), changed_machine(recorded, present)
+    recorded, present = remaking.recorded_conditions(evidence), present_conditions(line, variables)
+    packages = remaking.changed_packages(recorded, present)
+    machine = remaking.changed_machine(recorded, present)
     for change in (*(packages or ()), *machine):
         if change.matters:
             say(f"other      {change}")
@@ -163,12 +149,12 @@ def _make(
 
 def _give_warm_start(evidence: Evidence, line: Path) -> str | None:
     """Copy the model that training starts from; return what `train.warm_start` has to be."""
-    sha256 = started_from(evidence)
-    if sha256 is None:
+    if (sha256 := folders.started_from(evidence)) is None:
         return None
     registry = registry_of(existing_workspace(evidence.root))
     with TemporaryDirectory(prefix="mno-replay-") as scratch:
-        return give_warm_start(model_with_digest(registry, sha256, Path(scratch)), sha256, line)
+        model = model_with_digest(registry, sha256, Path(scratch))
+        return folders.give_warm_start(model, sha256, line)
 
 
 def _compare(
@@ -178,7 +164,7 @@ def _compare(
 
     line, items = folder / "line", []
     if "generate" in targets:
-        recorded = None if exact else recorded_data(evidence, folder / "recorded")
+        recorded = None if exact else folders.recorded_data(evidence, folder / "recorded")
         md5 = evidence.recorded("data", "md5")
         items.append(compare_dataset(md5, recorded, line / _DATASET, exact))
     if "train" in targets:
@@ -194,10 +180,7 @@ def _compare(
 
 
 def replay_variables(line: Path, quiet: bool) -> dict[str, str]:
-    """Return all variables of a replay's processes, by its repository.
-
-    The code is that of the replay's folder, and MLflow and DVC stay in it.
-    """
+    """Return all variables of a replay's processes: code, MLflow and DVC are of its folder."""
     kept = {
         name: value
         for name, value in os.environ.items()

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,20 +16,12 @@ from prefect.states import Completed
 from prefect.utilities.timeout import timeout
 from rich.filesize import decimal
 
+from flows import schedule
 from flows.line import run_line
 from flows.notify import Event, tell
+from flows.options import Say
 from flows.params import DriftConfig, Params, load_params
 from flows.pipeline import AWAY, end_killed
-from flows.schedule import (
-    KILLED,
-    LABEL,
-    RETRAIN_LOCK,
-    mark,
-    noted,
-    now,
-    read_schedule,
-    why_and_what,
-)
 from flows.stages import problem_of_registration, read_stages
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.core.config import read_params
@@ -56,13 +48,9 @@ class Reason(NamedTuple):
 
 
 def look(root: Path) -> tuple[list[Reason], bool]:
-    """Return what has changed, as DVC and the registry say, and whether that is training's.
-
-    A stage at work is in the way, and an error.
-    """
+    """Return what has changed, as DVC and the registry say, and whether that is training's."""
     stages = read_stages(root)
-    busy = [stage["name"] for stage in stages if stage["state"] in ("running", "unknown")]
-    if busy:
+    if busy := [stage["name"] for stage in stages if stage["state"] in ("running", "unknown")]:
         raise MnoError(f"the stage {busy[0]} is at work: a run outside mno? Try again later")
     reasons = _causes(stages)
     stale = {stage["name"] for stage in stages if stage["state"] != "current"}
@@ -146,10 +134,7 @@ class TooLongError(MnoError, TimeoutError):
 
 @contextmanager
 def at_most(hours: float | None) -> Iterator[None]:
-    """Raise an error in the body once it has taken too long, past all that catches ordinary errors.
-
-    A stage at work is stopped with all of its processes by whoever started it, as the error passes.
-    """
+    """Raise an error in the body once it takes too long, past all that catches ordinary errors."""
     try:
         with timeout(hours and hours * 3600.0, timeout_exc_type=TooLongError):
             yield
@@ -162,10 +147,10 @@ def at_most(hours: float | None) -> Iterator[None]:
 
 def _start_of(root: Path, params: Params) -> tuple[list[str], str]:
     """Return the edits of the parameters, as `key=value`, and what they mean, in one line."""
-    now, wanted = params.train.warm_start, params.schedule.start
+    present, wanted = params.train.warm_start, params.schedule.start
     if wanted is None:
-        return [], f"as train.warm_start says: {now or 'from fresh weights'}"
-    fresh = ["train.warm_start=null"] if now else []
+        return [], f"as train.warm_start says: {present or 'from fresh weights'}"
+    fresh = ["train.warm_start=null"] if present else []
     from mno.registry.reading import whole_version
     from mno.surrogate.surrogate import Surrogate
 
@@ -178,18 +163,14 @@ def _start_of(root: Path, params: Params) -> tuple[list[str], str]:
         config.model_dump(mode="json", exclude={"dropout"})
         for config in (Surrogate.load(folder).description.model, params.model)
     )
-    differing = [f"model.{key}" for key in ours if theirs[key] != ours[key]]
-    if differing:
+    if differing := [f"model.{key}" for key in ours if theirs[key] != ours[key]]:
         return fresh, f"from fresh weights: {version} is of another {', '.join(differing)}"
-    edits = [] if now == pinned else [f"train.warm_start={json.dumps(pinned)}"]
+    edits = [] if present == pinned else [f"train.warm_start={json.dumps(pinned)}"]
     return edits, f"from the champion, {version}"
 
 
 def tidy_up() -> str:
-    """Remove what nothing needs, as `retention` in `params.yaml` says; return what came of it.
-
-    A run that has trained a model has not failed because the tidying did.
-    """
+    """Tidy as `retention` in `params.yaml` says, and return what came of it; it fails no run."""
     from flows.tidying import tidy  # takes a second, which a run without it need not
 
     try:
@@ -220,7 +201,7 @@ def retrain(
     log = get_run_logger()
     run: dict[str, Any] = {"id": flow_run.get_id(), "missed": missed, "reasons": [], "said": ""}
     try:
-        with locked(workspace / RETRAIN_LOCK, "a retraining"):
+        with locked(workspace / schedule.RETRAIN_LOCK, "a retraining"):
             if who := lock_holder(workspace / RUN_LOCK):
                 raise LockedError(
                     f"{who['activity']} is already running, process {who['pid']}, since "
@@ -233,15 +214,15 @@ def retrain(
     except LockedError as error:
         run |= {"outcome": "busy", "said": f"{error}; this one ends"}
     log.info(run["said"])
-    return Completed(name=run["outcome"].capitalize(), message=why_and_what(run), data=run)
+    return Completed(name=run["outcome"].capitalize(), message=schedule.why_and_what(run), data=run)
 
 
 @contextmanager
 def _noted(root: Path, run: dict[str, Any]) -> Iterator[None]:
     """Have Prefect know, besides the state, what becomes of a run; tell of failures."""
-    began = now().isoformat(timespec="seconds")
+    began = schedule.now().isoformat(timespec="seconds")
     with suppress(*AWAY), get_client(sync_client=True) as client:
-        client.update_flow_run(UUID(run["id"]), tags=[*flow_run.get_tags(), mark(root)])
+        client.update_flow_run(UUID(run["id"]), tags=[*flow_run.get_tags(), schedule.mark(root)])
     try:
         yield
     except BaseException as error:
@@ -263,24 +244,19 @@ def _noted(root: Path, run: dict[str, Any]) -> Iterator[None]:
 
 
 def _note(run: Mapping[str, Any]) -> None:
-    """Keep with Prefect what is known of a run; where its server is gone, so is that."""
     with suppress(*AWAY), get_client(sync_client=True) as client:
-        client.update_flow_run_labels(UUID(run["id"]), {LABEL: json.dumps(run)})
+        client.update_flow_run_labels(UUID(run["id"]), {schedule.LABEL: json.dumps(run)})
 
 
-def tell_of_crash(root: Path, killed: FlowRun, say: Callable[[str], None]) -> None:
+def tell_of_crash(root: Path, killed: FlowRun, say: Say) -> None:
     """Tell of a run that was killed."""
     began = killed.start_time and killed.start_time.astimezone().isoformat(timespec="seconds")
-    crashed = {"began": began, "outcome": "crashed", "said": KILLED}
-    _tell(root, {**noted(killed.labels), **crashed}, say)
+    crashed = {"began": began, "outcome": "crashed", "said": schedule.KILLED}
+    _tell(root, {**schedule.noted(killed.labels), **crashed}, say)
 
 
 def _tell(
-    root: Path,
-    run: Mapping[str, Any],
-    say: Callable[[str], None],
-    title: str = "",
-    command: str = "mno schedule run",
+    root: Path, run: Mapping[str, Any], say: Say, title: str = "", command: str = "mno schedule run"
 ) -> None:
     title = title or f"Scheduled retraining: {run['outcome']}"
     figures = {"began": run.get("began"), "reasons": "; ".join(run.get("reasons") or [])}
@@ -292,7 +268,7 @@ def _retrain(root: Path, run: dict[str, Any], quiet: bool) -> None:
     params, log = load_params(root), get_run_logger()
     counts = served(root, f"mno-{params.model_subject}")
     changed, trains = look(root)
-    runs = reversed(read_schedule(root)["runs"])
+    runs = reversed(schedule.read_schedule(root)["runs"])
     before: Counts = next((run["served"] for run in runs if run.get("served")), {})
     drifted = drift(before, counts, params.schedule.drift)
     run["reasons"] = [str(reason) for reason in (*changed, drifted) if reason]

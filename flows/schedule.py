@@ -1,8 +1,7 @@
 """Retraining by the clock: `mno schedule`, what is planned, and what became of its runs.
 
-Prefect alone knows both: the deployment is the plan, its scheduled runs are what is due, flow runs
-and their states are what happened. It is asked here without being imported, which takes seconds: a
-server that is named or that serves the plan over HTTP, else the database in the workspace.
+Prefect alone knows both. It is asked here without being imported, which takes seconds: a server
+that is named or that serves the plan over HTTP, else the database in the workspace.
 """
 
 import json
@@ -30,12 +29,10 @@ RETRAIN_LOCK = Path("build/locks/retrain")
 GRACE = timedelta(minutes=2)
 """What a run may be late: Prefect looks every few seconds, and a busy machine takes longer."""
 KILLED = "its process was killed; what it had finished is kept"
-LABEL = "mno.run"
-"""Of a flow run: what is known of it besides its state, as JSON (see `read_schedule`)."""
+LABEL = "mno.run"  # of a flow run: what is known of it besides its state, see `read_schedule`
 _BY_CLOCK = "auto-scheduled"  # Prefect's tag
 _LISTED = 100  # runs
 _SHOWN = 5  # of them in a table
-
 
 schedule_app = command_group(
     "Retrain by the clock, if there is a reason to: new data, changed parameters or code, or "
@@ -169,7 +166,6 @@ def serve(
 
 
 def _change(how: str, as_json: bool, line: str) -> None:
-    """Pause, resume or remove what is scheduled."""
     root = find_workspace()
     plan = need_plan(root)
     from flows import schedule_service as service
@@ -181,8 +177,7 @@ def _change(how: str, as_json: bool, line: str) -> None:
 
 def need_plan(root: Path) -> dict[str, Any]:
     """Return what is scheduled; refuse to go on where nothing is."""
-    plan = read_schedule(root)["plan"]
-    if plan is None:
+    if (plan := read_schedule(root)["plan"]) is None:
         raise InputError(
             'nothing is scheduled in this workspace; begin with: mno schedule --cron "0 3 * * *"'
         )
@@ -228,9 +223,7 @@ def read_schedule(root: Path) -> dict[str, Any]:
 
 
 def _words(clock: Mapping[str, Any]) -> str:
-    """Return a schedule of Prefect's in words."""
-    seconds = clock.get("interval")
-    if seconds is None:
+    if (seconds := clock.get("interval")) is None:
         return f"cron {clock.get('cron')} in {clock.get('timezone')}"
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds % length == 0:
@@ -367,7 +360,6 @@ def serving(root: Path) -> dict[str, Any] | None:
 
 
 def _describe(found: dict[str, Any]) -> None:
-    """Print a plan, what serves it, and what it has missed."""
     plan, serves = found["plan"], found["serving"]
     limit = f", at most {plan['max_hours']:g} h" if plan["max_hours"] else ""
     print(f"Schedule:  {plan['words']}{limit}{', paused' if plan['paused'] else ''}")

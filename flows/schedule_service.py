@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -20,24 +21,16 @@ from uuid import UUID
 import httpx
 from pydantic import ValidationError
 
+from flows import schedule
 from flows.notify import Event, tell
+from flows.options import Say
 from flows.pages import HOST, free_port, run_server, wait_until_it_answers
-from flows.schedule import (
-    RETRAIN_LOCK,
-    SERVE_LOCK,
-    deployment_name,
-    local,
-    moment,
-    need_plan,
-    now,
-    read_schedule,
-    serving,
-)
 from flows.workspace import end_leftovers, find_workspace, marks, prepare_environment, program
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import lock_holder, locked
 
 LOOK = 5.0  # seconds between two looks at the server and what has fallen due
+_say: Say = partial(print, flush=True)
 
 
 def next_dates(
@@ -73,7 +66,7 @@ def check_cron(clock: Mapping[str, Any]) -> None:
 @contextmanager
 def prefect_server(root: Path) -> Iterator[None]:
     """Have a Prefect server: the user's, that of `mno schedule serve`, or a temporary one."""
-    if serves := serving(root):
+    if serves := schedule.serving(root):
         os.environ.setdefault("PREFECT_API_URL", serves["api"])
     prepare_environment(root)
     from flows.pipeline import start_temporary_server
@@ -93,24 +86,19 @@ def prefect_server(root: Path) -> Iterator[None]:
 
 
 def _deployment_of(root: Path, clock: Mapping[str, Any], max_hours: float | None) -> Any:
-    """Return the deployment, as Prefect is given it; its runs are made by whoever serves it.
-
-    It says nothing of pauses, so that to give it anew leaves a paused one paused.
-    """
+    """Return the deployment, to be served by whoever asks; given anew, a paused one stays so."""
     from prefect.client.schemas.actions import DeploymentScheduleCreate
     from prefect.client.schemas.schedules import CronSchedule, IntervalSchedule
 
     from flows.retrain import retrain
 
     kind = CronSchedule if "cron" in clock else IntervalSchedule
-    schedule = DeploymentScheduleCreate(
-        schedule=kind.model_validate(clock), active=True, slug="clock"
-    )
+    plan = DeploymentScheduleCreate(schedule=kind.model_validate(clock), active=True, slug="clock")
     # Prefect notes where the flow is, relative to the working folder.
     os.chdir(root)
     return retrain.to_deployment(
-        deployment_name(root),
-        schedules=[schedule],
+        schedule.deployment_name(root),
+        schedules=[plan],
         parameters={"root": str(root), "max_hours": max_hours},
         description=f"Retrains {root} if there is a reason to.",
         tags=["mno"],
@@ -120,15 +108,12 @@ def _deployment_of(root: Path, clock: Mapping[str, Any], max_hours: float | None
 def create(root: Path, clock: Mapping[str, Any], max_hours: float | None) -> None:
     """Make the deployment, or change the one there is; it is not paused."""
     if "interval" in clock:
-        clock = {**clock, "anchor_date": now()}
+        clock = {**clock, "anchor_date": schedule.now()}
     change({"deployment": _deployment_of(root, clock, max_hours).apply()}, "resume")
 
 
 def change(plan: Mapping[str, Any], how: str) -> None:
-    """Pause, resume or remove what is scheduled; runs that have been stay.
-
-    What it would have run while it was paused is not caught up.
-    """
+    """Pause, resume (nothing is caught up) or remove what is scheduled; runs that were stay."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
@@ -151,12 +136,9 @@ def _plan_ahead(client: Any, identity: Any) -> Any:
 
 
 def run_schedule(quiet: bool) -> dict[str, Any]:
-    """Do now what is done by the clock, here; `mno schedule serve`, if it runs, is told of it.
-
-    Returns what is known of the run (see `read_schedule`); it is `busy` where another is active.
-    """
+    """Do now what is done by the clock; return what is known of the run, see `read_schedule`."""
     root = find_workspace()
-    plan = read_schedule(root)["plan"]
+    plan = schedule.read_schedule(root)["plan"]
     with prefect_server(root):
         from flows.retrain import retrain
 
@@ -165,20 +147,13 @@ def run_schedule(quiet: bool) -> dict[str, Any]:
         return found
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
 def serve(port: int) -> None:
-    """Serve the workspace's plan until Ctrl-C or a plain kill.
-
-    The Prefect server has a port, 0 for a free one, unless PREFECT_API_URL names another server.
-    """
+    """Serve the workspace's plan until Ctrl-C or a plain kill, at a port or, for 0, a free one."""
     root = find_workspace()
-    need_plan(root)
+    schedule.need_plan(root)
     own = None if "PREFECT_API_URL" in os.environ else port or free_port(0)
     api = os.environ.get("PREFECT_API_URL", f"http://{HOST}:{own}/api")
-    with locked(root / SERVE_LOCK, f"mno schedule serve at {api}"):
+    with locked(root / schedule.SERVE_LOCK, f"mno schedule serve at {api}"):
         if ended := end_leftovers(root):
             _say(f"ended {ended} process(es) left behind by a run or service that was killed")
         # A server that comes back within a minute or so has missed nothing.
@@ -188,7 +163,7 @@ def serve(port: int) -> None:
         # Until the runner takes over, which does it more gently.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with _server(root, own) as restart, contextlib.suppress(KeyboardInterrupt):
-            known = read_schedule(root)
+            known = schedule.read_schedule(root)
             plan = known["plan"]
             deployment = _deployment_of(root, plan["schedule"], plan["max_hours"])
             _settle(root, known)
@@ -204,7 +179,7 @@ def _settle(root: Path, known: Mapping[str, Any]) -> None:
     from flows.pipeline import end_killed
     from flows.retrain import tell_of_crash
 
-    if lock_holder(root / RETRAIN_LOCK):
+    if lock_holder(root / schedule.RETRAIN_LOCK):
         return
     identity, states = known["plan"]["deployment"], ("RUNNING", "PENDING", "CANCELLING")
     killed = end_killed(root, "retrain", _say, identity, states, timedelta(0))
@@ -212,14 +187,16 @@ def _settle(root: Path, known: Mapping[str, Any]) -> None:
         _say(f"{run.name} was killed while it ran; it is marked as crashed")
         tell_of_crash(root, run, _say)
     last = known["runs"][-1] if known["runs"] else {}
-    missed = known["next"] if known["next"] and moment(known["next"]) < now() else None
+    due = known["next"]
+    missed = due if due and schedule.moment(due) < schedule.now() else None
     # One that crashed is tried once more, and not for ever.
     crashed = last.get("outcome") == "crashed" or last.get("id") in {str(run.id) for run in killed}
     again = last["scheduled"] if crashed and not last["missed"] else None
     wanted = again or missed
     if known["plan"]["paused"] or wanted is None:
         return
-    state: Any = Scheduled(scheduled_time=now())
+    then = schedule.local(wanted)
+    state: Any = Scheduled(scheduled_time=schedule.now())
     with get_client(sync_client=True) as client:
         for run in _late(client.read_flow_runs(**_waiting(UUID(identity)))):
             client.delete_flow_run(run.id)
@@ -227,10 +204,10 @@ def _settle(root: Path, known: Mapping[str, Any]) -> None:
             UUID(identity), parameters={"missed": wanted}, state=state
         )
     if missed:
-        text = f"The run of {local(missed)} did not begin; it is made up for now."
+        text = f"The run of {schedule.local(missed)} did not begin; it is made up for now."
         event = Event("missed", "A scheduled run was missed", text, "mno schedule list")
         tell(root, event, _say)
-    _say(f"the run of {local(wanted)} did not begin, or was cut off; it is made up for now")
+    _say(f"the run of {then} did not begin, or was cut off; it is made up for now")
 
 
 def _waiting(identity: UUID) -> dict[str, Any]:
@@ -245,7 +222,7 @@ def _waiting(identity: UUID) -> dict[str, Any]:
 
 def _late(waiting: Sequence[Any]) -> list[Any]:
     """Return those whose time has come, but for those by hand."""
-    return [r for r in waiting if r.auto_scheduled and r.next_scheduled_start_time < now()]
+    return [r for r in waiting if r.auto_scheduled and r.next_scheduled_start_time < schedule.now()]
 
 
 async def _serve(
@@ -254,19 +231,16 @@ async def _serve(
     from prefect.client.orchestration import get_client
     from prefect.runner import Runner
 
+    name = f"mno-{os.getpid()}"
     runner = Runner(
-        name=f"mno-{os.getpid()}",
-        limit=1,
-        pause_on_shutdown=False,
-        query_seconds=LOOK,
-        prefetch_seconds=LOOK,
+        name=name, limit=1, pause_on_shutdown=False, query_seconds=LOOK, prefetch_seconds=LOOK
     )
     identity = await runner.aadd_deployment(deployment)
     async with get_client() as client:
         if not plan["paused"]:
             await _plan_ahead(client, identity)
-        due = (await asyncio.to_thread(read_schedule, root))["next"]
-        paused, then = ", paused" if plan["paused"] else "", local(due) if due else "never"
+        due = (await asyncio.to_thread(schedule.read_schedule, root))["next"]
+        paused, then = ", paused" if plan["paused"] else "", schedule.local(due) if due else "never"
         _say(f"{plan['words']}{paused}; next: {then}")
         _say(f"Prefect's page: {os.environ['PREFECT_API_URL'].removesuffix('/api')}")
         _say("Ctrl-C ends it. In another terminal: mno schedule list;  mno schedule run")

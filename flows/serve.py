@@ -6,7 +6,7 @@ import socket
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -14,9 +14,6 @@ from flows.options import Quiet
 from flows.workspace import find_workspace, prepare_environment
 from mno.core.config import model_subject, read_params
 from mno.core.errors import InputError, MnoError
-
-if TYPE_CHECKING:
-    from mno.serving.app import ServingConfig
 
 WATCHED = Path(".mno/watch/served")
 TOKEN = "MNO_SERVE_TOKEN"  # noqa: S105 - the name of a variable
@@ -90,7 +87,7 @@ def serve(
     app = build_app(service, config.hosts, more)
     if not quiet:
         served = follower.current
-        _print_start(served.name, served.surrogate.description.observes, listening, config)
+        _print_start(served.name, served.surrogate.description.observes, listening, bool(token))
     server = uvicorn.Server(
         uvicorn.Config(
             app, log_level="warning", access_log=False, lifespan="off", server_header=False,
@@ -116,15 +113,13 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _print_start(
-    model: str, observes: bool, listening: socket.socket, config: "ServingConfig"
-) -> None:
+def _print_start(model: str, observes: bool, listening: socket.socket, secret: bool) -> None:
     host, port = listening.getsockname()[:2]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     page = f"Try it by hand at {address}/"
     if observes:
         page = f"Send it readings at {address}/readings, and watch plants at {address}/watch"
-    token = "" if config.token is None else ' -H "Authorization: Bearer TOKEN"'
+    token = ' -H "Authorization: Bearer TOKEN"' if secret else ""
     print(
         f"{model} answers at {address}/invocations; Ctrl-C ends it.\n"
         f"{page}\n"

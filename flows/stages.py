@@ -8,13 +8,15 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import psutil
 
+from flows.options import Say
 from flows.workspace import program, read_json
 from mno.core.config import read_params, read_yaml
 from mno.core.errors import InputError, MnoError
@@ -39,11 +41,7 @@ _SAID = {
 
 
 class StageResult(NamedTuple):
-    """What became of one target, a stage or `data.dvc`, in how many seconds.
-
-    It `ran`; was `reused` (nothing it depends on changed); or `restored` (its result was not there,
-    or not as recorded, and was put back from what had been kept).
-    """
+    """What became of one target, a stage or `data.dvc`, in how many seconds."""
 
     target: str
     action: Action
@@ -65,9 +63,7 @@ class StageFailedError(MnoError):
         self.exit_code = exit_code
 
 
-def run_target(
-    root: Path, target: str, environment: Mapping[str, str], say: Callable[[str], None]
-) -> StageResult:
+def run_target(root: Path, target: str, environment: Mapping[str, str], say: Say) -> StageResult:
     """Bring one target, a stage or `data.dvc`, up to date.
 
     The environment is what a stage has besides this process's; `say` is handed each line it prints.
@@ -77,34 +73,24 @@ def run_target(
 
 
 def run_dvc(
-    command: Sequence[str], root: Path, environment: Mapping[str, str], say: Callable[[str], None]
+    command: Sequence[str], root: Path, environment: Mapping[str, str], say: Say
 ) -> StageResult:
-    """Run a `dvc repro`, whose last word is the target, in a process group of its own.
-
-    It has no other environment; all else is as for `run_target`.
-    """
+    """Run a `dvc repro`, whose last word is the target, in a process group and environment."""
     start, target = time.monotonic(), command[-1]
     with tempfile.TemporaryDirectory(prefix="mno-") as folder:
         failure_file = Path(folder) / "failure.json"
         process = subprocess.Popen(
-            command,
-            cwd=root,
-            env={**environment, "MNO_FAILURE_FILE": str(failure_file)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
+            command, cwd=root, env={**environment, "MNO_FAILURE_FILE": str(failure_file)},
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace", start_new_session=True,
+        )  # fmt: skip
         try:
             action = _forward(process, target, say, failure_file)
             code = process.wait()
         finally:
             stop_group(process.pid)
         if code != 0:
-            failure = read_json(failure_file)  # killed ones leave none
-            if not failure:
+            if not (failure := read_json(failure_file)):  # killed ones leave none
                 raise StageFailedError(f"{target}: dvc repro failed", 1)
             reason = f"{failure['stage']}: {failure['message']}"
             raise StageFailedError(reason, failure["exit_code"])
@@ -134,9 +120,7 @@ def _group_lives(group: int) -> bool:
     return False
 
 
-def _forward(
-    process: subprocess.Popen[str], target: str, say: Callable[[str], None], failure_file: Path
-) -> Action:
+def _forward(process: subprocess.Popen[str], target: str, say: Say, failure_file: Path) -> Action:
     """Hand on what DVC prints, but for what it says in any case; return what it has done."""
     action: Action = "reused"
     for line in process.stdout or ():
@@ -169,24 +153,16 @@ def read_graph(root: Path) -> dict[str, set[str]]:
         content = read_yaml(file)
         needs[file.name] = [item["path"] for item in content.get("deps") or ()]
         makes[file.name] = [item["path"] for item in content.get("outs") or ()]
-    return {
-        name: {
-            other
-            for other, outs in makes.items()
-            if other != name
-            and any(
-                Path(a).is_relative_to(b) or Path(b).is_relative_to(a) for a in paths for b in outs
-            )
-        }
-        for name, paths in needs.items()
-    }
+    graph: dict[str, set[str]] = {name: set() for name in needs}
+    for name, other in permutations(needs, 2):
+        pairs = [(Path(a), Path(b)) for a, b in product(needs[name], makes[other])]
+        if any(a.is_relative_to(b) or b.is_relative_to(a) for a, b in pairs):
+            graph[name].add(other)
+    return graph
 
 
 def run_order(graph: Mapping[str, set[str]], target: str | None = None) -> list[str]:
-    """Return the targets in an order in which each comes after what it depends on.
-
-    Only one target and what it depends on are kept, if one is given.
-    """
+    """Return all targets, or one and what it needs, each after those that it depends on."""
     try:
         ordered = {name: sorted(graph[name]) for name in sorted(graph)}
         order = list(TopologicalSorter(ordered).static_order())
@@ -197,7 +173,6 @@ def run_order(graph: Mapping[str, set[str]], target: str | None = None) -> list[
 
 
 def _needed(graph: Mapping[str, set[str]], target: str) -> set[str]:
-    """Return a target and all that it depends on."""
     if target not in graph:
         raise InputError(f"dvc.yaml has no stage {target!r}; it has: {', '.join(sorted(graph))}")
     return {target}.union(*(_needed(graph, name) for name in graph[target]))
@@ -218,15 +193,9 @@ def read_changes(root: Path) -> dict[str, Any] | None:
 
 
 def current_targets(
-    root: Path,
-    graph: Mapping[str, set[str]],
-    changes: Mapping[str, Any] | None,
-    say: Callable[[str], None],
+    root: Path, graph: Mapping[str, set[str]], changes: Mapping[str, Any] | None, say: Say
 ) -> set[str]:
-    """Return the targets that need not be run: neither they nor what they depend on has changed.
-
-    `say` is handed a line where the registry does not agree with what DVC says of `register`.
-    """
+    """Return the targets that need not be run: neither they nor what they need has changed."""
     if changes is None or not all(name in graph for name in changes):
         return set()
     stale = set(changes)
@@ -235,7 +204,7 @@ def current_targets(
     return {name for name in graph if not _needed(graph, name) & stale}
 
 
-def forget_missing_version(root: Path, say: Callable[[str], None]) -> bool:
+def forget_missing_version(root: Path, say: Say) -> bool:
     """Remove the record of a registration whose version is gone, so that DVC registers again."""
     if reason := problem_of_registration(root):
         say(f"register: {REGISTERED} is out of date ({reason}); registering again")
@@ -249,8 +218,7 @@ def problem_of_registration(root: Path) -> str:
         return ""
     from mno.registry.reading import why_version_is_unusable
 
-    registered = read_json(root / REGISTERED)
-    if not registered:
+    if not (registered := read_json(root / REGISTERED)):
         return "the record is not readable"
     if registered.get("lock_sha256") != json_sha256(locked_stages(root)):
         return "stages before it have run since, from other code or parameters"
@@ -284,7 +252,6 @@ def read_stages(root: Path) -> list[dict[str, Any]]:
 
 
 def _reasons(changes: list[Any]) -> list[str]:
-    """Turn DVC's account of a stage's changes into words."""
     reasons = []
     for change in changes:
         if isinstance(change, str):

@@ -9,17 +9,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
+from flows import workspace
 from flows.options import Json, answer, print_json
-from flows.workspace import (
-    RUN_LOCK,
-    VERSION_HEAD,
-    aligned,
-    find_workspace,
-    leftovers,
-    prepare_environment,
-    progress_bar,
-    read_json,
-)
 from mno.core.errors import InputError, MnoError
 from mno.core.files import lock_holder
 
@@ -57,7 +48,7 @@ def doctor(
 
         findings = [
             Finding(name, "problem" if why else "good", why or "told of a test")
-            for name, why in try_receivers(find_workspace()).items()
+            for name, why in try_receivers(workspace.find_workspace()).items()
         ]
     else:
         findings = _examine(versions, quiet=as_json)
@@ -76,14 +67,13 @@ def doctor(
 def read_status() -> dict[str, Any]:
     """Return what `mno status --json` prints.
 
-    Keys: `scenario`; `running` (who holds the workspace, or null); `stages`, each with `state`
-    (`current`, `stale`, `waiting` for a stale one before it, `running`, or `unknown` where a
-    running stage keeps DVC from looking) and `reasons`; `metrics`; `registry` (versions with their
-    aliases and errors); `schedule` (`plan` in words, `next`, `overdue`, one line if a run did not
-    begin or Prefect cannot be asked, and `last`, what became of the last run; or null).
+    Keys: `scenario`; `running` (who holds the workspace, or null); `stages` (see `read_stages`);
+    `metrics`; `registry` (versions with their aliases and errors); `schedule` (`plan` in words,
+    `next`, `overdue`, one line if a run did not begin or Prefect cannot be asked, and `last`, what
+    became of the last run; or null).
     """
-    root = find_workspace()
-    prepare_environment(root)
+    root = workspace.find_workspace()
+    workspace.prepare_environment(root)
     from flows.params import parse_params
     from flows.schedule import read_schedule
     from flows.stages import read_stages
@@ -103,9 +93,9 @@ def read_status() -> dict[str, Any]:
         schedule = {"plan": "not known", "next": None, "overdue": str(error), "last": None}
     return {
         "scenario": params.dataset_name,
-        "running": lock_holder(root / RUN_LOCK),
+        "running": lock_holder(root / workspace.RUN_LOCK),
         "stages": read_stages(root),
-        "metrics": read_json(root / "reports/metrics.json") or None,
+        "metrics": workspace.read_json(root / "reports/metrics.json") or None,
         "registry": describe_registry(root, params.model_subject),
         "schedule": schedule,
     }
@@ -132,9 +122,9 @@ def print_status(status: dict[str, Any]) -> None:
         error = "" if row["relative_l2"] is None else f"{row['relative_l2']:.2%}"
         aliases = ", ".join(row["aliases"])
         versions.append((row["name"], str(row["version"]), aliases, error, row["created"]))
-    print(f"\n{aligned(('Stage', 'State', 'Why'), stages)}\n")
-    print(aligned(VERSION_HEAD, versions) if versions else "No model is registered yet.")
-    print()
+    print(f"\n{workspace.aligned(('Stage', 'State', 'Why'), stages)}\n")
+    table = workspace.aligned(workspace.VERSION_HEAD, versions)
+    print(table if versions else "No model is registered yet.", end="\n\n")
     if schedule and schedule["overdue"] and schedule["next"]:
         print("Next: mno schedule serve, which makes up for the run that was missed")
     elif not running and any(stage["state"] != "current" for stage in status["stages"]):
@@ -156,8 +146,8 @@ _Found = tuple[Literal["good", "note", "problem"], str]
 
 def _examine(all_versions: bool, quiet: bool) -> list[Finding]:
     """Look at everything; no check stops another."""
-    root, findings = find_workspace(), []
-    prepare_environment(root)
+    root, findings = workspace.find_workspace(), []
+    workspace.prepare_environment(root)
     for subject, check in _CHECKS.items():
         try:
             findings.append(Finding(subject, *check(root)))
@@ -174,8 +164,7 @@ def _versions(root: Path) -> _Found:
 def _git(root: Path) -> _Found:
     from mno.lineage.snapshot import take_snapshot
 
-    changed = take_snapshot(root).changed
-    if changed:
+    if changed := take_snapshot(root).changed:
         return "note", f"uncommitted code, which register refuses: {', '.join(changed[:5])}"
     return "good", "the code is committed"
 
@@ -187,8 +176,7 @@ def _parameters(root: Path) -> _Found:
 
 
 def _run(root: Path) -> _Found:
-    who = lock_holder(root / RUN_LOCK)
-    if who:
+    if who := lock_holder(root / workspace.RUN_LOCK):
         return "note", f"{who['activity']} runs, process {who['pid']}, since {who['since']}"
     return "good", "no run is active"
 
@@ -197,8 +185,7 @@ def _schedule(root: Path) -> _Found:
     from flows.schedule import read_schedule
 
     found = read_schedule(root)
-    plan = found["plan"]
-    if plan is None:
+    if (plan := found["plan"]) is None:
         return "good", "nothing is scheduled"
     if missed := found["overdue"]:
         return "problem", f"{missed}; start mno schedule serve, which makes up for it"
@@ -212,8 +199,7 @@ def _notify(root: Path) -> _Found:
 
 
 def _leftovers(root: Path) -> _Found:
-    orphans = [process.pid for process in leftovers(root)]
-    if orphans:
+    if orphans := [process.pid for process in workspace.leftovers(root)]:
         return "note", f"processes of a killed run, which the next mno run ends: {orphans}"
     return "good", "no process of a killed run"
 
@@ -233,25 +219,24 @@ _CHECKS: dict[str, Callable[[Path], _Found]] = {
 
 
 def _models(root: Path, all_versions: bool, quiet: bool) -> list[Finding]:
-    """Look whether the files of registered versions are whole, or whether all of them predict."""
     from mno.registry.catalogue import registry_of
     from mno.registry.reading import try_version
     from mno.registry.settings import Workspace
 
-    workspace = Workspace(root)
+    registered = Workspace(root)
     try:
-        versions = registry_of(workspace).versions()
+        versions = registry_of(registered).versions()
         if all_versions and versions:
-            _ = workspace.client
+            _ = registered.client
     except MnoError as error:
         return [Finding("models", "problem", str(error))]
     looked_at = [v for n, v in enumerate(versions) if all_versions or v.aliases or n < _LATEST]
     findings = []
-    with progress_bar(quiet, "versions") as show:
+    with workspace.progress_bar(quiet, "versions") as show:
         for number, one in enumerate(looked_at):
             show("trying versions", number, len(looked_at))
             try:
-                finding = Finding(one.uri, "good", try_version(workspace, one, all_versions))
+                finding = Finding(one.uri, "good", try_version(registered, one, all_versions))
             except MnoError as error:
                 see = f"; see: mno audit {one.uri}" if isinstance(error, InputError) else ""
                 finding = Finding(one.uri, "problem", f"{error}{see}")

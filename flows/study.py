@@ -1,7 +1,4 @@
-"""`mno study`: studies of many trained models, and searches of parameters.
-
-Nothing that takes long to import is imported before a command needs it.
-"""
+"""`mno study`: studies of many trained models, and searches of parameters."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -10,16 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.options import (
-    Json,
-    Quiet,
-    answer,
-    command_group,
-    interruptible,
-    print_json,
-    seconds_of,
-    writing_to,
-)
+from flows import options
+from flows.options import Json, Quiet, answer, command_group, interruptible, print_json
 from flows.workspace import find_workspace, prepare_environment
 from mno.core.errors import InputError, MnoError
 from mno.core.files import write_bytes
@@ -34,7 +23,6 @@ study_app = command_group(
 
 PAGES, FIGURES = Path("docs"), "assets"
 REPORTS = Path("reports/studies")
-
 
 StudyName = Annotated[
     str, typer.Argument(help="A study file, or the name of one in studies/.", metavar="STUDY")
@@ -65,7 +53,7 @@ def study_run(
 
     Example: mno study run who_wins --budget 2h
     """
-    seconds = None if budget is None else seconds_of("--budget", budget)
+    seconds = None if budget is None else options.seconds_of("--budget", budget)
     prepare_environment(find_workspace())  # before Prefect is imported, which reads it
     from flows.study_run import run_study
 
@@ -124,7 +112,7 @@ def study_page(
     output = root / PAGES / template.stem
     text, figures = fill_page(template, root)
     contents = {output.parent / FIGURES / name: png for name, png in figures.items()}
-    with writing_to(output):
+    with options.writing_to(output):
         for path, content in (*contents.items(), (output, text.encode())):
             write_bytes(path, content)
     told = {"page": str(output), "figures": [str(path) for path in contents]}
@@ -212,7 +200,7 @@ def study_tune(
 
     Example: mno study tune darcy --budget 30min; then: mno run --preset tuned-darcy
     """
-    seconds = None if budget is None else seconds_of("--budget", budget)
+    seconds = None if budget is None else options.seconds_of("--budget", budget)
     prepare_environment(find_workspace())
     from flows.tune import print_search, run_search
 
@@ -245,10 +233,7 @@ def load_study(given: str, root: Path | None = None) -> "Study":
 
 
 def report_study(given: str, folder: Path | None = None) -> dict[str, Any]:
-    """Write the report of a study, into `reports/studies/<name>/` if no folder is given.
-
-    Returns `page`, `verdicts` by scenario, and the numbers of cells by state.
-    """
+    """Write the report of a study; return `page`, `verdicts` by scenario, and cells by state."""
     from mno.study.answers import reported
     from mno.study.report import write_study_report
     from mno.study.results import counts
@@ -257,7 +242,7 @@ def report_study(given: str, folder: Path | None = None) -> dict[str, Any]:
     found = study.found()
     told = reported(study, found)
     findings, folder = told.answers.findings, folder or study.root / REPORTS / study.name
-    with writing_to(folder):
+    with options.writing_to(folder):
         page = write_study_report(folder, study, found, findings, told.sections)
     return {
         "page": str(page),

@@ -1,13 +1,10 @@
 """`mno study run`, at work: a Prefect flow with a task for each cell, the most informative first.
 
-Cells are made in copies of the workspace in `build/study/`, one for each worker. A copy is a git
-clone that shares objects with the workspace's repository and DVC's cache with the workspace. So a
-cell touches neither parameters nor data of the line; a dataset, and a training that was ever made,
-is taken from the cache; and what a cell was is handed over as a DVC experiment. `dvc exp run
---temp` makes such a copy for each experiment, with its kernels compiled anew, and stashes the
-workspace's own changes for a moment; these are kept, and touch nothing.
-
-The words of the command are in `flows.study`.
+Cells are made in copies of the workspace in `build/study/`, one for each worker: git clones that
+share objects with its repository, and DVC's cache. So a cell touches neither parameters nor data of
+the line; a dataset, and a training that was ever made, is taken from the cache; and what a cell was
+is handed over as a DVC experiment. `dvc exp run --temp` would make a copy for each experiment, with
+its kernels compiled anew.
 """
 
 import json
@@ -43,24 +40,11 @@ from mno.core.files import locked, replacing
 from mno.core.workers import keep_busy
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.snapshot import git, take_snapshot, toplevel
+from mno.study import results
 from mno.study.design import Cell, CostConfig, kind_of
 from mno.study.operators import count, measure_scaling, model_of, signature_of, time_steps
 from mno.study.peers import fit_peers
-from mno.study.results import (
-    Code,
-    Found,
-    Study,
-    counts,
-    done_record,
-    expected_seconds,
-    identify,
-    peers_name,
-    plan_name,
-    record_of,
-    scaling_name,
-    steps_of_epoch,
-    to_make,
-)
+from mno.study.results import Code, Found, Study
 
 FOLDER = Path("build/study")
 TARGET = "register"  # in an experiment it only logs
@@ -91,10 +75,10 @@ def run_study(
             found = study.found()
         except httpx.TransportError as error:
             raise MnoError(server_is_gone(error)) from None
-    left = to_make(found)
-    seconds = expected_seconds(left, found)
+    left = results.to_make(found)
+    seconds = results.expected_seconds(left, found)
     return {
-        "study": study.name, **counts(found), **made, "left": len(left),
+        "study": study.name, **results.counts(found), **made, "left": len(left),
         "expected_seconds": None if seconds is None else seconds / workers,
     }  # fmt: skip
 
@@ -166,7 +150,7 @@ class StudyRun:
             kept = [i for i in self.study.found(code) if i.identity.data is None and i.record]
             for item in {i.identity.dataset: i for i in reversed(kept)}.values():
                 self.make_dataset(item, self.copies[0])
-            cells, left = len(self.study.cells), len(to_make(self.study.found(code)))
+            cells, left = len(self.study.cells), len(results.to_make(self.study.found(code)))
             self.say(
                 f"{self.study.name}: {cells - left} of {cells} cells are there; {left} to make"
             )
@@ -185,7 +169,7 @@ class StudyRun:
 
         def begin() -> tuple[tuple[Any, Copy], Future[Any]] | None:
             found = self.study.found(code)
-            item = next((i for i in to_make(found) if i.cell.name not in begun), None)
+            item = next((i for i in results.to_make(found) if i.cell.name not in begun), None)
             if item is None or self._is_over(self._expected(item, found)):
                 return None
             name, copy = item.cell.name, free.pop()
@@ -207,17 +191,13 @@ class StudyRun:
         return made
 
     def _expected(self, item: Found, found: list[Found]) -> float:
-        """Return how many seconds a cell is expected to take, with the trials that it needs."""
         cost = self.study.spec.equal_cost
         if cost is not None and self.study.results.plan(item.cell, cost) is None:
             return cost.seconds * (1 + cost.share * len(cost.trials))
-        return expected_seconds([item], found) or 0.0
+        return results.expected_seconds([item], found) or 0.0
 
     def _time_steps(self) -> None:
-        """Time the steps of models that have no plan, on each scenario all models in turn.
-
-        They are kept at once: a study that was killed goes on with the trainings that it had begun.
-        """
+        """Time the steps of models that have no plan; what is known is kept at once."""
         study, cost = self.study, self.study.spec.equal_cost
         if cost is None:
             return
@@ -241,7 +221,7 @@ class StudyRun:
         study, cost, cell = self.study, self.study.spec.equal_cost, item.cell
         if cost is None:
             return item
-        with self._locks[plan_name(cell)]:
+        with self._locks[cell.kind]:
             if study.results.plan(cell, cost) is None:
                 self.make_dataset(item, copy)
                 trials = list(study.results.known_of_plan(cell, cost).get("trials", []))
@@ -254,18 +234,16 @@ class StudyRun:
             cells = study.results.planned(study.cells, cost)
             self.study = replace(self.study, cells=cells)
         cell = next(c for c in cells if c.name == cell.name)
-        return replace(item, cell=cell, identity=identify(cell, code, study.results.datasets()))
+        identity = results.identify(cell, code, study.results.datasets())
+        return replace(item, cell=cell, identity=identity)
 
     def _tried(
         self, cell: Cell, trial: Mapping[str, Any], cost: CostConfig, copy: Copy
     ) -> dict[str, Any]:
-        """Return how a training would be after a trial, and the lowest validation error of that.
-
-        It is a shorter one, in a copy; there is no error where it fails.
-        """
+        """Return how a training would be, and the error of a shorter one; none where it fails."""
         times = self.study.results.known_of_plan(cell, cost)["times"]
         step = next(t["step_seconds"] for t in times if t["kind"] == kind_of(trial))
-        epochs = max(1, int(cost.seconds / (step * steps_of_epoch(cell.trained(trial)))))
+        epochs = max(1, int(cost.seconds / (step * results.steps_of_epoch(cell.trained(trial)))))
         tried = max(1, round(cost.share * epochs))
         shorter = cell.trained({**trial, "epochs": tried})
         copy.set_params({**shorter.params, "seed": max(self.study.spec.seeds) + 1})
@@ -284,7 +262,6 @@ class StudyRun:
         return {"train": train, "step_seconds": step, "trial_epochs": tried, "error": error}
 
     def _is_over(self, seconds: float = 0.0) -> bool:
-        """Whether the time will be up when as many seconds have passed."""
         return self.end is not None and time.monotonic() + seconds >= self.end
 
     def _measure_scaling(self, code: Code) -> None:
@@ -292,7 +269,7 @@ class StudyRun:
         for item in self.study.scaling(code):
             if scaling is None or item.state == "fresh" or self._is_over():
                 continue
-            params, name = item.cell.params, scaling_name(item.cell)
+            params, name = item.cell.params, f"scaling/{item.cell.kind}"
             self.say(f"{name}: time and memory at {', '.join(map(str, scaling.resolutions))}")
             try:
                 points = measure_scaling(params, scaling.resolutions, scaling.seconds, root)
@@ -300,8 +277,8 @@ class StudyRun:
                 self.say(f"{name}: failed: {error}")
                 continue
             parameters = count(model_of(params, root), signature_of(params, root))
-            record = record_of(item.cell, item.identity, parameters=parameters, points=points)
-            self.study.results.write(name, record)
+            figures = {"parameters": parameters, "points": points}
+            self.study.results.write(name, results.record_of(item.cell, item.identity, **figures))
 
     def _fit_peers(self, code: Code) -> None:
         for item in self.study.peers(code):
@@ -312,7 +289,8 @@ class StudyRun:
             _repro(copy, DATA_FILE, self._environment(cell))  # of another scenario may lie there
             self.say(f"{cell.scenario}: simple peers ({', '.join(study.spec.peers)})")
             peers = fit_peers(cell, copy.root / "data", study.spec.peers, study.root)
-            study.results.write(peers_name(cell), record_of(cell, identity, peers=peers))
+            record = results.record_of(cell, identity, peers=peers)
+            study.results.write(f"peers/{cell.scenario}", record)
 
     def make(self, item: Found, copy: Copy, code: Code) -> bool:
         """Make a cell and keep it; return whether it was made. A failed one is kept with why."""
@@ -328,7 +306,7 @@ class StudyRun:
             if self._stopping.is_set() or interrupted:
                 raise
             workers, reason = len(self.copies), str(error)
-            failed = record_of(cell, item.identity, "failed", workers, reason=reason)
+            failed = results.record_of(cell, item.identity, "failed", workers, reason=reason)
             self.study.results.write(cell.name, failed)
             self.say(f"{cell.name}: failed: {error}")
             return False
@@ -338,12 +316,11 @@ class StudyRun:
         return True
 
     def _record_of(self, item: Found, copy: Copy) -> dict[str, Any]:
-        """Make a cell, keep it as an experiment, and return its record."""
         start, cell = time.monotonic(), item.cell
         identity = replace(item.identity, data=self.make_dataset(item, copy))
         variables = self._environment(cell)
         _repro(copy, TARGET, variables)
-        record = done_record(cell, identity, copy.root, len(self.copies))
+        record = results.done_record(cell, identity, copy.root, len(self.copies))
         record["training_run"] = read_json(copy.root / "reports/registered.json")["run_id"]
         with self._handing_over:
             commit = copy.save_experiment(cell.experiment, variables)
@@ -354,25 +331,24 @@ class StudyRun:
     def make_dataset(self, item: Found, copy: Copy) -> str:
         """Make the data of a cell, once for all cells that share them; return their md5."""
         copy.set_params(item.cell.params)
-        digest, results = item.identity.dataset, self.study.results
+        digest, kept = item.identity.dataset, self.study.results
         with self._locks[digest]:
             if digest in self._data:
                 return self._data[digest]
             self.say(f"data of {item.cell.scenario}")
             _repro(copy, DATA_FILE, self._environment(item.cell))
-            md5 = read_data_version(copy.root / DATA_FILE).md5
-            if md5 is None:
+            if (md5 := read_data_version(copy.root / DATA_FILE).md5) is None:
                 raise MnoError(f"{DATA_FILE} names no version after the data were made")
-            known = results.datasets().get(digest, md5)
+            known = kept.datasets().get(digest, md5)
             if known != md5:
                 raise DataDifferError(
                     f"the data of {item.cell.scenario} are another version here ({md5[:12]}) than "
                     f"that of finished cells ({known[:12]}), though made by the same code: bring "
                     "its DVC cache along from where they were made, or remove "
-                    f"{results.folder}/datasets/{item.cell.scenario}-*, and those cells are made "
+                    f"{kept.folder}/datasets/{item.cell.scenario}-*, and those cells are made "
                     "again"
                 )
-            results.keep_dataset(item.cell, digest, md5)
+            kept.keep_dataset(item.cell, digest, md5)
             self._data[digest] = md5
             return md5
 
@@ -418,10 +394,7 @@ def _repro(copy: Copy, target: str, variables: Mapping[str, str]) -> None:
 
 
 def prepared_copy(workspace: Path, study: str, place: int) -> Copy:
-    """Return a copy for a study, made or brought up to date.
-
-    It is left, compiled kernels and all, to the study's next run.
-    """
+    """Return a copy for a study, made, or brought up to date with its kernels still compiled."""
     clone, top = workspace / FOLDER / study / f"copy-{place}", toplevel(workspace)
     baseline = git(workspace, "rev-parse", "HEAD").decode().strip()
     if not (clone / ".git" / "mno-complete").exists():

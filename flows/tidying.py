@@ -5,7 +5,6 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from copy import deepcopy
 from pathlib import Path
 from typing import Annotated
 
@@ -13,17 +12,9 @@ import psutil
 import typer
 from rich.filesize import decimal
 
+from flows import workspace
 from flows.options import Json, Quiet, answer, console
 from flows.schedule import RETRAIN_LOCK, SERVE_LOCK
-from flows.workspace import (
-    RUN_LOCK,
-    aligned,
-    cache_folder,
-    find_workspace,
-    prepare_environment,
-    progress_bar,
-    read_json,
-)
 from mno.core.errors import MnoError
 from mno.core.files import LockedError, lock_holder, locked
 from mno.lineage import tidying
@@ -31,12 +22,12 @@ from mno.lineage.questions import RunFiles
 from mno.lineage.record import CANDIDATE, Tag, candidate_digest
 from mno.lineage.seal import CERTIFICATES, SEALS
 from mno.lineage.snapshot import git
-from mno.registry.catalogue import StoredItem, read_stored, registry_of, remove_stored
+from mno.registry.catalogue import Stored, StoredItem, read_stored, registry_of, remove_stored
 from mno.registry.settings import Workspace
 
 _LOCKS = ("build/locks/*", "build/study/*.lock", ".dvc/tmp/exps/*/build/locks/*")
 # Who waits for the time to run, or begins a run, which the lock on runs then keeps out.
-_HARMLESS = (RUN_LOCK, SERVE_LOCK, RETRAIN_LOCK)
+_HARMLESS = (workspace.RUN_LOCK, SERVE_LOCK, RETRAIN_LOCK)
 _PID = re.compile(r'"pid": (\d+)')
 _SERVER = (
     "MLflow is a server (MLFLOW_TRACKING_URI), which others may use: its runs and models stay; "
@@ -76,79 +67,65 @@ def gc(
 
 
 def tidy(delete: bool, retention: bool, quiet: bool) -> tidying.TidyingPlan:
-    """Find what nothing needs, and remove it if that is asked; otherwise nothing is written.
-
-    With retention the latest runs are spared, as many as `params.yaml` says.
-    """
+    """Find what nothing needs, and remove it if asked; with retention the latest runs stay."""
     from flows.params import load_params
     from flows.stages import read_stages
 
-    root = find_workspace()
-    prepare_environment(root)
-    with _alone(root), progress_bar(quiet, "things") as show:
+    root = workspace.find_workspace()
+    workspace.prepare_environment(root)
+    with _alone(root), workspace.progress_bar(quiet, "things") as show:
         done = [stage["name"] for stage in read_stages(root) if stage["state"] == "current"]
-        look = Look(root, done, cache_folder(root))
-        plan = look.plan(load_params(root).retention.keep_runs if retention else 0)
+        spare = load_params(root).retention.keep_runs if retention else 0
+        plan = plan_of(root, done, workspace.cache_folder(root), spare)
         if delete:
             _remove(root, plan, show)
     return plan
 
 
-class Look:
-    """One look at a workspace, from which plans that spare more or less are made.
+def plan_of(root: Path, done: Sequence[str], cache: Path, spare: int) -> tidying.TidyingPlan:
+    """Return what may go, where stages are `done` and a number of runs, the latest, are spared."""
+    mlflow, needed = Workspace(root), tidying.Needed()
+    files, stored = registry_of(mlflow), read_stored(mlflow)
+    for version in files.versions():
+        needed.add_version(version, files)
+    needed.add_workspace(root)
+    for run in stored.runs:
+        if _is_needed(root, run, files, done):
+            needed.add_run(run.id, files)
+    known = set(needed.runs)
+    unneeded = [run for run in stored.runs if run.id not in known]
+    for run in unneeded[:spare]:
+        needed.add_run(run.id, files)
+    items = [*tidying.leftovers(root, done), *_of_mlflow(root, stored, needed, known)]
+    kept, cached = [] if mlflow.embedded else [_SERVER], []
+    if cache.resolve().is_relative_to(root.resolve()):
+        cached = tidying.unneeded_objects(cache, tidying.needed_objects(cache, needed))
+    else:
+        outside = f"DVC's cache {cache} lies outside of the workspace"
+        kept.append(f"{outside}: others may need its objects")
+    if needed.doubts:
+        kept += [f"DVC's cache and the snapshots are not touched: {d}" for d in needed.doubts]
+    else:
+        items += [*cached, *tidying.unneeded_snapshots(root, needed)]
+    return tidying.TidyingPlan(items, kept, min(spare, len(unneeded)))
 
-    It is given the stages that are up to date, and the folder of DVC's cache.
-    """
 
-    def __init__(self, root: Path, done: Sequence[str], cache: Path) -> None:
-        self._root, self._done, workspace = root, done, Workspace(root)
-        self._files = registry_of(workspace)
-        self._stored = read_stored(workspace)
-        self._needed = tidying.Needed()
-        for version in self._files.versions():
-            self._needed.add_version(version, self._files)
-        self._needed.add_workspace(root)
-        for run in self._stored.runs:
-            if _is_needed(root, run, self._files, done):
-                self._needed.add_run(run.id, self._files)
-        self._cache = cache if cache.resolve().is_relative_to(root.resolve()) else None
-        self._kept = [] if workspace.embedded else [_SERVER]
-        if self._cache is None:
-            outside = f"DVC's cache {cache} lies outside of the workspace"
-            self._kept.append(f"{outside}: others may need its objects")
-
-    def plan(self, spare: int) -> tidying.TidyingPlan:
-        """Return the plan that spares a number of runs, the latest."""
-        needed = deepcopy(self._needed)
-        unneeded = [run for run in self._stored.runs if run.id not in needed.runs]
-        for run in unneeded[:spare]:
-            needed.add_run(run.id, self._files)
-        items = [*tidying.leftovers(self._root, self._done), *self._of_mlflow(needed)]
-        kept, cached = list(self._kept), []
-        if self._cache is not None:
-            cached = tidying.unneeded_objects(
-                self._cache, tidying.needed_objects(self._cache, needed)
-            )
-        if needed.doubts:
-            kept += [f"DVC's cache and the snapshots are not touched: {d}" for d in needed.doubts]
-        else:
-            items += [*cached, *tidying.unneeded_snapshots(self._root, needed)]
-        return tidying.TidyingPlan(items, kept, min(spare, len(unneeded)))
-
-    def _of_mlflow(self, needed: tidying.Needed) -> Iterator[tidying.Unneeded]:
-        spared = needed.runs - self._needed.runs
-        runs = [run for run in self._stored.runs if run.id not in needed.runs]
-        models = [m for m in self._stored.models if m.id not in needed.models]
-        left = [model for model in models if model.run_id not in spared]
-        kinds: dict[tidying.Kind, list[StoredItem]] = {"runs": runs, "models": left}
-        for kind, items in kinds.items():
-            for item in items:
-                size = tidying.size_of(item.folder) if item.folder else 0
-                yield tidying.Unneeded(kind, item.id, size, item.folder)
-        for path in self._stored.forgotten:
-            if path.name not in needed.runs | needed.models:
-                name = path.relative_to(self._root).as_posix()
-                yield tidying.Unneeded("files", name, tidying.size_of(path), path)
+def _of_mlflow(
+    root: Path, stored: Stored, needed: tidying.Needed, known: set[str]
+) -> Iterator[tidying.Unneeded]:
+    """Yield what MLflow keeps; models of runs that are spared, not `known` as needed, stay."""
+    spared = needed.runs - known
+    runs = [run for run in stored.runs if run.id not in needed.runs]
+    models = [m for m in stored.models if m.id not in needed.models and m.run_id not in spared]
+    kinds: dict[tidying.Kind, list[StoredItem]] = {"runs": runs, "models": models}
+    for kind, items in kinds.items():
+        for item in items:
+            size = tidying.size_of(item.folder) if item.folder else 0
+            yield tidying.Unneeded(kind, item.id, size, item.folder)
+    for path in stored.forgotten:
+        if path.name not in needed.runs | needed.models:
+            name = path.relative_to(root).as_posix()
+            yield tidying.Unneeded("files", name, tidying.size_of(path), path)
 
 
 def _is_needed(root: Path, run: StoredItem, files: RunFiles, done: Sequence[str]) -> bool:
@@ -158,8 +135,7 @@ def _is_needed(root: Path, run: StoredItem, files: RunFiles, done: Sequence[str]
     experiment = run.tags.get(Tag.EXPERIMENT)
     if experiment and git(root, "for-each-ref", "--count=1", f"refs/exps/**/{experiment}"):
         return True
-    digest = run.tags.get(Tag.CANDIDATE)
-    if digest is not None:
+    if (digest := run.tags.get(Tag.CANDIDATE)) is not None:
         with suppress(MnoError):
             return digest == candidate_digest(root / CANDIDATE)
         return False
@@ -171,11 +147,11 @@ def _is_needed(root: Path, run: StoredItem, files: RunFiles, done: Sequence[str]
 
 def _remove(root: Path, plan: tidying.TidyingPlan, show: Callable[[str, int, int], None]) -> None:
     """Remove what the plan names, in its order; a kill leaves what the next time removes."""
-    workspace = Workspace(root)
+    mlflow = Workspace(root)
     for number, item in enumerate(plan.items):
         show(f"removing {item.kind}", number, len(plan.items))
         if item.kind in ("runs", "models"):
-            remove_stored(workspace, item.kind, item.name, item.path)
+            remove_stored(mlflow, item.kind, item.name, item.path)
         elif item.kind == "snapshots":
             git(root, "update-ref", "-d", item.name)
         elif item.path is not None and item.path.is_dir() and not item.path.is_symlink():
@@ -187,26 +163,25 @@ def _remove(root: Path, plan: tidying.TidyingPlan, show: Callable[[str, int, int
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
     """Keep runs of the workspace from starting; refuse while anything works in it."""
-    with locked(root / RUN_LOCK, "mno gc"):
+    with locked(root / workspace.RUN_LOCK, "mno gc"):
         harmless = {root / lock for lock in _HARMLESS}
         locks = [p for pattern in _LOCKS for p in root.glob(pattern) if p not in harmless]
-        busy = next(filter(None, map(lock_holder, locks)), None)
-        if busy is not None:
+        if (busy := next(filter(None, map(lock_holder, locks)), None)) is not None:
             raise LockedError(
                 f"{busy['activity']} is at work in this folder: process {busy['pid']}, since "
                 f"{busy['since']}; wait for it, then: mno gc"
             )
-        for pid in _PID.findall(json.dumps(read_json(root / ".dvc/tmp/rwlock"))):
+        for pid in _PID.findall(json.dumps(workspace.read_json(root / ".dvc/tmp/rwlock"))):
             if psutil.pid_exists(int(pid)):
                 raise LockedError(f"DVC is at work here: process {pid}; wait for it, then: mno gc")
         yield
 
 
 def _print_plan(plan: tidying.TidyingPlan, deleted: bool, retention: bool) -> None:
-    """Say how much of each kind goes, what is not touched and why, and what to do next."""
     out, freed, kinds = console(), decimal(plan.size), plan.by_kind().items()
     rows = [(_WORDS[kind], str(number), decimal(size)) for kind, (number, size) in kinds]
-    out.print(aligned(("Removed" if deleted else "Nothing needs", "Number", "Size"), rows))
+    head = ("Removed" if deleted else "Nothing needs", "Number", "Size")
+    out.print(workspace.aligned(head, rows))
     if plan.spared:
         out.print(f"\nSpared: the latest {plan.spared} run(s) that nothing needs (retention)")
     for reason in plan.kept:

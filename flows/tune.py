@@ -1,7 +1,4 @@
-"""`mno study tune`, at work: trials are made, the winner is confirmed, and kept as a preset.
-
-The words of the command are in `flows.study`.
-"""
+"""`mno study tune`, at work: trials are made, the winner is confirmed, and kept as a preset."""
 
 import shutil
 import statistics
@@ -23,21 +20,11 @@ from mno.data.generate.work import make_plan
 from mno.data.imported import source_class, source_parameters
 from mno.data.reading import read_root
 from mno.lineage.dvcfiles import flat
+from mno.study import trials as making
 from mno.study.operators import count, model_of, signature_of
 from mno.study.search_report import counted, write_search_report
 from mno.study.search_space import SearchSpec, at, default_params, search_digest, training_digest
-from mno.study.trials import (
-    DEFAULT,
-    WINNER,
-    Confirmation,
-    Job,
-    Outcome,
-    Trials,
-    data_digest,
-    preset_path,
-    train_in_worker,
-    write_preset,
-)
+from mno.study.trials import DEFAULT, WINNER, Confirmation, Job, Outcome, Trials
 
 DATA = Path("data")
 FOLDER = Path("build/tune")
@@ -66,10 +53,7 @@ class Search:
         return self.root / FOLDER / self.name / self.digest[:12]
 
     def refusal(self, params: Mapping[str, Any], *, counted: bool = True) -> str:
-        """Say why parameters are not to be trained; empty if they are.
-
-        Where they are not `counted` it is only said whether they can be used at all.
-        """
+        """Say why parameters are not to be trained, or cannot be (not `counted`); or nothing."""
         try:
             check_params(params, self.root)
             signature = signature_of(params, self.root)
@@ -97,7 +81,7 @@ def load_search(given: str, root: Path) -> Search:
             f"data/ holds {found.get('scenario')}, made from other parameters than params.yaml "
             "says; run mno generate"
         )
-    data = data_digest(root / DATA)
+    data = making.data_digest(root / DATA)
     search = Search(root, file.stem, spec, params, data, search_digest(root, params, spec, data))
     if said := search.refusal(params, counted=False):
         raise InputError(f"{file.name}: base: {said}")
@@ -121,7 +105,7 @@ def run_search(
     end = None if budget is None else time.monotonic() + budget
     root = find_workspace()
     search = load_search(given, root)
-    name, path = search.name, preset_path(root, search.name)
+    name, path = search.name, making.preset_path(root, search.name)
     say = teller(quiet)
     with locked(root / FOLDER / f"{name}.lock", f"the search {name}"):
         for other in search.work.parent.glob("*"):  # of earlier data or code: it cannot go on
@@ -175,18 +159,14 @@ class TrialMaker:
         return statistics.median([o.seconds for o in made if o.epochs] or [0.0]) or None
 
     def confirm(self) -> Confirmation:
-        """Train the winner and the default with seeds that chose nothing; what is known is kept.
-
-        Nothing is trained where they are one.
-        """
+        """Train winner and default, if they are two, with seeds that chose nothing."""
         best, default = self.trials.done[0], self.search.default
         first, number = int(default["seed"]) + 1, self.search.spec.confirm_seeds
         seeds = range(first, first if best.is_default else first + number)
         params = {WINNER: at(default, best.point), DEFAULT: default}
         names = {(who, s): training_digest(params[who], s) for s in seeds for who in params}
         known: dict[str, float] = dict(self.trials.study.user_attrs.get(_CONFIRMED, {}))
-        waiting = [item for item, name in names.items() if name not in known]
-        if waiting:
+        if waiting := [item for item, name in names.items() if name not in known]:
             self.say(f"comparing winner and default with {len(seeds)} further seeds")
 
         def begin() -> tuple[tuple[str, Job], Future[Outcome]] | None:
@@ -218,7 +198,7 @@ class TrialMaker:
         rounds = 1 + 2 * self.search.spec.confirm_seeds / len(self.workers)
         ahead = rounds * (self.expected or 0.0)
         while self.left and (self.end is None or time.monotonic() + ahead < self.end):
-            if data_digest(self.search.root / DATA) != self.search.data:
+            if making.data_digest(self.search.root / DATA) != self.search.data:
                 raise MnoError(
                     "data/ has been replaced while the search went on; what is finished is kept "
                     "with the data it was made from, and running it again begins a search on the "
@@ -226,8 +206,7 @@ class TrialMaker:
                 )
             trial = self.trials.ask()
             params = at(self.search.default, trial.params)
-            refusal = self.search.refusal(params)
-            if not refusal:
+            if not (refusal := self.search.refusal(params)):
                 return self._train(trial.number, params, int(params["seed"]))
             self._keep(trial.number, Outcome("refused", reason=refusal))
         return None
@@ -246,7 +225,6 @@ class TrialMaker:
     def _train(
         self, number: int, params: Mapping[str, Any], seed: int, *, watched: bool = True
     ) -> tuple[Job, Future[Outcome]]:
-        """Have a free process train."""
         search, at_work = self.search, self._at_work.values()
         name = training_digest(params, seed)[:16]
         work = search.work / name  # that of an earlier attempt, too
@@ -258,7 +236,7 @@ class TrialMaker:
         worker = next(worker for worker in self.workers if worker not in busy)
         self._at_work[number] = job, worker
         return job, worker.submit(
-            train_in_worker, job, search.root / DATA, search.root, search.key, search.spec
+            making.train_in_worker, job, search.root / DATA, search.root, search.key, search.spec
         )
 
     def _outcome(self, job: Job, future: Future[Outcome]) -> Outcome:
@@ -288,7 +266,6 @@ class TrialMaker:
 
 
 def _written(maker: TrialMaker, confirmation: Confirmation, preset: Path) -> dict[str, Any]:
-    """Write report and preset, and return what is known."""
     search, records, winner = maker.search, maker.trials.records, maker.trials.done[0]
     default = next((record for record in maker.trials.done if record.is_default), None)
     said = "No trial has a lower validation error than the default: the winner is the default."
@@ -317,7 +294,7 @@ def _written(maker: TrialMaker, confirmation: Confirmation, preset: Path) -> dic
     numbers = {**result, "all": [record.to_dict() for record in records]}
     try:
         page = write_search_report(search.root, search.name, maker.trials, confirmation, numbers)
-        write_preset(preset, search.name, at(search.default, winner.point), lines)
+        making.write_preset(preset, search.name, at(search.default, winner.point), lines)
     except OSError as error:
         raise MnoError(f"{error.filename} cannot be written: {error.strerror}") from None
     if not maker.left:

@@ -39,16 +39,14 @@ def watch(
         typer.Option(help="YAML file of what is the same during the run.", metavar="FILE"),
     ] = None,
     mapping: Annotated[
-        Path | None,
-        typer.Option(help="File that says what the log's columns are.", metavar="FILE"),
+        Path | None, typer.Option(help="File that says what the log's columns are.", metavar="FILE")
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Read what is there, and end.")] = False,
     every: Annotated[
         float, typer.Option(min=0.0, help="Tell readings closer than this as one.", metavar="S")
     ] = 0.0,
     state: Annotated[
-        Path | None,
-        typer.Option(help="Where what is known is kept; in .mno/watch/ if not given."),
+        Path | None, typer.Option(help="Where what is known is kept; in .mno/watch/ if not given.")
     ] = None,
     describe: Annotated[
         bool, typer.Option("--describe", help="Say which columns and what of a run are wanted.")
@@ -88,8 +86,7 @@ def watch(
             keep(state.with_suffix(".csv"), found)
             count(plant.seen(found))
             if not quiet:
-                line = json.dumps(found) if as_json else _line(found, observer)
-                print(line, flush=True)
+                print(json.dumps(found) if as_json else _line(found, observer), flush=True)
 
 
 def _observer(model: str) -> "Observer":
@@ -176,7 +173,6 @@ def _follow(rows: "GrowingLog", plant: "Plant", state: Path, position: int, mark
 
 
 def _line(found: dict[str, Any], observer: "Observer") -> str:
-    """Return a line for people."""
     read, outputs = observer.description.sensors, observer.description.outputs
     parts = [str(found["time"])]
     for name in [n for n in outputs if n not in read][:_MOST_SHOWN]:

@@ -42,10 +42,9 @@ def find_workspace(start: Path | None = None) -> Path:
 
 
 def prepare_environment(root: Path) -> None:
-    """Set what Prefect, MLflow and DVC read, for this process and all it starts.
+    """Set what Prefect, MLflow and DVC read, before any is imported, for all that is started.
 
-    Everything stays in the workspace, and nothing reports to anybody. What the user has set
-    (a server's address, say) is kept. Call it before importing any of them.
+    Everything stays in the workspace, and nothing reports to anybody. What the user set is kept.
     """
     defaults = {
         "PREFECT_HOME": str(root / ".prefect"),

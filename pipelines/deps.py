@@ -3,9 +3,8 @@
     python -m pipelines.deps            # what would change; exits 1 if something would
     python -m pipelines.deps --write    # writes it
 
-Of each stage's `deps`, the lines that name code are written here and by nobody else: every module
-that importing the stage may run, and a folder in place of its files where all of them are needed,
-so that nothing becomes stale that should not.
+A folder stands in place of its files where all of them are needed, so that nothing becomes stale
+that should not.
 """
 
 import re
@@ -97,8 +96,7 @@ def rewritten(root: Path) -> str:
         code = [f"      {MARK}", *(f"      - {name}" for name in stage_code(root, stage))]
         return before + "\n".join([*others, *code]) + "\n"
 
-    text = (root / "dvc.yaml").read_text(encoding="utf-8")
-    return _DEPS.sub(with_code, text)
+    return _DEPS.sub(with_code, (root / "dvc.yaml").read_text(encoding="utf-8"))
 
 
 def main() -> int:

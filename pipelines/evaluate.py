@@ -60,10 +60,7 @@ def body(stage: Stage) -> None:
 
 
 def _measure(stage: Stage) -> Results:
-    """Measure all that the reports tell.
-
-    The test split is only ever measured on: what is fitted is fitted on the other two.
-    """
+    """Measure all that the reports tell; nothing is fitted on the test split."""
     config = section(stage.params, "evaluate", EvaluateConfig)
     surrogate, digest = Surrogate.load(stage.candidate), candidate_digest(stage.candidate)
     as_seen = surrogate.description.as_seen

@@ -22,10 +22,7 @@ QUIET_SECONDS = 2.0
 
 @contextmanager
 def shown(stage: Stage) -> Iterator[Callable[[Progress], None]]:
-    """Yield what shows how far a dataset is: a bar on a terminal, else a line now and then.
-
-    What is done within two seconds is worth no line.
-    """
+    """Yield what shows how far a dataset is: a bar on a terminal, else a line now and then."""
     with progress.Progress(
         progress.TextColumn("generate  "), progress.BarColumn(), progress.MofNCompleteColumn(),
         progress.TextColumn("samples"), progress.TimeRemainingColumn(),

@@ -1,7 +1,4 @@
-"""The stage `learning_curve`: train on shares of the training split, if `params.yaml` gives any.
-
-Nothing that a training needs is imported where it gives none, as is the rule.
-"""
+"""The stage `learning_curve`: train on shares of the training split, if any are asked for."""
 
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -34,9 +31,8 @@ def body(stage: Stage) -> None:
 def _measured_points(stage: Stage, config: LearningCurveConfig) -> list[dict[str, Any]]:
     """Train on each share, with each seed, and measure; the last point is the candidate's.
 
-    A training that an earlier attempt has finished, or begun, is taken up, also where the shares
-    have changed since: the work folder belongs to what the candidate's training depends on. An
-    error that is not finite is None.
+    A training that an earlier attempt began is taken up, also where the shares have changed since:
+    the work folder belongs to what the candidate's training depends on.
     """
     from mno.data.parts import open_parts
     from mno.evaluation.evaluator import mean_error, split_error
@@ -85,8 +81,7 @@ def _measured_points(stage: Stage, config: LearningCurveConfig) -> list[dict[str
         for checkpoint in checkpoints(folder)[1:]:  # the last has the best weights
             checkpoint.unlink()
         points.append({**point(surrogate, share, len(rows), seed), "epochs": len(history)})
-    candidate = Surrogate.load(stage.candidate)
-    points.append(point(candidate, 1.0, len(training), given["seed"]))
+    points.append(point(Surrogate.load(stage.candidate), 1.0, len(training), given["seed"]))
     return points
 
 

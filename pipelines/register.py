@@ -39,14 +39,9 @@ def body(stage: Stage) -> None:
         test = seen(open_split(stage.data, "test"), **description.as_seen)
         return split_error(model.predict, test, config.batch_size, frames_given(model), history)
 
+    of = stage.environment
     registered = register(
-        Request(
-            root=stage.root,
-            workspace=stage.environment.workspace,
-            params=stage.params,
-            experiment=stage.environment.experiment,
-            flow_run_id=stage.environment.flow_run_id,
-        ),
+        Request(stage.root, of.workspace, stage.params, of.experiment, of.flow_run_id),
         stage.candidate,
         Evaluated(
             relative_l2=metrics["relative_l2"],

@@ -134,11 +134,7 @@ class StageEnvironment:
 
 @dataclass(frozen=True)
 class Stage:
-    """A running stage: where it works, on what, and for whom.
-
-    `params` is the content of `params.yaml`; `inputs` its code and tracked parameters as they were
-    at its start.
-    """
+    """A running stage, its `inputs` (code and tracked parameters) as they were at its start."""
 
     root: Path
     params: Mapping[str, Any]
@@ -176,10 +172,7 @@ class Stage:
 
     @cached_property
     def data_digest(self) -> str:
-        """SHA-256 of the dataset in `data/`, or of nothing where there is none yet.
-
-        The store's root file holds the sha256 of every shard: its digest is that of all the data.
-        """
+        """SHA-256 of the root file of `data/`, which holds those of all shards, or of nothing."""
         root_file = self.data / "zarr.json"
         content = root_file.read_bytes() if root_file.is_file() else b""
         return hashlib.sha256(content).hexdigest()

@@ -57,8 +57,7 @@ def body(stage: Stage) -> None:
         },
     )
     with TrainingRun.open(workspace, scenario, stage.key, flat(stage.inputs.params)) as run:
-        md5 = read_data_version(stage.root / DATA_FILE).md5
-        if md5 is not None:
+        if (md5 := read_data_version(stage.root / DATA_FILE).md5) is not None:
             run.log_dataset(scenario, stage.data.name, md5)
         with _others(config.processes, stage.params, stage.data, workspace, work):
             surrogate, history = train(
@@ -124,7 +123,6 @@ def _help(
     workspace: Path,
     work: Path,
 ) -> None:
-    """Train as one of the others, silently."""
     # Ctrl-C reaches all; the first process decides, and this one ends with it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     exit_when_orphaned(None)

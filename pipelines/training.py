@@ -14,9 +14,7 @@ from mno.registry.reading import whole_version
 from mno.surrogate.surrogate import Surrogate
 from mno.training.config import TrainConfig
 
-SHOWN = 16
-"""Digits of a digest that messages show: enough to tell any two models apart."""
-
+SHOWN = 16  # digits of a digest that messages show: enough to tell any two models apart
 _PINNED = re.compile(r"(.+)#([0-9a-f]{12,64})", re.DOTALL)
 
 

@@ -29,8 +29,7 @@ DATA_FILES, WEIGHTS = "data.json", "weights.json"
 PARAMS, WORKFLOW = "snapshot/params.yaml", "snapshot/dvc.yaml"
 DATA_VERSION, CONSTRAINTS = "snapshot/data.dvc", "snapshot/constraints.txt"
 TABLES = tomllib.loads(files("mno.certificate").joinpath("tables.toml").read_text(encoding="utf-8"))
-FILES: dict[str, str] = TABLES["files"]
-"""What each file of a certificate is, for whoever opens the folder."""
+FILES: dict[str, str] = TABLES["files"]  # what each is, for whoever opens the folder
 _LONGEST = 60  # a longer licence is the text of one, and no name
 
 
@@ -40,18 +39,6 @@ class Package(NamedTuple):
     name: str
     version: str
     licence: str
-
-
-@dataclass(frozen=True)
-class SealedDecision:
-    """A decision on a version of the model, as it was sealed."""
-
-    version: int
-    sealed: str  # when, ISO 8601
-    decision: str  # for example `champion`
-    reason: str  # with the figures that were compared
-    relative_l2: str  # the version's test error
-    aliases: Mapping[str, int]  # the version that each alias stood for afterwards
 
 
 @dataclass(frozen=True)
@@ -65,7 +52,7 @@ class Certificate:
     record: Mapping[str, Any]  # the lineage record; empty where there is none
     tags: Mapping[str, str]  # the version's
     params: Mapping[str, Any]  # by dotted key; empty where the snapshot lacks them
-    decisions: Sequence[SealedDecision]  # on all versions of the model, the latest first
+    decisions: Sequence[dict[str, Any]]  # on all versions of the model, the latest first
     packages: Sequence[Package]
     documents: Mapping[str, bytes] = field(repr=False)  # files beside the certificate's own
     replay: "Outcome | None" = None  # how making the model again compared, if that was done
@@ -89,7 +76,7 @@ class Certificate:
             "passed": self.passed,
             "verdicts": counts(self.findings),
             "findings": [asdict(finding) for finding in self.findings],
-            "decisions": [asdict(decision) for decision in self.decisions],
+            "decisions": list(self.decisions),
             "replay": self.replay.to_dict() if self.replay else None,
         }
 
@@ -102,8 +89,7 @@ def certificate_of(
     params = evidence.tree.params or {}
     # Those that a result may depend on, of the active scenario only.
     chosen = {key: value for key, value in params.items() if key not in ("execution", "scenarios")}
-    settings = entry(params, "scenarios", str(params.get("scenario")))
-    if settings:
+    if settings := entry(params, "scenarios", str(params.get("scenario"))):
         chosen["scenarios"] = {params["scenario"]: settings}
     return Certificate(
         name=evidence.name,
@@ -129,30 +115,27 @@ def _documents(evidence: Evidence) -> Iterator[tuple[str, bytes]]:
     if evidence.sealed and evidence.seal:
         kept[SEAL] = seal_path(evidence.seal.pointer)
     for name, source in kept.items():
-        path = evidence.run_file(source)
-        if path is not None:
+        if (path := evidence.run_file(source)) is not None:
             content = path.read_bytes()
             if name != SEAL or seal_sha256(content) == path.stem:
                 yield name, content
     for name in (PARAMS, WORKFLOW, DATA_VERSION, CONSTRAINTS):
-        content = evidence.tree.files.get(Path(name).name)
-        if content is not None:
+        if (content := evidence.tree.files.get(Path(name).name)) is not None:
             yield name, content
-    listing = whole_object(evidence.caches, evidence.data_md5)
-    if listing is not None:
+    if (listing := whole_object(evidence.caches, evidence.data_md5)) is not None:
         yield DATA_FILES, listing
 
 
-def _decision(seal: Seal) -> SealedDecision:
+def _decision(seal: Seal) -> dict[str, Any]:
     tags: Mapping[str, str] = entry(seal.content, "version", "tags") or {}
-    return SealedDecision(
-        version=seal.version,
-        sealed=str(seal.content["sealed"]),
-        decision=tags.get(Tag.DECISION, "none"),
-        reason=tags.get(Tag.REASON, ""),
-        relative_l2=tags.get(Tag.RELATIVE_L2, ""),
-        aliases=dict(entry(seal.content, "aliases") or {}),
-    )
+    return {
+        "version": seal.version,
+        "sealed": str(seal.content["sealed"]),  # when, ISO 8601
+        "decision": tags.get(Tag.DECISION, "none"),
+        "reason": tags.get(Tag.REASON, ""),  # with the figures that were compared
+        "relative_l2": tags.get(Tag.RELATIVE_L2, ""),  # the version's test error
+        "aliases": dict(entry(seal.content, "aliases") or {}),  # versions that they stood for then
+    }
 
 
 def _packages(listing: bytes) -> Iterator[Package]:

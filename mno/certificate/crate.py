@@ -53,10 +53,7 @@ def crate_metadata(
 ) -> dict[str, Any]:
     """Return the content of `ro-crate-metadata.json`.
 
-    Args:
-        certificate: What is certified.
-        files: The other files of the folder, but those that hold digests of this one.
-        signed: Whether the folder will hold a signature.
+    The files are all of the folder but those that hold digests of this one, and the signature.
     """
     later = (names.SUMS, names.SIGNATURE, names.SIGNER) if signed else (names.SUMS,)
     described = [
@@ -123,7 +120,6 @@ def _values(group: str, values: Mapping[str, Any]) -> list[Entity]:
 
 
 def _model(certificate: Certificate) -> Iterator[Entity]:
-    """Yield what the model is and comes from."""
     record = certificate.record
     keys = ("lineage_sha256", "params_sha256", "environment_sha256", "head", "seed", "device")
     ids = {f"ids.{name}": value for name, value in (record.get("ids") or {}).items()}
@@ -175,20 +171,14 @@ def _actions(certificate: Certificate) -> Iterator[Entity]:
         additionalProperty=_to(*_ids(facts)),
     )
     for number, decided in enumerate(reversed(certificate.decisions), 1):
-        what = f"Version {decided.version}: {decided.decision}"
-        own = _to(_MODEL) if decided.version == certificate.version else None
-        why = {"description": decided.reason, "endTime": decided.sealed, "object": own}
+        what = "Version {version}: {decision}".format(**decided)
+        own = _to(_MODEL) if decided["version"] == certificate.version else None
+        why = {"description": decided["reason"], "endTime": decided["sealed"], "object": own}
         yield _entity(f"#decision-{number}", "ChooseAction", what, **why)
-    yield _entity(
-        "#audit",
-        "CreateAction",
-        f"Audit of {certificate.model}",
-        description="Every link of the lineage was held against its content.",
-        endTime=certificate.made,
-        instrument=_to(_TOOL),
-        object=_to(_MODEL),
-        result=_to(names.AUDIT, names.PAGE),
-    )
+    said = "Every link of the lineage was held against its content."
+    of = {"instrument": _to(_TOOL), "object": _to(_MODEL), "result": _to(names.AUDIT, names.PAGE)}
+    what = {"description": said, "endTime": certificate.made}
+    yield _entity("#audit", "CreateAction", f"Audit of {certificate.model}", **what, **of)
 
 
 def bill_of_materials(certificate: Certificate) -> dict[str, Any]:

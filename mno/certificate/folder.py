@@ -12,24 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from mno.certificate.content import (
-    AUDIT,
-    BILL,
-    METADATA,
-    PAGE,
-    SIGNATURE,
-    SIGNER,
-    SUMS,
-    Certificate,
-)
+from mno.certificate import content as names
+from mno.certificate.content import METADATA, PAGE, SIGNATURE, SIGNER, SUMS, Certificate
 from mno.core.errors import InputError
 from mno.core.files import file_sha256, replacing_folder, sha256
 from mno.lineage.audit import Finding, Link
@@ -45,11 +33,7 @@ _COPY = "take an unchanged copy of the certificate, or audit the model again"
 
 
 def check_place(folder: Path, root: Path) -> None:
-    """Refuse a place for a certificate, before the audit of the workspace is done.
-
-    Raises:
-        InputError: There is something already, its parent is no folder, or it is audited itself.
-    """
+    """Refuse a place that exists, is in no folder, or is audited itself, before the audit."""
     if folder.exists() or folder.is_symlink():
         raise InputError(
             f"{folder} exists, and a certificate is never overwritten; give a new name"
@@ -68,10 +52,7 @@ def check_place(folder: Path, root: Path) -> None:
 def certificate_files(
     certificate: Certificate, key: Ed25519PrivateKey | None = None
 ) -> dict[str, bytes]:
-    """Return all files of a certificate by name, the digests of the others and the signature last.
-
-    Without a key it is not signed.
-    """
+    """Return all files by name, the digests and then the signature, if there is a key, last."""
     from mno.certificate.crate import bill_of_materials, crate_metadata
     from mno.certificate.page import render_certificate
 
@@ -79,8 +60,8 @@ def certificate_files(
     page = render_certificate(certificate, fingerprint(pem) if pem else None)
     files = {
         PAGE: page.encode(),
-        AUDIT: _json(certificate.to_dict()),
-        BILL: _json(bill_of_materials(certificate)),
+        names.AUDIT: _json(certificate.to_dict()),
+        names.BILL: _json(bill_of_materials(certificate)),
         **certificate.documents,
     }
     files[METADATA] = _json(crate_metadata(certificate, files, signed=key is not None))
@@ -114,14 +95,10 @@ def _json(content: Any) -> bytes:
 
 
 def read_private(path: Path) -> Ed25519PrivateKey:
-    """Read a private key for signing.
-
-    Raises:
-        InputError: The file is none, of another kind, or has a password.
-    """
+    """Read a private key for signing; refuse a file that is none, or has a password."""
     content, key = _read(path), None
     try:
-        key = load_pem_private_key(content, password=None)
+        key = serialization.load_pem_private_key(content, password=None)
     except TypeError:
         raise InputError(
             f"{path} has a password; write it without one to where only you can read: "
@@ -138,13 +115,8 @@ def read_private(path: Path) -> Ed25519PrivateKey:
 
 
 def read_public(path: Path) -> bytes:
-    """Return a public key in PEM as we write it.
-
-    Raises:
-        InputError: The file is none, or of another kind.
-    """
-    key = _parse_public(_read(path))
-    if key is None:
+    """Return a public key in PEM as we write it; refuse a file that is none."""
+    if (key := _parse_public(_read(path))) is None:
         raise InputError(
             f"{path} is no public Ed25519 key in PEM; make that of a private one with: "
             "openssl pkey -in KEY.pem -pubout -out KEY.pem.pub"
@@ -161,7 +133,7 @@ def _read(path: Path) -> bytes:
 
 def _parse_public(content: bytes) -> Ed25519PublicKey | None:
     with suppress(*_UNREADABLE):
-        key = load_pem_public_key(content)
+        key = serialization.load_pem_public_key(content)
         return key if isinstance(key, Ed25519PublicKey) else None
     return None
 
@@ -177,11 +149,7 @@ def fingerprint(pem: bytes) -> str:
 
 
 def certificate_folder(path: Path) -> Path:
-    """Return the folder of a certificate that a person has named by it or by its page.
-
-    Raises:
-        InputError: It is none.
-    """
+    """Return the folder of a certificate, named by it or its page; refuse what is none."""
     folder = path.parent if path.name == PAGE and path.is_file() else path
     if not (folder / SUMS).is_file() and not (folder / METADATA).is_file():
         raise InputError(
@@ -194,7 +162,7 @@ def certificate_folder(path: Path) -> Path:
 def summary(folder: Path) -> tuple[str, bool | None]:
     """Return which model a certificate is of, and whether its audit passed; none if not known."""
     try:
-        content = json.loads((folder / AUDIT).read_bytes())
+        content = json.loads((folder / names.AUDIT).read_bytes())
     except (OSError, ValueError):
         content = None
     passed = entry(content, "passed")
@@ -217,8 +185,8 @@ def _present(folder: Path) -> tuple[set[str], list[Finding]]:
     """Return the plain files in a folder, and what else is there."""
     files: set[str] = set()
     findings = []
-    for place, folders, names in os.walk(folder):
-        for name in (*folders, *names):
+    for place, folders, others in os.walk(folder):
+        for name in (*folders, *others):
             path = Path(place, name)
             relative = path.relative_to(folder).as_posix()
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
@@ -234,8 +202,7 @@ def _files(folder: Path, present: set[str], sums: bytes | None) -> Iterator[Find
         yield FILES.missing(SUMS, "the digests of all files", _COPY)
         return
     digests = {name: digest for digest, name in _LINE.findall(sums.decode(errors="replace"))}
-    outside = [name for name in digests if not is_inside(name)]
-    if outside:
+    if outside := [name for name in digests if not is_inside(name)]:
         yield FILES.changed(SUMS, "files in the folder", f"{outside[0]}, outside", _COPY)
         return
     if not digests or _sums(digests) != sums:

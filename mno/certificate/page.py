@@ -24,10 +24,7 @@ _LINKS: dict[str, dict[str, Any]] = TABLES["links"]
 
 
 def render_certificate(certificate: Certificate, signer: str | None) -> str:
-    """Return the page; it loads nothing, and all that it is given is escaped.
-
-    The signer is the fingerprint of the key that the folder is signed with, if it is.
-    """
+    """Return the page, all of it escaped; the signer is the fingerprint of a key, if any."""
     return render_page(
         "report/page.html.j2",
         language="en",
@@ -58,8 +55,7 @@ def _sections(certificate: Certificate, signer: str | None) -> Iterator[Section]
     ]
     yield _section("lineage", "Lineage", links=rows, edges=TABLES["graph"]["edges"],
                    boxes=_boxes(certificate, by_link))  # fmt: skip
-    differing = [f for f in certificate.findings if f.verdict.is_difference]
-    if differing:
+    if differing := [f for f in certificate.findings if f.verdict.is_difference]:
         yield _section("differences", "What differs", rows=_rows(differing))
     if certificate.replay:
         replay = certificate.replay
@@ -75,7 +71,6 @@ def _sections(certificate: Certificate, signer: str | None) -> Iterator[Section]
 
 
 def _extra(certificate: Certificate, link: str) -> Markup:
-    """Return what only one link has to show."""
     if link == "decision":
         return _render("decisions", certificate=certificate, moment=moment)
     if link == "parameters":
@@ -106,7 +101,6 @@ def _shown(verdict: Verdict) -> dict[str, str]:
 
 
 def _target(link: str) -> str:
-    """Return where on the page a link of the audit is told of."""
     return link.replace(" ", "-")
 
 
@@ -128,8 +122,7 @@ def _facts(certificate: Certificate, link: str) -> Iterator[tuple[str, str]]:
     if link == "registry":
         yield "Name and version", certificate.model
     for title, place in _LINKS[link].get("facts", {}).items():
-        value = _recorded(certificate, place)
-        if value is not None:
+        if (value := _recorded(certificate, place)) is not None:
             yield title, str(value)
     if link == "snapshot":
         yield "Files in no commit", ", ".join(record.get("uncommitted") or ()) or "none"
@@ -139,8 +132,6 @@ def _facts(certificate: Certificate, link: str) -> Iterator[tuple[str, str]]:
 
 
 def _replay(outcome: "Outcome") -> Iterator[tuple[str, str]]:
-    """Yield how a model was made again, as name and text."""
-
     def listed(changes: Sequence[ConditionChange] | None) -> str:
         return "not known" if changes is None else "; ".join(map(str, changes)) or "none"
 

@@ -27,11 +27,7 @@ class Clock:
         return self._first and (self._first + timedelta(seconds=seconds)).isoformat()
 
     def seconds(self, text: str) -> float:
-        """Return the seconds of a time as it is written.
-
-        Raises:
-            ValueError: It is no time like those before; the message says what is expected.
-        """
+        """Return the seconds of a time as it is written; a `ValueError` says what is expected."""
         try:
             number = float(text)
         except ValueError:

@@ -65,10 +65,8 @@ class Grid:
         """Make a grid from the places of its points along each axis, at any distances.
 
         A point's cell reaches halfway to its neighbours; the first and the last cell reach as far
-        outwards as inwards. Frames at irregular times are such an axis.
-
-        Raises:
-            ValueError: An axis has fewer than two points, or does not increase.
+        outwards as inwards. Frames at irregular times are such an axis. A `ValueError` says that an
+        axis has fewer than two points, or does not increase.
         """
         spacing, shares = [], []
         for places in axes:

@@ -54,8 +54,7 @@ class Sensor(Config):
 class Observing:
     """Which fields of a dataset are read, and by what; and what nobody tells.
 
-    Raises:
-        InputError: A name is not that of a field that can be read, or hidden.
+    An `InputError` says that a name is not that of a field that can be read, or hidden.
     """
 
     sensors: Mapping[str, Sensor]

@@ -178,10 +178,8 @@ def to_points(
     where they are not `stacked`; those that are no readings stay as they are. The coordinate of a
     point is its number; with cells there is one for each axis, counted in cells, and the points of
     readings stand in a row before the middle of the grid, apart from the cells. Readings `alone`
-    have no points of cells beside them, and fields in space are left out.
-
-    Raises:
-        InputError: A field has another grid than these cells.
+    have no points of cells beside them, and fields in space are left out. An `InputError` says that
+    a field has another grid than these cells.
     """
     whole = max(last for _, _, last in readings.values())
     left_out = {name for name, (axis, *_) in readings.items() if alone and is_in_space(axis)}

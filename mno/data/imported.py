@@ -50,10 +50,8 @@ def assign(
 
     `groups` has the number of each sample's group, which is in one split; `starts` when each sample
     begins, where that is known; `numbers` the inputs that are one number per sample, by field; all
-    of shape `(samples,)`.
-
-    Raises:
-        InputError: The rule cannot be applied to these samples, or leaves a split empty.
+    of shape `(samples,)`. An `InputError` says that the rule cannot be applied to these samples, or
+    leaves a split empty.
     """
     if rule.by == "parameter":
         if rule.field not in numbers:
@@ -110,10 +108,8 @@ class Imported(FilesSource):
 
     Of more samples than are wanted, some are taken, evenly spread over the files. An input that is
     positive everywhere and spans a factor of more than `WIDE` is on the scale `log`, unless its
-    files say another one.
-
-    Raises:
-        InputError: A file was not imported here, was altered, or does not fit the others.
+    files say another one. An `InputError` says that a file was not imported here, was altered, or
+    does not fit the others.
     """
 
     name: ClassVar[str] = "imported"
@@ -221,7 +217,6 @@ class Imported(FilesSource):
         return np.concatenate(known)[self._picks] if len(known) == len(parts) else None
 
     def _rows(self, name: str, picks: np.ndarray) -> np.ndarray:
-        """Read samples by their number over all files."""
         rows = []
         for part, end in zip(self._parts, self._ends, strict=True):
             begin = end - part.samples
@@ -232,8 +227,6 @@ class Imported(FilesSource):
 
 
 class _Part:
-    """One converted file."""
-
     def __init__(self, folder: Path, file: ImportedFile) -> None:
         self.folder, self.file = folder, file
         try:
@@ -272,11 +265,7 @@ def source_class(name: str) -> type[SampleSource]:
 
 
 def source_parameters(name: str, parameters: Mapping[str, Any] | None) -> Config:
-    """Validate the parameters of a scenario, or of imported data: `scenarios.<name>`.
-
-    Raises:
-        InputError: The name or a parameter cannot be used.
-    """
+    """Validate `scenarios.<name>`, of a scenario or of imported data, or raise an `InputError`."""
     if name == IMPORTED and not parameters:
         raise InputError(
             "scenario=imported, but nothing has been imported; run, for example: mno import npz "

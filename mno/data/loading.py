@@ -91,7 +91,6 @@ class Loader:
         return -(-len(self._samples) // self._size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Begin a pass."""
         samples, size, epoch, first = self._samples, self._size, self.epoch, self.batch
         self.epoch, self.batch = epoch + 1, 0
         order = np.arange(len(samples))

@@ -52,9 +52,7 @@ class Normaliser:
 
         Fields are arrays of shape `(samples, *sample)` with at least one value each; those that are
         missing, NaN, do not count. Those `about_zero` are divided by their root mean square only.
-
-        Raises:
-            InputError: A field on the scale `log` has a value that is not positive.
+        An `InputError` says that a field on the scale `log` has a value that is not positive.
         """
         mean, std = {}, {}
         for name, field_ in fields.items():
@@ -91,10 +89,8 @@ class Normaliser:
         """Bring a field from physical units to zero mean and unit deviation.
 
         `beside` are physical fields of the same samples, among them what this one is less, if it
-        is. All are arrays of shape `(samples, *sample)`.
-
-        Raises:
-            InputError: A logarithm is wanted of a value that is not positive.
+        is. All are arrays of shape `(samples, *sample)`. An `InputError` says that a logarithm is
+        wanted of a value that is not positive.
         """
         scaled = _scaled(name, field, self.scale(name), beside or {})
         return (scaled - self.mean[name]) / self.std[name]

@@ -51,7 +51,6 @@ def seen(
 def _observed(
     split: Split | StoredSplit, sensors: Mapping[str, Any], hidden: Sequence[str]
 ) -> Split:
-    """Return a split, in memory, as an observer sees it."""
     schema = split.schema
     observing = observing_of(schema.fields, sensors, hidden, schema.observe)
     readings = dict(schema.readings)
@@ -87,14 +86,8 @@ def open_parts(
     Raises:
         InputError: Readings are asked for, and there are none; or what that function raises.
     """
-    found: Any = [
-        seen(
-            split,
-            task.part,
-            0 if split.name == "train" else task.skip,
-            task.sensors if task.observes else None,
-            task.hidden,
-        )
-        for split in open_splits(store, first, *others)
-    ]
+    sensors, found = task.sensors if task.observes else None, list[Any]()
+    for split in open_splits(store, first, *others):
+        skip = 0 if split.name == "train" else task.skip
+        found.append(seen(split, task.part, skip, sensors, task.hidden))
     return found

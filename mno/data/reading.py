@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import zarr
@@ -29,21 +29,7 @@ from mno.data.shard_file import content_size, read_index
 BLOCK_BYTES = 2**26
 
 
-class SampleArray(Protocol):
-    """An array of shape `(samples, *sample)`, in memory or in files."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
-
-    @property
-    def dtype(self) -> np.dtype: ...  # noqa: D102
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, numbers: np.ndarray | slice, /) -> np.ndarray: ...
-
-
-def blocks(array: SampleArray) -> Iterator[slice]:
+def blocks(array: "SampleArray") -> Iterator[slice]:
     """Yield slices that cover all samples in order, each of at most 64 MiB or one sample.
 
     They depend on the array's shape and type alone, and not on where it lies.
@@ -142,6 +128,10 @@ class StoredArray:
             except ValueError:
                 raise _damaged(path) from None
         return path, file
+
+
+SampleArray = np.ndarray | StoredArray
+"""An array of shape `(samples, *sample)`, in memory or in files."""
 
 
 def _layout(metadata: dict[str, Any]) -> tuple[tuple[int, ...], int]:

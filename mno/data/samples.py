@@ -74,7 +74,6 @@ class Samples(Dataset[dict[str, Tensor]]):
         return len(self.indices)
 
     def __getitem__(self, item: int) -> dict[str, Tensor]:
-        """Return one item."""
         return self.__getitems__([item])[0]
 
     def __getitems__(self, items: Sequence[int]) -> list[dict[str, Tensor]]:
@@ -85,10 +84,9 @@ class Samples(Dataset[dict[str, Tensor]]):
     def batch(self, items: np.ndarray, epoch: int = 0) -> dict[str, Tensor]:
         """Return items, by their numbers, as one batch, which is the same in every epoch.
 
-        Raises:
-            IndexError: There is no such item.
-            InputError: A logarithm is wanted of a value that is not positive.
-            MnoError: A file of the dataset is missing or damaged.
+        An `IndexError` says that there is no such item; an `InputError` that a logarithm is wanted
+        of a value that is not positive; an `MnoError` that a file of the dataset is missing or
+        damaged.
         """
         items = np.asarray(items, dtype=np.int64)
         if ((items < -len(self)) | (items >= len(self))).any():

@@ -63,14 +63,10 @@ class Moments:
             return replace(self if self.count else other, missing=missing)
         count = self.count + other.count
         step = other.mean - self.mean
-        return Moments(
-            count,
-            min(self.min, other.min),
-            max(self.max, other.max),
-            self.mean + step * (other.count / count),
-            self.squares + other.squares + step * step * (self.count * other.count / count),
-            missing,
-        )
+        low, high = min(self.min, other.min), max(self.max, other.max)
+        mean = self.mean + step * (other.count / count)
+        squares = self.squares + other.squares + step * step * (self.count * other.count / count)
+        return Moments(count, low, high, mean, squares, missing)
 
     @property
     def std(self) -> float:

@@ -83,25 +83,18 @@ def create_store(
     for field in scenario.fields:
         located = places if "point" in field.dims and field.role != "coordinate" else []
         shape = scenario.shapes[field.name]
+        about: dict[str, Any] = {
+            "units": field.units, "long_name": field.long_name, "role": field.role,
+            "coordinates": " ".join(["split", *numbers, *located]),
+            **({"gaps": True} if field.gaps else {}),
+            **({"scale": field.scale} if field.scale != PLAIN else {}),
+            **({"span": list(spans[field.name])} if field.name in spans else {}),
+        }  # fmt: skip
         group.create_array(
-            field.name,
-            shape=(len(splits), *shape),
-            dtype=np.float32,
-            chunks=(1, *shape),
-            shards=(shard_size, *shape),
-            fill_value=np.nan,
-            dimension_names=("sample", *field.dims),
-            attributes={
-                "units": field.units,
-                "long_name": field.long_name,
-                "role": field.role,
-                "coordinates": " ".join(["split", *numbers, *located]),
-                **({"gaps": True} if field.gaps else {}),
-                **({"scale": field.scale} if field.scale != PLAIN else {}),
-                **({"span": list(spans[field.name])} if field.name in spans else {}),
-            },
-            **_STORED,
-        )
+            field.name, shape=(len(splits), *shape), dtype=np.float32, chunks=(1, *shape),
+            shards=(shard_size, *shape), dimension_names=("sample", *field.dims),
+            fill_value=np.nan, attributes=about, **_STORED,
+        )  # fmt: skip
 
 
 def seal(path: Path, shards: Mapping[str, str]) -> None:
@@ -110,11 +103,8 @@ def seal(path: Path, shards: Mapping[str, str]) -> None:
     `shards` has the SHA-256 of the files of the fields' shards, by path in the store; the other
     files are added here.
     """
-    others = {
-        name: file_sha256(file)
-        for name, file in folder_files(path).items()
-        if name != ROOT_FILE and name not in shards
-    }
+    found = folder_files(path).items()
+    others = {n: file_sha256(file) for n, file in found if n not in (ROOT_FILE, *shards)}
     group = zarr.open_group(path, mode="r+", zarr_format=3)
     group.attrs["shards"] = dict(sorted({**others, **shards}.items()))
     with warnings.catch_warnings():

@@ -24,9 +24,10 @@ from mno.core.absent import Absent
 from mno.core.errors import MnoError
 from mno.core.readings import from_points
 from mno.core.times import Seconds
-from mno.data.reading import Schema, Split, StoredSplit
+from mno.data.reading import Schema
 from mno.evaluation.config import EconomicsConfig
 from mno.evaluation.equal_error import equal_error
+from mno.evaluation.evaluator import AnySplit
 from mno.evaluation.memory import Process
 from mno.evaluation.solver import solver_of
 from mno.evaluation.timing import Times, best_throughput, one_thread, seconds_of, times_of
@@ -40,7 +41,7 @@ _SHARE = 0.25  # of the time for comparisons that goes to the solver at the data
 
 
 def measure_cost(
-    surrogate: Surrogate, test: Split | StoredSplit, economics: EconomicsConfig
+    surrogate: Surrogate, test: AnySplit, economics: EconomicsConfig
 ) -> dict[str, Any]:
     """Measure what predictions cost, beside the solver of the dataset; warm, on this machine.
 
@@ -69,8 +70,7 @@ def measure_cost(
                 "problems": len(times.seconds),
                 "speedup": 1e3 * times.median / ms,
             }
-            left = (1 - _SHARE) * seconds
-            beside["equal_error"] = equal_error(surrogate, test.schema, ms, left)
+            beside["equal_error"] = equal_error(surrogate, test.schema, ms, (1 - _SHARE) * seconds)
         return {
             "parameters": surrogate.num_parameters,
             "flops": flops_per_prediction(surrogate, one),
@@ -91,7 +91,7 @@ def _plant_seconds(schema: Schema) -> float | None:
     return float(spans[0]) if spans and spans[0] >= _MOMENT else None
 
 
-def _solver_times(test: Split | StoredSplit, budget: float) -> Times | Absent:
+def _solver_times(test: AnySplit, budget: float) -> Times | Absent:
     """Time the solver on test samples, each once; the one in hand after the budget is the last."""
     scenario = solver_of(test.schema)
     if isinstance(scenario, Absent):
@@ -113,22 +113,18 @@ def _solver_times(test: Split | StoredSplit, budget: float) -> Times | Absent:
     return Times(np.array(times))
 
 
-def _problems(test: Split | StoredSplit) -> Iterator[Fields]:
+def _problems(test: AnySplit) -> Iterator[Fields]:
     """Return what the solver is given of the first samples of a split, shape `dims` by name."""
     fields = {f.name: test.fields[f.name][:_MOST_PROBLEMS] for f in test.schema.fields}
     return (given for given, _ in split_samples(test.schema.fields, fields))
 
 
-def _first_given(description: Description, test: Split | StoredSplit) -> dict[str, np.ndarray]:
-    """Return what the surrogate is given of the first sample of a split."""
+def _first_given(description: Description, test: AnySplit) -> dict[str, np.ndarray]:
     return description.given({name: field[:1] for name, field in test.fields.items()})
 
 
 def flops_per_prediction(surrogate: Surrogate, one: Mapping[str, np.ndarray]) -> int:
-    """Count the operations of one prediction, of a rollout those of all its frames.
-
-    The surrogate is given one sample, shape `(1, *dims)` by name.
-    """
+    """Count the operations of predicting one sample, `(1, *dims)`; of a rollout all its frames."""
     aten = torch.ops.aten
     formulas: dict[Any, Any] = {
         torch.ops.mno.selective_scan: _scan,
@@ -184,7 +180,7 @@ def _transform(values: Tensor, dim: list[int], *_: Any, out_val: Tensor, **__: A
 
 
 def memory_use(
-    model: Path, description: Description, test: Split | StoredSplit
+    model: Path, description: Description, test: AnySplit
 ) -> Callable[[], dict[str, float | Absent]]:
     """Start to measure memory, in processes of their own, while other work goes on.
 

@@ -146,18 +146,14 @@ class Kpi:
 
     @property
     def status(self) -> Literal["met", "missed", "undecided", "unknown"]:
-        """Whether the target is met; undecided where the interval has it inside.
-
-        What is not a finite number misses.
-        """
+        """Whether the target is met; undecided within the interval. What is not finite misses."""
         if isinstance(self.value, Absent):
             return "unknown"
         if not math.isfinite(self.value):
             return "missed"
         if self.interval is not None and self.interval[0] < self.target < self.interval[1]:
             return "undecided"
-        at_most = self.bound == "at_most"
-        met = self.value <= self.target if at_most else self.value >= self.target
+        met = self.value <= self.target if self.bound == "at_most" else self.value >= self.target
         return "met" if met else "missed"
 
 
@@ -233,10 +229,7 @@ class Reason(NamedTuple):
 
 
 def _about_errors(metrics: Known) -> Iterator[Reason]:
-    """Compare the relative L2 with the better of the guesses that need no model.
-
-    These are the training split's mean field and, of states, the last given frame.
-    """
+    """Compare the relative L2 with the better of the guesses that need no model."""
     error = metrics["relative_l2"]
     if not math.isfinite(error):
         yield Reason("against", "unusable", {})
@@ -355,10 +348,7 @@ def _about_tools(pays: Known, cost: Known, error: float) -> Iterator[Reason]:
 
 
 def _about_trust(trust: Known | None) -> Iterator[Reason]:
-    """Say where the bounds given with predictions hold clearly more seldom than they should.
-
-    That is more than three points below their level, and less often than chance explains.
-    """
+    """Say which bounds hold more than three points too seldom, beyond what chance explains."""
     if not trust:
         return
     rates = [
@@ -389,12 +379,10 @@ def decide(
 
     It is not worth it where anything speaks against it, worth it on conditions where there are
     some, and worth it otherwise. Metrics, cost and trust are those of the files in `reports/`; of
-    samples there are `train`ing ones, and `all`; the curve tells the error by the former.
-
-    Returns:
-        `verdict` (`worth_it`, `worth_it_if`, `not_worth_it`), `reasons` (`side`, `code`, `values`,
-        see `Reason`; those that decide first), `kpis` (see `Kpi`), `break_even` and `error`, the
-        relative L2 on the test split.
+    samples there are `train`ing ones, and `all`; the curve tells the error by the former. Returned
+    are the `verdict` (`worth_it`, `worth_it_if`, `not_worth_it`), `reasons` (`side`, `code`,
+    `values`, see `Reason`; those that decide first), `kpis` (see `Kpi`), `break_even` and `error`,
+    the relative L2 on the test split.
     """
     pays = break_even(cost, samples["all"], economics)
     solve = pays["solve_seconds"]

@@ -120,7 +120,6 @@ def _by_grids(schema: Schema) -> Numbered | Absent:
 
 
 def _by_settings(schema: Schema) -> Numbered | Absent:
-    """Return the solver by its scenario's settings."""
     own = other_solver(schema)
     if isinstance(own, Absent):
         return Absent("cost.no_curve", {"reason": own})
@@ -139,7 +138,6 @@ def _draw(scenario: Scenario, problem: int) -> Fields:
 
 
 def _solve(scenario: Scenario, given: Fields) -> tuple[Fields, float]:
-    """Return the solution, and the seconds that it took."""
     solved: list[Fields] = []
     seconds = seconds_of(lambda: solved.append(scenario.solve(given)))
     return solved[0], seconds
@@ -156,10 +154,7 @@ def _onto(places: Sequence[np.ndarray], scenario: Scenario, fields: Fields) -> F
 
 
 def _relative_difference(fields: Fields, others: Fields) -> float:
-    """Return `||a - b|| / ||b||`, the mean over fields; infinite where `b` is zero and `a` not.
-
-    Where `b` is missing, NaN, nothing is compared.
-    """
+    """Return `||a - b|| / ||b||` where b is known, mean over fields; infinite if b alone is 0."""
     ratios = []
     for name, other in others.items():
         known = ~np.isnan(other)

@@ -7,7 +7,8 @@ guesses that need no model: the mean field of the training split, and persistenc
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from mno.evaluation.result import Arrays, Errors, Evaluation, Example, FieldArra
 from mno.evaluation.statistics import Statistics, space_of
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
+
+AnySplit: TypeAlias = Split | StoredSplit
 
 
 class ErrorMap:
@@ -45,19 +48,14 @@ class ErrorMap:
 
 
 def evaluate(
-    surrogate: Surrogate,
-    test: Split | StoredSplit,
-    train_mean: Mapping[str, np.ndarray],
-    config: EvaluateConfig,
+    surrogate: Surrogate, test: AnySplit, train_mean: Arrays, config: EvaluateConfig
 ) -> Evaluation:
     """Predict a split and measure every prediction against the truth, where that is not missing.
 
     Of each sample some numbers are kept and no field, so that memory does not grow with a split in
-    files; those to show are read again. The baseline is the training split's `mean_fields`.
-
-    Raises:
-        InputError: The split has no sample or no true value, or the surrogate was trained on other
-            fields or frames, or on fields without gaps that have some here.
+    files; those to show are read again. The baseline is the training split's `mean_fields`. Refused
+    are a split without a sample or true value, and a surrogate that was trained on other fields or
+    frames, or on fields without gaps that have some here.
     """
     _require_fit(surrogate, test)
     description, states = surrogate.description, surrogate.description.timed
@@ -118,9 +116,8 @@ def ranked(errors: np.ndarray, known: np.ndarray) -> dict[str, int]:
 def frames_to_predict(description: Description, schema: Schema) -> int | None:
     """Return how many frames of a dataset follow those that a model is given; none without states.
 
-    Raises:
-        InputError: There are none, they are at other distances than the model continues them, or
-            it predicts another number at once.
+    Refused is a dataset that has none, or at other distances than the model continues them, or
+    another number where it predicts all at once.
     """
     forecast = description.forecast
     if forecast is None:
@@ -156,7 +153,7 @@ def _follow_alike(one: Forecast, other: Forecast) -> bool:
 
 
 def _examples(
-    surrogate: Surrogate, test: Split | StoredSplit, steps: int | None, found: Errors
+    surrogate: Surrogate, test: AnySplit, steps: int | None, found: Errors
 ) -> tuple[Example, ...]:
     ranks: dict[int, list[str]] = {}
     errors = relative_l2(found.whole)
@@ -166,26 +163,20 @@ def _examples(
     for position, names in ranks.items():
         given, true = _read(surrogate.description, test, slice(position, position + 1))
         arrays = (given, true, surrogate.predict(given, steps=steps))
-        examples.append(
-            Example(
-                tuple(names),
-                int(test.indices[position]),
-                float(errors[position]),
-                *({name: array[0] for name, array in fields.items()} for fields in arrays),
-            )
-        )
+        shown = ({name: array[0] for name, array in fields.items()} for fields in arrays)
+        index, error = int(test.indices[position]), float(errors[position])
+        examples.append(Example(tuple(names), index, error, *shown))
     return tuple(examples)
 
 
 def _read(
-    description: Description, test: Split | StoredSplit, samples: slice
+    description: Description, test: AnySplit, samples: slice
 ) -> tuple[FieldArrays, FieldArrays]:
-    """Return what the model is given of some samples, and what it is to predict."""
     fields = {name: array[samples] for name, array in test.fields.items()}
     return description.given(fields), description.truth(fields)
 
 
-def _require_fit(surrogate: Surrogate, test: Split | StoredSplit) -> None:
+def _require_fit(surrogate: Surrogate, test: AnySplit) -> None:
     if not len(test):
         raise InputError(
             f"the {test.name} split is empty; generate more samples or give it a larger share"
@@ -202,19 +193,17 @@ def _require_fit(surrogate: Surrogate, test: Split | StoredSplit) -> None:
         )
 
 
-Predict = Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
+Predict = Callable[[dict[str, np.ndarray]], Arrays]
 
 
 def split_error(
-    predict: Predict, split: Split | StoredSplit, batch_size: int, history: int = 0, first: int = 0
+    predict: Predict, split: AnySplit, batch_size: int, history: int = 0, first: int = 0
 ) -> Pooled:
     """Return the relative L2 error of a model on a split, as `evaluate` measures it, by sample.
 
     The model takes fields of shape `(samples, *dims)`, of a state so many frames (`history`), and
-    returns outputs. States are compared from a `first` frame on, counted from 0.
-
-    Raises:
-        InputError: The model predicts other frames than those.
+    returns outputs. States are compared from a `first` frame on, counted from 0; a model of other
+    frames is an InputError.
     """
     states = {field.name for field in split.schema.fields if field.role == "state"}
     totals = {field.name: Statistics() for field in split.schema.outputs}
@@ -237,7 +226,7 @@ def split_error(
     return pooled_relative_l2(totals)
 
 
-def mean_fields(split: Split | StoredSplit) -> dict[str, np.ndarray]:
+def mean_fields(split: AnySplit) -> dict[str, np.ndarray]:
     """Return the mean over a split's samples of each output field, float64; of states by frame.
 
     Missing values (NaN) do not count; at a point without any value it is the mean of the whole
@@ -296,9 +285,7 @@ def last_read(sensors: Iterable[str], given: Arrays, expected: Arrays) -> FieldA
     return found
 
 
-def batches(
-    split: Split | StoredSplit, batch_size: int, every: int = 1
-) -> Iterator[dict[str, np.ndarray]]:
+def batches(split: AnySplit, batch_size: int, every: int = 1) -> Iterator[dict[str, np.ndarray]]:
     """Yield all fields of some samples, again and again: of each, or of every so many-th."""
     numbers = np.arange(0, len(split), every)
     for start in range(0, len(numbers), batch_size):
@@ -306,7 +293,7 @@ def batches(
         yield {name: np.asarray(array[chosen]) for name, array in split.fields.items()}
 
 
-def some_samples(split: Split | StoredSplit, count: int) -> Split:
+def some_samples(split: AnySplit, count: int) -> Split:
     """Return at most so many samples of a split, evenly spread over it."""
     total = len(split)
     rows = np.arange(min(count, total)) * total // max(min(count, total), 1)

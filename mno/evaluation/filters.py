@@ -69,8 +69,7 @@ def kalman_filter(
         for frame in range(frames):
             if frame:
                 belief = model.after(belief, controls[:, frame - 1])
-            read = (readings[:, frame] - sensors.level) / scale
-            belief = _updated(belief, read, matrix, noise)
+            belief = _updated(belief, (readings[:, frame] - sensors.level) / scale, matrix, noise)
             yield belief
 
     return each(belief)
@@ -93,8 +92,7 @@ def _updated(belief: Gaussian, read: np.ndarray, matrix: np.ndarray, noise: np.n
 
 def _of_those(noise: np.ndarray, there: np.ndarray) -> np.ndarray:
     """Return the covariance of readings' errors, those that are missing alone and of variance 1."""
-    both = there[:, :, None] & there[:, None, :]
-    return np.where(both, noise, np.eye(len(noise)))
+    return np.where(there[:, :, None] & there[:, None, :], noise, np.eye(len(noise)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +176,6 @@ def _sent(
     streams: list[np.random.Generator],
     frame: int,
 ) -> np.ndarray:
-    """Return members a frame later."""
     samples, members, values = states.shape
     controls = np.repeat(controls, members, axis=0)
     found = np.asarray(model.step(states.reshape(-1, values), controls), dtype=np.float64)
@@ -219,7 +216,6 @@ def _transformed(model: EnsembleModel, states: np.ndarray, read: np.ndarray) -> 
 def _checked(
     readings: np.ndarray, controls: np.ndarray | None, number: int, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return readings and controls of fitting shapes."""
     readings = in_frames("readings", readings, ("samples", "frames", number), gaps=True)
     samples, frames, _ = readings.shape
     controls = np.empty((samples, frames, 0)) if controls is None else controls

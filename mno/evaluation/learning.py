@@ -11,10 +11,9 @@ Three to five points cannot tell a small exponent from a near floor, and a best 
 So all (b, r) on a grid are kept, each weighted by how well it explains the points, after half the
 weight went to r = 0; what is said of more samples is a quantile over them. Of simulated trainings
 whose points scatter by 1 to 8 %, 94 % of the intervals of 90 % held the true error at four times
-the samples. The points scatter about the curve by a relative amount that
-is not known either and is weighted likewise: it stands for what initial weights, the choice of the
-subset and the finite number of measured samples do to a single training. The measured samples
-themselves are the same at all points: that they are few shifts the whole curve.
+the samples. How far points scatter about the curve is not known either, and is weighted likewise:
+it stands for what initial weights, the choice of the subset and the finite number of measured
+samples do to a single training. That these are few, and the same at all points, shifts the curve.
 """
 
 import math
@@ -97,10 +96,7 @@ class LearningCurve:
         )
 
     def error(self, samples: float) -> Interval:
-        """Return the error with this number of training samples.
-
-        One that is further away than can be told is a ValueError.
-        """
+        """Return the error with so many training samples; a ValueError if they are too many."""
         if samples > FURTHEST * self.largest:
             raise ValueError(f"samples={samples} are more than {FURTHEST} times {self.largest}")
         powers = (samples / self.largest) ** -self.exponents
@@ -112,8 +108,7 @@ class LearningCurve:
         What is None lies beyond ten times the largest number that was measured, or nowhere.
         """
         found = self._interval(self._samples_for(error))
-        furthest = FURTHEST * self.largest
-        return Interval(*(None if v is None or v > furthest else v for v in found))
+        return Interval(*(None if v is None or v > FURTHEST * self.largest else v for v in found))
 
     def chance(self, error: float) -> float:
         """Return the weight of the curves that reach an error within ten times the samples."""
@@ -135,10 +130,7 @@ class LearningCurve:
 
 
 def fit_points(measured: Mapping[str, Any]) -> LearningCurve | Absent:
-    """Return the curve through what `reports/learning_curve.json` holds, or why there is none.
-
-    It is that of the validation split: nothing is fitted to the test split.
-    """
+    """Return the curve through `reports/learning_curve.json`, of validation errors, or why none."""
     points = measured["points"]
     if not points:
         return Absent("learning.off")

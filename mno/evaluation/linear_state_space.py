@@ -83,11 +83,9 @@ def in_frames(
     *,
     gaps: bool = False,
 ) -> np.ndarray:
-    """Return an array in double precision.
+    """Return an array in double precision; refuse other shapes, in which words are any number.
 
-    Raises:
-        InputError: Its shape is not the expected one, in which words are any number, or it has
-            values that are not finite; NaN are allowed where there may be `gaps`.
+    Refused are values that are not finite, but for NaN where there may be `gaps`.
     """
     array = np.asarray(array, dtype=np.float64)
     sizes = [size for size in expected if isinstance(size, int)]
@@ -159,9 +157,8 @@ class LinearStateSpace:
     def ahead(self, belief: Gaussian, controls: np.ndarray) -> Iterator[Gaussian]:
         """Yield what is to be expected of the components of each later frame.
 
-        Args:
-            belief: Mean `(samples, k)` and covariance of the components now.
-            controls: From now on, `(samples, frames, controls)`; as many frames are predicted.
+        It is told by a belief of them now, mean `(samples, k)` and covariance, and by controls from
+        now on, `(samples, frames, controls)`, for as many frames.
         """
         for frame in range(controls.shape[1]):
             belief = self.after(belief, controls[:, frame])
@@ -182,17 +179,11 @@ def symmetric(covariance: np.ndarray) -> np.ndarray:
 
 
 def fit_state_space(runs: Runs, components: int, penalty: float) -> LinearStateSpace:
-    """Fit a linear state space to runs by least squares.
+    """Fit a linear state space of so many components, at most, to runs by least squares.
 
-    Where there are no more runs than components, all frames say what first frames may be.
-
-    Args:
-        runs: What is fitted.
-        components: How many, at most; fewer where the states have fewer.
-        penalty: On the squares of weights, in units of the regressors' variances.
-
-    Raises:
-        InputError: The runs have too few frames, or a reading too few values, for so many numbers.
+    The penalty is on the squares of weights, in units of the regressors' variances. Where there are
+    no more runs than components, all frames say what first frames may be. Runs with too few frames
+    for so many numbers are refused, and readings with too few values.
     """
     states = _components_of(runs, components)
     z = states.components(runs.states)
@@ -210,10 +201,8 @@ def choose_state_space(runs: Runs, held_out: Runs, ahead: int) -> tuple[int, flo
     """Return the number of components and the penalty that predict held-out runs best.
 
     That is with the least root mean square error of states so many frames `ahead` of every known
-    one, each value in units of its standard deviation.
-
-    Raises:
-        InputError: The held-out runs have no frame so far ahead, or other values or controls.
+    one, each value in units of its standard deviation. Held-out runs without such a frame, or with
+    other values or controls, are refused.
     """
     frames = held_out.states.shape[1] - ahead
     if ahead < 1 or frames < 1:

@@ -158,22 +158,17 @@ def _nrmse(statistics: Statistics) -> Pooled:
     )
 
 
-def _on_grid(figure: Callable[[Statistics], Figure]) -> Callable[[Statistics], Figure]:
-    """Return the figure where a grid was measured, and else why there was none."""
-    return lambda s: s.space if isinstance(s.space, Absent) else figure(s)
+def _on_grid(figure: Callable[..., Figure], *names: str) -> Callable[[Statistics], Figure]:
+    """Return the figure of these names where a grid was measured, and else why there was none."""
+    return lambda s: s.space if isinstance(s.space, Absent) else figure(s, *names)
 
 
-def _in_band(name: str) -> Callable[[Statistics], Figure]:
-    def figure(statistics: Statistics) -> Figure:
-        space = statistics.space
-        if isinstance(space, Absent):
-            return space
-        band = space.band(name)
-        if band.start >= band.stop:
-            return Absent("grid.too_coarse")
-        return root_mean(statistics, statistics.per_sample("error_power")[:, band].sum(axis=1))
-
-    return figure
+def _in_band(statistics: Statistics, name: str) -> Figure:
+    assert isinstance(statistics.space, Space)
+    band = statistics.space.band(name)
+    if band.start >= band.stop:
+        return Absent("grid.too_coarse")
+    return root_mean(statistics, statistics.per_sample("error_power")[:, band].sum(axis=1))
 
 
 METRICS = (
@@ -181,18 +176,12 @@ METRICS = (
     Metric("rmse", True, root_mean),
     Metric("nrmse", False, _nrmse),
     Metric("max_error", True, lambda s: Largest(s.per_sample("max_error"), s.measured)),
-    Metric(
-        "boundary_rmse",
-        True,
-        _on_grid(lambda s: root_mean(s, "squared_boundary_error", "boundary_points")),
-    ),
-    Metric(
-        "conserved_rmse", True, _on_grid(lambda s: root_mean(s, "squared_mean_error", "frames"))
-    ),
-    Metric("fourier_low_rmse", True, _in_band("low")),
-    Metric("fourier_middle_rmse", True, _in_band("middle")),
-    Metric("fourier_high_rmse", True, _in_band("high")),
-    Metric("relative_h1", False, _on_grid(lambda s: relative(s, "_h1"))),
+    Metric("boundary_rmse", True, _on_grid(root_mean, "squared_boundary_error", "boundary_points")),
+    Metric("conserved_rmse", True, _on_grid(root_mean, "squared_mean_error", "frames")),
+    Metric("fourier_low_rmse", True, _on_grid(_in_band, "low")),
+    Metric("fourier_middle_rmse", True, _on_grid(_in_band, "middle")),
+    Metric("fourier_high_rmse", True, _on_grid(_in_band, "high")),
+    Metric("relative_h1", False, _on_grid(relative, "_h1")),
 )
 
 

@@ -9,15 +9,14 @@ system is solved in time by its eigenvectors: exactly, as what drives it is cons
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 from scipy.linalg import eigh, solve
 
 from mno.core.absent import Absent
-from mno.data.reading import Split, StoredSplit
-from mno.evaluation.evaluator import some_samples
-from mno.evaluation.simple_peers import Peer
+from mno.evaluation.evaluator import AnySplit, some_samples
+from mno.evaluation.simple_peers import Arrays, Peer
 from mno.evaluation.solver import solver_of
 from mno.scenarios.linear import LinearSystem
 from mno.surrogate.description import Description
@@ -26,10 +25,8 @@ MODES = 160  # at most; fewer where the solutions have no more
 _SAMPLES = 400  # of the training split that they are made of, at most, evenly spread
 _SOLUTIONS = 2000  # of these samples, frames drawn at random, at most
 
-Arrays = Mapping[str, np.ndarray]
 
-
-def fit_reduced_basis(training: Split | StoredSplit, description: Description) -> Peer | Absent:
+def fit_reduced_basis(training: AnySplit, description: Description) -> Peer | Absent:
     """Find the modes; none where the equation is not known to be linear, or without pyMOR."""
     start = time.process_time()
     scenario = solver_of(training.schema)
@@ -57,8 +54,7 @@ def fit_reduced_basis(training: Split | StoredSplit, description: Description) -
     points = len(known.source.T)
     levelled = [(solved - system(one).level).reshape(-1, points) for solved, one in pairs]
     solutions = np.concatenate(levelled)
-    rng = np.random.default_rng(0)
-    rows = rng.permutation(len(solutions))[:_SOLUTIONS]
+    rows = np.random.default_rng(0).permutation(len(solutions))[:_SOLUTIONS]
     columns = np.asfortranarray(solutions[rows].T, dtype=np.float64)
     array = NumpyVectorSpace.from_numpy(columns)  # pyright: ignore[reportCallIssue]
     found, *_ = pod(array, modes=MODES)

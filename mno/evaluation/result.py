@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,32 +21,27 @@ from mno.evaluation.metrics import (
     root_mean,
     spectra_of,
 )
-from mno.evaluation.statistics import NO_GRID, Space, Statistics, of_frames
+from mno.evaluation.statistics import Space, Statistics, of_frames
 
 FieldArrays = dict[str, np.ndarray]
 Arrays = Mapping[str, np.ndarray]
-_NOTHING: Arrays = MappingProxyType({})
 
 
 class Errors:
-    """What was measured of one way to predict: of all outputs, and of each frame of states.
-
-    Where no grids are given by the outputs' names, nothing is measured that asks for one.
-    """
+    """What was measured of one way to predict: of all outputs, and of each frame of states."""
 
     def __init__(
         self,
         outputs: Collection[str],
         states: Collection[str],
-        spaces: Mapping[str, Space | Absent] | None = None,
+        spaces: Mapping[str, Space | Absent],
         spectra: bool = False,
     ) -> None:
         self.spectra = spectra
-        spaces = spaces or dict.fromkeys(outputs, NO_GRID)
         self.whole = {name: Statistics(space=spaces[name]) for name in outputs}
         self.frames: dict[str, list[Statistics]] = {name: [] for name in states}
 
-    def add(self, predicted: Arrays, truth: Arrays, rises: Arrays = _NOTHING) -> None:
+    def add(self, predicted: Arrays, truth: Arrays, rises: Mapping[str, np.ndarray] = {}) -> None:
         """Measure a batch of fields `(samples, *dims)`, of states `(samples, frames, *grid)`.
 
         Of some fields the truth is given less what it is taken less, too.
@@ -212,8 +206,7 @@ class Evaluation:
                 if not way or not isinstance(value, Absent):
                     values[f"{way}{metric.name}"] = value
         if self.model[output.name].knows_rise:
-            rise = relative(self.model[output.name], size="squared_rise")
-            values["relative_rise"] = rise.value()
+            values["relative_rise"] = relative(self.model[output.name], size="squared_rise").value()
         if output.gaps:
             counted = self.model[output.name]
             values["values"] = int(counted.total("points"))

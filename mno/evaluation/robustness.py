@@ -15,9 +15,9 @@ from scipy.interpolate import RegularGridInterpolator
 from mno.core.absent import Absent
 from mno.core.errors import MnoError, first_line
 from mno.core.fields import Axis
-from mno.data.reading import Schema, Split, StoredSplit
+from mno.data.reading import Schema, Split
 from mno.evaluation.config import RobustnessConfig
-from mno.evaluation.evaluator import kept_frames, some_samples
+from mno.evaluation.evaluator import AnySplit, kept_frames, some_samples
 from mno.evaluation.intervals import median_interval
 from mno.evaluation.metrics import measured, relative_l2
 from mno.evaluation.solver import solved_anew, solved_in_time, solver_of
@@ -43,7 +43,7 @@ _MULTIPLE = 4  # of points along an axis; all scenarios can be solved with such 
 
 def measure_robustness(
     surrogate: Surrogate,
-    test: Split | StoredSplit,
+    test: AnySplit,
     train_mean: Mapping[str, np.ndarray],
     config: RobustnessConfig,
     batch_size: int,
@@ -97,10 +97,8 @@ def at_resolutions(
     blamed on the surrogate, `solver` has the relative L2 between the solver's answers on that grid
     and on one twice as fine as the finest tried, interpolated linearly. On grids, `mean_field` is
     that of the training data interpolated, and `interpolated` is what a careful user would do
-    instead: ask the surrogate on the trained grid, and interpolate its answer.
-
-    Returns:
-        A curve whose levels are numbers of points; or why there is none.
+    instead: ask the surrogate on the trained grid, and interpolate its answer. The curve's levels
+    are numbers of points.
     """
     scenario = solver_of(schema)
     if isinstance(scenario, Absent):
@@ -164,11 +162,9 @@ def outside_training(trial: Trial, schema: Schema, count: int, seed: int) -> Res
     """Return the errors on the problems that the scenario names as its neighbours, solved anew.
 
     The first level are new problems as the training data were drawn, from the same streams. A
-    parameter that changes may be none of the model's inputs: then it cannot know of it.
-
-    Returns:
-        A curve whose levels are names, and for each name what was `changed`: by parameter, the
-        value of the training data and that of the trial. Or why there is none.
+    parameter that changes may be none of the model's inputs: then it cannot know of it. The curve's
+    levels are names, and for each name it has what was `changed`: by parameter, the value of the
+    training data and that of the trial.
     """
     scenario = solver_of(schema)
     if isinstance(scenario, Absent):
@@ -180,9 +176,8 @@ def outside_training(trial: Trial, schema: Schema, count: int, seed: int) -> Res
         if not isinstance(samples, Absent):
             given, truth = (of(samples.fields) for of in (description.given, description.truth))
             levels[label] = trial.errors(given, truth)
-    was = schema.parameters
     told = {
-        label: {name: [was.get(name), value] for name, value in changed.items()}
+        label: {name: [schema.parameters.get(name), value] for name, value in changed.items()}
         for label, changed in changes.items()
     }
     return curve(levels, seed, changed=told)
@@ -198,17 +193,15 @@ def _at_frame_rates(
     and nothing is interpolated: at half the rate it is given, and asked for, every second frame.
 
     `half`: of what the model is given, every second frame is known. Between them states are
-    interpolated linearly, and of a forcing the mean of both intervals stands for either.
-    `double`: an answer is wanted twice as often. The model is given every second frame, a forcing
-    as its mean over both intervals; between the frames that it predicts, and the last one given, it
-    is interpolated linearly. The truth is solved anew.
-
-    Levels are the rate of frames over that of the training data.
+    interpolated linearly, and of a forcing the mean of both intervals stands for either. `double`:
+    an answer is wanted twice as often. The model is given every second frame, a forcing as its mean
+    over both intervals; between the frames that it predicts, and the last one given, it is
+    interpolated linearly. The truth is solved anew. Levels are the rate over that of the data.
     """
     if not trial.description.states:
         return Absent("robustness.no_states")
     if trial.description.along_time:
-        finer = solved_in_time(schema, count, seed, intervals=2)
+        finer = solved_in_time(schema, count, seed)
         double = finer if isinstance(finer, Absent) else _told(trial, finer, 2, seed)
         return {"half": _told(trial, samples, 0.5, seed), "double": double}
     return {"half": _half(trial, samples, seed), "double": _double(trial, schema, count, seed)}
@@ -271,7 +264,7 @@ def _half(trial: Trial, samples: Split, seed: int) -> Result | Absent:
 
 
 def _double(trial: Trial, schema: Schema, count: int, seed: int) -> Result | Absent:
-    samples = solved_in_time(schema, count, seed, intervals=2)
+    samples = solved_in_time(schema, count, seed)
     if isinstance(samples, Absent):
         return samples
     description, whole, history = trial.description, samples.fields, trial.history
@@ -326,7 +319,7 @@ def over_time(
     elif not description.any_steps:
         beyond = Absent("robustness.fixed_frames")
     else:
-        beyond = solved_in_time(schema, count, seed, duration=2, intervals=2)
+        beyond = solved_in_time(schema, count, seed, duration=2)
     if isinstance(beyond, Split):
         beyond = _grown(trial, beyond, seed, threshold)
     (time,) = (axis for axis in schema.axes if axis.name == "time")

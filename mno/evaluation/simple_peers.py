@@ -32,8 +32,7 @@ from scipy.linalg import cho_factor, cho_solve, eigh, solve
 from mno.core.absent import Absent
 from mno.core.errors import InputError
 from mno.data.normalise import Normaliser
-from mno.data.reading import Split, StoredSplit
-from mno.evaluation.evaluator import batches, kept_frames, mean_fields, some_samples
+from mno.evaluation.evaluator import AnySplit, batches, kept_frames, mean_fields, some_samples
 from mno.evaluation.trial import errors_of
 from mno.surrogate.description import Description
 
@@ -51,6 +50,7 @@ Arrays: TypeAlias = Mapping[str, np.ndarray]
 Answer: TypeAlias = Callable[[Arrays], dict[str, np.ndarray]]
 Map: TypeAlias = Callable[[np.ndarray], np.ndarray]
 Settings: TypeAlias = dict[str, float]
+Grids: TypeAlias = Mapping[str, tuple[tuple[float, ...], float]]  # values, and where to begin
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,38 +60,24 @@ class Peer:
     name: str
     settings: Settings
     """Hyperparameters by name, as chosen on the validation split; a guess has none."""
-    samples: int
-    """Training samples that it was fitted to."""
-    seconds: float
-    """Processor time of fitting and choosing."""
-    answer: Answer
+    samples: int  # training samples that it was fitted to
+    seconds: float  # processor time of fitting and choosing
+    predict: Answer
+    """Returns outputs, `(samples, *dims)`, for what a model is given, in physical units. States
+    have their first frames, as many as in training; forcings may have more. An `InputError` says
+    that a field is missing, of another grid or other frames than in training, or not positive where
+    its logarithm is taken."""
     asked: int | None = None
     """Of how many test samples it is asked, where an answer takes long; of all if not given."""
 
-    def predict(self, inputs: Arrays) -> dict[str, np.ndarray]:
-        """Return outputs, `(samples, *dims)`, for what a model is given, in physical units.
-
-        States have their first frames, as many as in training; forcings may have more.
-
-        Raises:
-            InputError: A field is missing, of another grid or other frames than in training, or not
-                positive where its logarithm is taken.
-        """
-        return self.answer(inputs)
-
 
 def fit_peer(
-    name: str,
-    training: Split | StoredSplit,
-    validation: Split | StoredSplit,
-    description: Description,
+    name: str, training: AnySplit, validation: AnySplit, description: Description
 ) -> Peer | Absent:
     """Fit the peer of this name: `mean`, `persistence`, `ridge`, `quadratic`, `gaussian_process`.
 
-    It is given and predicts what a model of the description does, whose normaliser it takes.
-
-    Raises:
-        InputError: There is no such peer, or the validation split is of another grid.
+    It is given and predicts what a model of the description does, whose normaliser it takes. Other
+    names are refused, and a validation split of another grid.
     """
     if name not in (*GUESSES, *_METHODS):
         raise InputError(f"{name!r} is no peer; choose one of {', '.join((*GUESSES, *_METHODS))}")
@@ -133,7 +119,7 @@ def fit_peer(
     return Peer(name, settings, whole, time.process_time() - start, answer)
 
 
-def errors_of_peer(peer: Peer, split: Split | StoredSplit, description: Description) -> np.ndarray:
+def errors_of_peer(peer: Peer, split: AnySplit, description: Description) -> np.ndarray:
     """Return the relative L2 of every sample of a split, the mean over outputs, `(samples,)`."""
     errors = [
         errors_of(peer.predict(description.given(part)), description.truth(part))
@@ -142,7 +128,7 @@ def errors_of_peer(peer: Peer, split: Split | StoredSplit, description: Descript
     return np.concatenate(errors)
 
 
-def _guess(name: str, training: Split | StoredSplit, description: Description) -> Answer:
+def _guess(name: str, training: AnySplit, description: Description) -> Answer:
     means = description.truth({n: m[None] for n, m in mean_fields(training).items()})
 
     def answer(inputs: Arrays) -> dict[str, np.ndarray]:
@@ -200,11 +186,8 @@ def leading_vectors(rows: np.ndarray, most: int) -> np.ndarray:
     """Return the orthonormal directions in which rows `(samples, values)` vary most.
 
     They are the eigenvectors of the covariance of rows whose means are zero, found by the products
-    of samples with each other where these are fewer than values (Sirovich, 1987, part I).
-
-    Returns:
-        Shape `(values, components)`, float64, those of most variance first; at most so many,
-        fewer where less varies.
+    of samples with each other where these are fewer than values (Sirovich, 1987, part I): `(values,
+    components)`, float64, those of most variance first, at most so many, fewer where less varies.
     """
     by_samples = rows.shape[0] < rows.shape[1]
     wide = rows if by_samples else rows.T
@@ -251,10 +234,7 @@ def _double(rows: np.ndarray) -> Iterator[np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class _Variables:
-    """What is regressed: x, numbers and then components of what is given, and y.
-
-    The numbers are the scalars, and behind them which values are missing.
-    """
+    """What is regressed: x (scalars, what is missing, components of what is given), and y."""
 
     description: Description
     inputs: PrincipalComponents
@@ -264,7 +244,7 @@ class _Variables:
     and not in others; of such as are missing together the first."""
 
     @classmethod
-    def fit(cls, training: Split | StoredSplit, description: Description) -> Self:
+    def fit(cls, training: AnySplit, description: Description) -> Self:
         some, normaliser = some_samples(training, MOST_SAMPLES).fields, description.normaliser
         given = description.given(some)
         inputs = {name: given[name] for name in description.fields}
@@ -281,7 +261,6 @@ class _Variables:
         return len(self.description.scalars) + len(self.missing)
 
     def given(self, fields: Arrays) -> np.ndarray:
-        """Return x of what a model is given."""
         frames = {name: self.inputs.shapes[name][0] for name in self.description.forcings}
         fields = {n: f[:, : frames[n]] if n in frames else f for n, f in fields.items()}
         components = self.inputs.of(fields, fields)
@@ -293,7 +272,7 @@ class _Variables:
             numbers.insert(0, _rows(self.description.normaliser, shapes, fields, fields))
         return np.concatenate([*numbers, components], axis=1)
 
-    def of(self, split: Split | StoredSplit) -> tuple[np.ndarray, np.ndarray]:
+    def of(self, split: AnySplit) -> tuple[np.ndarray, np.ndarray]:
         """Return x and y of the samples of a split that have a true value."""
         xs, ys = [], []
         for fields in batches(split, 256):
@@ -366,7 +345,7 @@ class _Method:
     """How a peer is fitted, and what its hyperparameters may be."""
 
     fit: Callable[[np.ndarray, np.ndarray, int, Settings], Map]
-    grids: Mapping[str, tuple[tuple[float, ...], float]]  # values, and the one to begin with
+    grids: Grids
     by_samples: bool = False  # whether it costs the cube of their number
 
 
@@ -392,11 +371,7 @@ _METHODS = {
 }
 
 
-def _least(
-    grids: Mapping[str, tuple[tuple[float, ...], float]],
-    settings: Settings,
-    error: Callable[[Settings], float],
-) -> Settings:
+def _least(grids: Grids, settings: Settings, error: Callable[[Settings], float]) -> Settings:
     """Go from settings to neighbours on their grids until none has less error."""
     found, moved = {tuple(settings.values()): error(settings)}, True
     while moved:

@@ -10,8 +10,8 @@ from threadpoolctl import threadpool_limits
 
 from mno.core.absent import Absent
 from mno.core.errors import MnoError, first_line
-from mno.data.reading import Schema, Split, StoredSplit
-from mno.evaluation.evaluator import some_samples
+from mno.data.reading import Schema, Split
+from mno.evaluation.evaluator import AnySplit, some_samples
 from mno.scenarios.base import Scenario, is_solved, make_scenario, split_samples
 from mno.scenarios.part import part_of
 from mno.surrogate.surrogate import Surrogate
@@ -91,24 +91,19 @@ def solved_anew(
     return Split("solved", there, fields, np.arange(count))
 
 
-def solved_in_time(
-    schema: Schema, count: int, seed: int, *, duration: int = 1, intervals: int = 1
-) -> Split | Absent:
-    """Solve anew for so many times the duration, with so many times the intervals of frames."""
+def solved_in_time(schema: Schema, count: int, seed: int, duration: int = 1) -> Split | Absent:
+    """Solve anew for so many times the duration, with twice as many intervals of frames."""
     scenario, parameters = solver_of(schema), schema.parameters
     if isinstance(scenario, Absent):
         return scenario
     if not {"duration", "frames"} <= set(parameters):
         return Absent("robustness.no_time")
-    changed = {
-        "duration": duration * parameters["duration"],
-        "frames": intervals * (parameters["frames"] - 1) + 1,
-    }
-    return solved_anew(schema, count, seed, changed=changed)
+    lasting, frames = duration * parameters["duration"], 2 * parameters["frames"] - 1
+    return solved_anew(schema, count, seed, changed={"duration": lasting, "frames": frames})
 
 
 def physical_consistency(
-    surrogate: Surrogate, test: Split | StoredSplit, count: int, batch_size: int
+    surrogate: Surrogate, test: AnySplit, count: int, batch_size: int
 ) -> dict[str, Any] | Absent:
     """Measure what the scenario checks, on predictions and on the truth beside them.
 

@@ -8,12 +8,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mno.core.absent import Absent
-from mno.data.reading import Split, StoredSplit
 from mno.evaluation.config import IntervalConfig, ToolName
-from mno.evaluation.ensemble_peer import make_ensemble_filter
-from mno.evaluation.evaluator import some_samples
+from mno.evaluation.evaluator import AnySplit, some_samples
 from mno.evaluation.intervals import intervals
-from mno.evaluation.kalman_peer import fit_kalman_filter
+from mno.evaluation.kalman_peer import fit_kalman_filter, make_ensemble_filter
 from mno.evaluation.metrics import mean_over
 from mno.evaluation.reduced_basis import fit_reduced_basis
 from mno.evaluation.simple_peers import GUESSES, Answer, Arrays, errors_of_peer, fit_peer
@@ -26,9 +24,9 @@ _SECONDS = 0.2  # for which answers of each are timed
 
 def measure_tools(
     names: Sequence[ToolName],
-    training: Split | StoredSplit,
-    validation: Split | StoredSplit,
-    test: Split | StoredSplit,
+    training: AnySplit,
+    validation: AnySplit,
+    test: AnySplit,
     description: Description,
     config: IntervalConfig,
     model: Answer | None = None,
@@ -70,8 +68,7 @@ def measure_tools(
                 ms = 1e3 * (time.perf_counter() - begun) / len(some)
                 errors, more = errors_of(told, truth), {"rmse": _rmse(told, truth)}
                 if peer.asked and model:
-                    beside = _rmse(model(given), truth)
-                    more |= {"samples": len(some), "model": beside}
+                    more |= {"samples": len(some), "model": _rmse(model(given), truth)}
             else:
                 errors = errors_of_peer(peer, test, description)
                 one = description.given({key: field[:1] for key, field in test.fields.items()})

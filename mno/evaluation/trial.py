@@ -147,6 +147,9 @@ def without_sensors(
     given, truth = description.given(samples.fields), description.truth(samples.fields)
     told = [name for name in description.fields if name in description.gaps]
     filled = [name for name in description.fields if name not in told]
+    stand_in = {name: np.full_like(given[name], math.nan) for name in told}
+    for name in filled:
+        stand_in[name] = description.normaliser.decode(name, np.zeros_like(given[name]), given)
     found: Result = {"told": told, "filled": filled}
     for kind, use in (("random", "missing"), ("block", "block")):
         errors: dict[float, Errors | Absent] = {}
@@ -158,12 +161,7 @@ def without_sensors(
                     for row, number in enumerate(samples.indices)
                 ]
                 for name in description.fields:
-                    if name in told:
-                        filled_in = np.full_like(given[name], math.nan)
-                    else:
-                        zeros = np.zeros_like(given[name])
-                        filled_in = description.normaliser.decode(name, zeros, given)
-                    rows = zip(holes, filled_in, given[name], strict=True)
+                    rows = zip(holes, stand_in[name], given[name], strict=True)
                     changed[name] = np.stack([np.where(there, x, y) for there, x, y in rows])
             errors[share] = trial.errors(changed, truth)
         found[kind] = curve(errors, seed)

@@ -1,9 +1,9 @@
 """Calibrating trust on the validation split, and measuring what came of it on the test split.
 
 They are two functions, so that the one that chooses never sees the split that is reported. Where
-that is small, samples drawn and solved anew can take its place. Inputs
-from outside the training data, to measure how many are not noticed, are of two kinds: test samples
-that are spoilt, as by sensors, and problems that the scenario draws with other parameters.
+that is small, samples drawn and solved anew can take its place. Inputs from outside the training
+data, to measure how many are not noticed, are of two kinds: test samples that are spoilt, as by
+sensors, and problems that the scenario draws with other parameters.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,8 +14,7 @@ import numpy as np
 from mno.core.absent import Absent
 from mno.core.errors import MnoError
 from mno.core.observing import READ
-from mno.data.reading import Split, StoredSplit
-from mno.evaluation.evaluator import batches, frames_to_predict
+from mno.evaluation.evaluator import AnySplit, batches, frames_to_predict
 from mno.evaluation.result import Example
 from mno.evaluation.solver import other_solver, solved_anew, solver_of, stream
 from mno.surrogate.description import Description
@@ -50,9 +49,9 @@ _SEED = 20240229
 
 def calibrated_trust(
     surrogate: Surrogate,
-    train: Split | StoredSplit,
-    validation: Split | StoredSplit,
-    test: Split | StoredSplit,
+    train: AnySplit,
+    validation: AnySplit,
+    test: AnySplit,
     config: TrustConfig,
     model_sha256: str,
     batch_size: int,
@@ -84,16 +83,13 @@ def largest_errors(
 
 def calibrate(
     surrogate: Surrogate,
-    train: Split | StoredSplit,
-    validation: Split | StoredSplit,
+    train: AnySplit,
+    validation: AnySplit,
     config: TrustConfig,
     model_sha256: str,
     batch_size: int,
 ) -> Trust:
-    """Learn from the training split what inputs are like, and from validation how far models err.
-
-    An InputError says that the model does not fit the dataset.
-    """
+    """Learn from the training split what inputs are like, from validation how far models err."""
     description, schema = surrogate.description, validation.schema
     steps = frames_to_predict(description, schema)
     shape = tuple(len(axis.points) for axis in schema.space)
@@ -135,7 +131,7 @@ def calibrate(
 
 
 def _misfits(
-    surrogate: Surrogate, validation: Split | StoredSplit, config: TrustConfig, batch_size: int
+    surrogate: Surrogate, validation: AnySplit, config: TrustConfig, batch_size: int
 ) -> dict[str, float | None]:
     """Return what readings are farther than from what is told in no more runs than may be alarms.
 
@@ -155,9 +151,7 @@ def _misfits(
     return dict(zip(limits, finite(np.array(list(limits.values()))), strict=True))
 
 
-def _measure(
-    trust: Trust, surrogate: Surrogate, test: Split | StoredSplit, batch_size: int
-) -> Measured:
+def _measure(trust: Trust, surrogate: Surrogate, test: AnySplit, batch_size: int) -> Measured:
     """Count, on the test split, errors within their bounds and alarms, and alarms on others."""
     description, likeness = surrogate.description, trust.likeness
     equation = trust.equation(description)
@@ -171,16 +165,13 @@ def _measure(
         for kind, errors in by_measure.items():
             bound = trust.bounds[name][kind]
             bounds = bound.of(signals, errors.shape[1])
-            held = coverage(errors, bounds, bound.calibrated_on, trust.level, together)
-            rates[name][kind] = held
+            rates[name][kind] = coverage(errors, bounds, bound.calibrated_on, trust.level, together)
             if bound.over_run and errors.shape[1] > 1:
                 within = np.array([np.inf if b is None else b for b in bound.over_run])
                 largest = np.nanmax(errors / within, axis=1, keepdims=True)
-                (rates[name][f"{kind}_over_run"],) = (
-                    coverage(
-                        largest, np.ones_like(largest), bound.calibrated_on, trust.level, together
-                    ),
-                )
+                ones, known = np.ones_like(largest), bound.calibrated_on
+                of_runs = coverage(largest, ones, known, trust.level, together)
+                rates[name][f"{kind}_over_run"] = of_runs
             if kind == "relative_l2":
                 shown = slice(0, _MOST_PAIRS)
                 pairs[name] = Pairs(error=finite(errors[shown, 0]), bound=finite(bounds[shown, 0]))
@@ -207,7 +198,7 @@ class _Observed(NamedTuple):
 
 def _observe(
     surrogate: Surrogate,
-    split: Split | StoredSplit,
+    split: AnySplit,
     equation: Equation | Absent,
     shape: tuple[int, ...],
     batch_size: int,
@@ -289,9 +280,7 @@ def bound_by_run(errors: np.ndarray, level: float) -> Bound:
     )
 
 
-def _outside_inputs(
-    description: Description, test: Split | StoredSplit
-) -> Iterator[tuple[str, Arrays]]:
+def _outside_inputs(description: Description, test: AnySplit) -> Iterator[tuple[str, Arrays]]:
     """Yield inputs that no training sample is like, by what makes them so.
 
     Of a spoilt test sample all inputs with a value at each point are spoilt alike; coordinates of

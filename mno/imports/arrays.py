@@ -10,7 +10,6 @@ import base64
 import math
 import re
 import struct
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from mno.imports.stored import FileArray
 
 Role = Literal["input", "output", "state", "coordinate", "times"]
 Shape = tuple[int, ...]
+Dims = tuple[str, ...]
 
 ROLES = ("input", "output", "state", "coordinate", "times")
 CF_AXES = {"T": "time", "X": "x", "Y": "y", "Z": "z"}
@@ -64,7 +64,7 @@ class Array(NamedTuple):
     """An array of a file; where it has an axis of samples, `stored` has that first."""
 
     stored: FileArray
-    dims: tuple[str, ...] | None = None  # names of the axes as the file has them, if any
+    dims: Dims | None = None  # names of the axes as the file has them, if any
     attributes: Mapping[str, Any] = {}
     source: str = ""  # what the file calls it, if not by its name here
 
@@ -98,16 +98,10 @@ def arrange(
 ) -> importer.Layout:
     """Find out what the arrays of a file are, and add them to it in their order.
 
-    Args:
-        file: What opens it.
-        arrays: Its arrays by name; their axes have names, or none of them has.
-        mapping: What the user says of them.
-        parameters: What the file says of the whole of it.
-        extent: Where the domain begins and ends, along axes of which the file says so.
-        default: Role of arrays with named axes of which nothing tells it; refused if not given.
-
-    Raises:
-        InputError: The arrays are no dataset, or it cannot be told what one of them is.
+    Their axes have names, or none of them has. The file may say `parameters` of the whole of it,
+    and where the domain begins and ends (`extent`), by axis. Arrays with named axes of which
+    nothing tells the role have the `default`, and are refused if there is none; so are arrays that
+    are no dataset.
     """
     rules = {name: rule_of(mapping, name) for name in arrays}
     kept = {name: array for name, array in arrays.items() if not rules[name].drop}
@@ -146,7 +140,7 @@ def arrange(
 
 
 def _fields(
-    told: "_Arrays", name: str, meanings: tuple[str, ...]
+    told: "_Named | _Bare", name: str, meanings: Dims
 ) -> Iterable[tuple[Field, int | None]]:
     """Return the field that an array holds, or those of its channels with their numbers."""
     said, sizes = told.arrays[name].attributes, dict(zip(meanings, told.lengths(name), strict=True))
@@ -172,12 +166,7 @@ def _fields(
 
 
 def _read(
-    stored: FileArray,
-    meanings: tuple[str, ...],
-    dims: tuple[str, ...],
-    channel: int | None,
-    start: int,
-    stop: int,
+    stored: FileArray, meanings: Dims, dims: Dims, channel: int | None, start: int, stop: int
 ) -> np.ndarray:
     """Read some samples of a field; without an axis of samples, all have the same values."""
     rows = stored.read(start, stop) if "sample" in meanings else stored.whole()[None]
@@ -190,8 +179,13 @@ def _read(
 
 
 @dataclass
-class _Arrays(ABC):
-    """Arrays that are kept, and what is said of them; a subclass tells what their axes are."""
+class _Arrays:
+    """Arrays that are kept, and what is said of them; a subclass tells what their axes are.
+
+    Its `find` returns what the axes of each array are that holds values, and finds `samples`: they
+    are `sample`, `channel`, `point`, or one of time and space. `role` is that of a field of which
+    the mapping says nothing.
+    """
 
     file: importer.Importer
     arrays: dict[str, Array]
@@ -201,21 +195,6 @@ class _Arrays(ABC):
     samples: int = 1
     axes: dict[str, Axis] = field(default_factory=dict)  # that bare arrays give
 
-    @abstractmethod
-    def find(self) -> dict[str, tuple[str, ...]]:
-        """Return what the axes of each array are that holds values, and find `samples`.
-
-        They are `sample`, `channel`, `point`, or one of time and space.
-        """
-
-    @abstractmethod
-    def axis(self, name: str, length: int) -> Axis:
-        """Return an axis of the dataset."""
-
-    @abstractmethod
-    def role(self, name: str, dims: tuple[str, ...]) -> Role | None:
-        """Return the role of a field that the mapping says nothing of."""
-
     def lengths(self, name: str) -> Shape:
         return self.arrays[name].stored.lengths
 
@@ -223,7 +202,7 @@ class _Arrays(ABC):
 class _Named(_Arrays):
     """Arrays whose axes have names."""
 
-    def find(self) -> dict[str, tuple[str, ...]]:
+    def find(self) -> dict[str, Dims]:
         lengths: dict[str, int] = {}
         for name, array in self.arrays.items():
             if array.dims is None and array.stored.shape:
@@ -271,7 +250,7 @@ class _Named(_Arrays):
         self.file.check_sample("the file", (), self.samples)
         return {name: tuple(meanings[dim] for dim in dims) for name, dims in values.items()}
 
-    def role(self, name: str, dims: tuple[str, ...]) -> Role | None:
+    def role(self, name: str, dims: Dims) -> Role | None:
         told = self.arrays[name].attributes.get("role")
         if told in ROLES:
             return told
@@ -288,8 +267,7 @@ class _Named(_Arrays):
             return importer.default_axis(name, length)
         said = own.attributes
         units = str(said.get("units") or "1").split(" since ")[0]
-        points = own.stored.whole()
-        found = self.file.given_axis(name, own.source or dim, points, length, units)
+        found = self.file.given_axis(name, own.source or dim, own.stored.whole(), length, units)
         extent = _said_extent(found, self.extent.get(name, said.get("extent")))
         return Axis(name, units, str(said.get("long_name") or name), found.points, extent)
 
@@ -297,7 +275,7 @@ class _Named(_Arrays):
 class _Bare(_Arrays):
     """Arrays with a name and a shape and no more; samples are their first axis."""
 
-    def find(self) -> dict[str, tuple[str, ...]]:
+    def find(self) -> dict[str, Dims]:
         shapes = {name: array.stored.shape for name, array in self.arrays.items()}
         large = {name: shape for name, shape in shapes.items() if len(shape) > 1}
         self.samples = self._count(shapes)
@@ -317,18 +295,17 @@ class _Bare(_Arrays):
             )
         names = ("point",) if places else importer.SPACE[: len(space)]
         lengths = dict(zip(names, space, strict=True)) | ({"time": frames} if frames else {})
-        meanings: dict[str, tuple[str, ...]] = {}
+        meanings: dict[str, Dims] = {}
         for name, shape in shapes.items():
             if len(shape) < 2:
                 if self._is_small(name, shape, lengths):
                     meanings[name] = ("sample",) if shape == (self.samples,) else ()
                 continue
             over_time = ("time",) if name in timed else ()
-            channels, behind = grids[name][0] if name in grids else None, names
-            if name not in grids:
-                behind = ()
-            elif channels is not None:
-                behind = ("channel", *names)
+            channels, behind = None, ()
+            if name in grids:
+                channels = grids[name][0]
+                behind = names if channels is None else ("channel", *names)
             meanings[name] = ("sample", *over_time, *behind)
             if channels not in (None, 1):
                 self.file.remarks.append(
@@ -338,7 +315,7 @@ class _Bare(_Arrays):
                 )
         return meanings
 
-    def role(self, name: str, dims: tuple[str, ...]) -> Role | None:
+    def role(self, name: str, dims: Dims) -> Role | None:
         return _role_by_name(name) or (None if dims else "input")
 
     def axis(self, name: str, length: int) -> Axis:
@@ -400,10 +377,7 @@ class _Bare(_Arrays):
         )
 
     def _is_small(self, name: str, shape: Shape, lengths: Mapping[str, int]) -> bool:
-        """Whether an array with less than two axes has a number of each sample, or a parameter.
-
-        If not, it is a coordinate.
-        """
+        """Whether a small array has a number of each sample or a parameter; else a coordinate."""
         axis = _COORDINATES.get(name.lower().removesuffix("-coordinate"))
         size = shape[0] if shape else 1
         is_axis = axis is not None and size == lengths.get(axis)

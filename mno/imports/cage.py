@@ -20,11 +20,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from pydantic_core import to_jsonable_python
@@ -32,8 +32,7 @@ from pydantic_core import to_jsonable_python
 from mno.core.errors import InputError, MnoError
 from mno.core.memory import keep_freed_memory
 
-MEMORY = 2**30
-"""Bytes that reading may take beyond what Python and the libraries have."""
+MEMORY = 2**30  # bytes that reading may take beyond what Python and the libraries have
 
 _SECONDS, _BYTES_A_SECOND = 600, 10**6  # time for any file, and how fast larger ones must go
 _STACK = 2**21  # of a thread; all of it counts
@@ -44,11 +43,8 @@ _NETWORK = ("socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinf
 _limited = False  # in the child alone
 
 
-class Cage:
-    """A child process that calls functions for this one; started at the first call.
-
-    A call may take so many bytes of `memory`.
-    """
+class Cage(AbstractContextManager["Cage", None]):
+    """A child process, begun at the first call, that calls functions in `memory` bytes at most."""
 
     def __init__(self, memory: int = MEMORY) -> None:
         self._memory = memory
@@ -61,16 +57,10 @@ class Cage:
         files: Sequence[Path],
         progress: Callable[[Any], None] = lambda _: None,
     ) -> Any:
-        """Call a function in the child.
+        """Call a function of a module in the child; return what it returns, as JSON has it.
 
-        Args:
-            function: One of a module; it is called with `arguments`, and with `progress`.
-            arguments: By name.
-            files: What is read; their size bounds the time.
-            progress: Is told what the function says of its progress, as JSON has it.
-
-        Returns:
-            What the function returns, as JSON has it.
+        It is called with `arguments`, by name, and with `progress`, which is told what it says of
+        it, as JSON has it. The size of the `files` that are read bounds the time.
 
         Raises:
             InputError: The function raised it, or the child took too much time or memory, or
@@ -123,23 +113,14 @@ class Cage:
             process.kill()
             process.communicate()
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def call_for_arrays(
-    function: Callable[..., Any],
-    arguments: Mapping[str, Any],
-    files: Sequence[Path],
-    memory: int = MEMORY,
+    function: Callable, arguments: Mapping[str, Any], files: Sequence[Path], memory: int = MEMORY
 ) -> tuple[Any, dict[str, np.ndarray]]:
-    """Call a function in a cage of its own that saves arrays to a file (`target`, `.npz`).
-
-    Returns what it returns, and the arrays by name.
-    """
+    """Call a function in a cage that saves arrays to `target`; return its answer and the arrays."""
     with TemporaryDirectory(prefix="mno-import-") as folder, Cage(memory) as cage:
         target = Path(folder) / "arrays.npz"
         said = cage.call(function, {**arguments, "target": str(target)}, files)
@@ -225,8 +206,7 @@ def _limit(nbytes: int, *, anew: bool) -> None:
 
         limit, most = resource.getrlimit(resource.RLIMIT_AS)
         if anew:
-            pages = int(Path("/proc/self/statm").read_text().split()[0])
-            limit = pages * resource.getpagesize()
+            limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (limit + nbytes, most))
         _limited = True
 

@@ -126,8 +126,7 @@ def _facts(paths: list[Path], kind: str, mapping: Mapping, progress: Told) -> li
 def read_list(folder: Path) -> ImportList | None:
     """Return what was imported into a folder; none if nothing was."""
     try:
-        text = (folder / _LIST).read_text(encoding="utf-8")
-        return ImportList.model_validate_json(text)
+        return ImportList.model_validate_json((folder / _LIST).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError, UnicodeDecodeError):
@@ -154,16 +153,10 @@ def import_files(
     """Convert files into a dataset's folder, besides those that are in it.
 
     Each file is finished, and listed, before the next is begun; one that was interrupted goes on
-    where it was.
-
-    Args:
-        folder: Of the dataset, named like it; used by one import at a time.
-        paths: The files.
-        kind: Which importer reads them.
-        mapping: What the user says of them; what was said at the first import if not given.
-        progress: Is told how far it is.
-        replace: Make a list of these files alone. What was converted of others stays until `sweep`,
-            so that the dataset can be made as it was until the new one is whole.
+    where it was. The folder is named like the dataset, and used by one import at a time. Without a
+    mapping, that of the first import holds. To `replace` is to list these files alone: what was
+    converted of others stays until `sweep`, so that the dataset can be made as it was until the new
+    one is whole.
 
     Raises:
         InputError: A file cannot be imported, or does not fit the others; those before it are kept.

@@ -142,11 +142,8 @@ def convert_file(
     """Convert a file, or go on with a conversion that was interrupted.
 
     `file` says what is to become of it, with its checksum. The store appears whole or not at all;
-    finished shards are in the folder `work`, used by one conversion at a time.
-
-    Raises:
-        InputError: The file cannot be imported.
-        MnoError: The file was changed meanwhile, or the disk is full; finished shards are kept.
+    finished shards are in the folder `work`, used by one conversion at a time. They are kept where
+    the file was changed meanwhile, or the disk is full, which is an MnoError.
     """
     folder = path.resolve().parent
     source = FileSource(file, folder)

@@ -2,15 +2,11 @@
 
 A frame's value at a point is the mean of the readings whose time is nearest to that frame; nothing
 is interpolated, neither in time nor in space. What holds for all of the plant, a reading without a
-position, becomes an input over time.
+position, becomes an input over time. With `interval: readings` every moment of reading is a frame
+of its own, and a field says when it is; time, where it is used, goes on by the mean interval.
 
-With `interval: readings` every moment of reading is a frame of its own, and a field says when each
-frame of a sample is; readings nearer to each other than a hundredth of a sensor's interval share a
-moment. The interval is then the mean one, and time, where it is used, goes on by it at each moment.
-
-A run is what was recorded without a pause longer than a window. Frames of a run are `interval`
-apart and begin with its first reading; a window is so many frames, one behind the other. The
-readings are kept in memory, as numbers, by window.
+A run is what was recorded without a pause longer than a window. Its frames are `interval` apart and
+begin with its first reading; a window is so many frames, one behind the other.
 """
 
 from collections.abc import Iterator
@@ -229,10 +225,10 @@ class SensorLog(Importer):
 def _median_interval(log: Log, of: list[int]) -> float | None:
     """Return the median over series of the seconds between their readings; None if all have one.
 
-    Readings jitter and some are lost, so that a series' interval is the time between its first
-    and last reading over the number of intervals between them, long pauses left out. It is that of
-    the first part of the log in which the series was read twice. The median has as few digits as it
-    needs to be right to 3 in 10,000.
+    Readings jitter and some are lost, so that a series' interval is the time between its first and
+    last reading over the number of intervals between them, long pauses left out, in the first part
+    of the log in which it was read twice. The median has no more digits than make it right to 3 in
+    10,000.
     """
     intervals: dict[int, float] = {}
     for first in range(0, len(log.time), CHUNK):

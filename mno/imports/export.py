@@ -7,9 +7,9 @@ import io
 import math
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import h5netcdf
 import h5py
@@ -22,15 +22,13 @@ from mno.core.files import replacing, replacing_folder
 from mno.imports.mapping import Mapping
 from mno.imports.zarr import ZarrGroup
 
-FORMATS = {".nc": "netcdf", ".npz": "npz", "": "vtk"}
-"""By the destination's suffix."""
+FORMATS = {".nc": "netcdf", ".npz": "npz", "": "vtk"}  # by the destination's suffix
 
 _OURS = {".vtr", ".vtu", ".pvd"}
 _BLOCK_BYTES, _BLOCK_SAMPLES = 32 * 2**20, 64
 _CF_AXES = {"time": "T", "x": "X", "y": "Y", "z": "Z"}
 
-Report = Callable[[int, int], None]
-"""Is told how much of how much is done."""
+Report = Callable[[int, int], None]  # is told how much of how much is done
 
 
 class Exported(NamedTuple):
@@ -55,11 +53,8 @@ def export_store(
     """Export fields of a store; memory does not grow with it.
 
     All `fields` and `samples`, if none are named, of a dataset or a store of predictions go to a
-    file, `.nc` or `.npz`, or for VTK a folder; an earlier export is replaced by `force` alone.
-
-    Raises:
-        InputError: The source, the fields, the samples or the destination cannot be used.
-        MnoError: The destination cannot be written to.
+    file, `.nc` or `.npz`, or for VTK a folder; an earlier export is replaced by `force` alone. What
+    cannot be used is refused; a destination that cannot be written to is an MnoError.
     """
     from mno.imports.export_vtk import check_vtk, write_vtk
 
@@ -91,16 +86,12 @@ class Run(NamedTuple):
     place: slice
 
 
-class Selection:
-    """Fields and samples of an open store.
+class Selection(AbstractContextManager["Selection", None]):
+    """Fields and samples of an open store: a dataset or predictions, a Zarr group.
 
-    Args:
-        source: A dataset or a store of predictions: a Zarr group.
-        fields: Names of fields; all if none are given. Coordinates of points always belong.
-        samples: Numbers of samples, in the order of the export; all if not given.
-
-    Attributes:
-        about: What the store says of the whole of it, as plain values.
+    All fields if none are named, and coordinates of points always; samples by their numbers in the
+    order of the export, all if not given. `about` is what the store says of the whole of it, as
+    plain values.
     """
 
     def __init__(
@@ -136,11 +127,6 @@ class Selection:
         """Shape of a field in one sample."""
         return tuple(self.lengths[dim] for dim in field.dims)
 
-    @property
-    def sample_bytes(self) -> int:
-        """Bytes of all fields of one sample, as float32."""
-        return sum(4 * math.prod(self.shape(field)) for field in self.fields)
-
     def per_sample(self) -> dict[str, np.ndarray]:
         """Return what else is known of each sample: its number, split, group and beginning."""
         chosen = np.asarray(self.samples, dtype=np.int64)
@@ -151,7 +137,8 @@ class Selection:
 
     def runs(self) -> Iterator[Run]:
         """Yield the samples, a few at a time."""
-        most = max(1, min(_BLOCK_SAMPLES, _BLOCK_BYTES // max(1, self.sample_bytes)))
+        sample = sum(4 * math.prod(self.shape(field)) for field in self.fields)  # as float32
+        most = max(1, min(_BLOCK_SAMPLES, _BLOCK_BYTES // max(1, sample)))
         begin = 0
         for end, number in enumerate(self.samples, 1):
             goes_on = end < len(self.samples) and self.samples[end] == number + 1
@@ -162,9 +149,6 @@ class Selection:
     def read(self, field: Field, run: Run) -> np.ndarray:
         """Read a field of some samples, shape `(samples, *dims)`, float32."""
         return self._group.read(field.name, run.start, run.stop)
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._group.close()
@@ -253,8 +237,7 @@ def _create(file: h5netcdf.File, selection: Selection) -> dict[str, h5netcdf.Var
         text = values.dtype.kind in "OU"
         variable = file.create_variable(name, (dim,), h5py.string_dtype() if text else values.dtype)
         variable[...] = values.astype(object) if text else values
-        for key, value in attributes.items():
-            variable.attrs[key] = value
+        variable.attrs.update(attributes)
 
     file.attrs["Conventions"] = "CF-1.11"
     for name in ("title", "scenario"):
@@ -277,9 +260,7 @@ def _create(file: h5netcdf.File, selection: Selection) -> dict[str, h5netcdf.Var
         dims, fill = ("sample", *field.dims), np.float32(np.nan) if field.gaps else None
         variable = file.create_variable(field.name, dims, np.dtype("<f4"), fillvalue=fill)
         variables[field.name] = variable
-        variable.attrs["units"] = field.units
-        variable.attrs["long_name"] = field.long_name
-        variable.attrs["role"] = field.role
+        variable.attrs.update(units=field.units, long_name=field.long_name, role=field.role)
         located = places if "point" in field.dims and field.role != "coordinate" else []
         others = [*(name for name in told if name != "sample"), *located]
         if others:
@@ -301,12 +282,10 @@ class _WaryFile(io.FileIO):
     _failure: OSError | None = None
 
     def check(self) -> None:
-        """Raise what went wrong."""
         if self._failure is not None:
             raise self._failure
 
     def write(self, values: Any) -> int:
-        """Write all bytes, unless a write has failed before."""
         left = memoryview(values).cast("B")
         size = len(left)
         try:
@@ -317,7 +296,6 @@ class _WaryFile(io.FileIO):
         return size
 
     def truncate(self, size: int | None = None) -> int:
-        """Set the length of the file."""
         try:
             return super().truncate(size)
         except OSError as error:

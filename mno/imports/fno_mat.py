@@ -46,7 +46,7 @@ class FnoMat(importer.Importer):
         """Open the file and find its fields."""
         self._others: list[str] = []  # what holds no numbers
         if h5py.is_hdf5(self.path):
-            self._arrays = self._version_73(stack.enter_context(Hdf5File(self.path)))
+            self._arrays = self._version_73(Hdf5File(self.path, stack))
         else:
             self._arrays = self._version_5()
         given = {name: rule.role for name, rule in mapping.fields.items() if rule.role}

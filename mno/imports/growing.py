@@ -35,14 +35,9 @@ class Row(NamedTuple):
 class GrowingLog:
     """The rows of a file, or of standard input where there is none.
 
-    Args:
-        path: The file.
-        rules: Which columns are sensors; if none, columns are called as they are wanted.
-        wanted: Units of the columns that there may be, by `QUANTITY.PLACE`.
-        once: Whether to end where the file does, rather than wait for more.
-
-    Attributes:
-        columns: Those of the table, by the name that is wanted; empty before its header is read.
+    The rules say which columns are sensors; if none are, columns are called as they are `wanted`,
+    which has their units by `QUANTITY.PLACE`. With `once` it ends where the file does, rather than
+    wait for more. `columns` are those of the table by these names; empty before its header is read.
     """
 
     def __init__(
@@ -55,10 +50,11 @@ class GrowingLog:
     def rows(self, position: int = 0, mark: str = "") -> Iterator[Row | None]:
         """Yield all rows, those behind a position where its mark is still so; none while it waits.
 
-        Raises:
-            InputError: The file cannot be read, or its header is not what is wanted.
+        A file that cannot be read, or whose header is not what is wanted, is refused.
         """
-        lines = self._of_stdin() if self._path is None else self._of_file(position, mark)
+        lines: Iterator[bytes | None] = self._of_file(position, mark)
+        if self._path is None:
+            lines = (line for line in sys.stdin.buffer if line.endswith(b"\n"))
         for line in lines:
             if line is None:
                 yield None
@@ -83,11 +79,6 @@ class GrowingLog:
         with self._path.open("rb") as file:
             file.seek(max(position - _MARKED, 0))
             return sha256(file.read(min(position, _MARKED)))
-
-    def _of_stdin(self) -> Iterator[bytes]:
-        for line in sys.stdin.buffer:
-            if line.endswith(b"\n"):
-                yield line
 
     def _of_file(self, position: int, mark: str) -> Iterator[bytes | None]:
         assert self._path is not None
@@ -143,8 +134,7 @@ class GrowingLog:
                 f"{', '.join(header)[:500]}"
             )
         for number, name in enumerate(header):
-            rule = rules.get(name)
-            column = name
+            rule, column = rules.get(name), name
             if number == self._time or (rules and rule is None):
                 continue
             if rule is not None:

@@ -6,8 +6,9 @@ more than it should, the cage ends.
 """
 
 import math
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import h5py
 import numpy as np
@@ -23,25 +24,18 @@ _LARGEST_RATIO = 1032  # that deflate reaches
 
 
 class Hdf5File:
-    """An HDF5 file, open for reading; `root` is its first group.
+    """An HDF5 file, open for reading until the stack is closed; `root` is its first group.
 
-    Raises:
-        InputError: It is no HDF5 file, or a damaged one; so do all methods, where something leads
-            out of the file or is not what it should be.
+    It is refused where it is none, or damaged; all methods refuse what leads out of the file or is
+    not what it should be.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, stack: ExitStack) -> None:
         self.path = path
         if not h5py.is_hdf5(path):
             raise InputError(f"{path} is not an HDF5 file; expected one: choose another importer")
         with reading(path):
-            self.root: h5py.Group = h5py.File(path, "r")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.root.file.close()
+            self.root: h5py.Group = stack.enter_context(h5py.File(path, "r"))
 
     def members(self, group: h5py.Group) -> list[str]:
         """Return the names of all that is in a group, in order."""
@@ -101,8 +95,7 @@ class Hdf5File:
     def is_array(self, parent: h5py.Group, name: str, *, of_numbers: bool = False) -> bool:
         """Whether a member of a group is an array (of real numbers)."""
         found = self._member(parent, name)
-        is_array = isinstance(found, h5py.Dataset)
-        return is_array and (not of_numbers or found.dtype.kind in "fiub")
+        return isinstance(found, h5py.Dataset) and (not of_numbers or found.dtype.kind in "fiub")
 
     def attribute(self, owner: Any, name: str) -> Any:
         """Return an attribute as plain values: text, numbers or a list; none if it is not plain."""

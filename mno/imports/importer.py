@@ -7,13 +7,13 @@ and never runs code from it. Commands run it in `mno.imports.cage`.
 """
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -56,7 +56,7 @@ Layout = tuple[Contents, Mapping[str, Reader]]
 """What a file holds, and how the samples of each field are read."""
 
 
-class Importer(ABC):
+class Importer(AbstractContextManager["Importer", None]):
     """One open file.
 
     Memory stays far below 1 GiB whatever the size of the file: `lay_out` reads no field, and
@@ -78,8 +78,7 @@ class Importer(ABC):
     """
 
     kind: ClassVar[str]
-    version: ClassVar[int] = 1
-    """Raised with every change that makes other data of the same file."""
+    version: ClassVar[int] = 1  # raised with every change that makes other data of the same file
 
     def __init__(self, path: Path, mapping: "FieldMapping") -> None:
         self.path = self.require(path)
@@ -122,20 +121,13 @@ class Importer(ABC):
         return contents, self._found
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Read the samples `start` to before `stop` of a field, as the file has them.
-
-        Returns:
-            Shape `(stop - start, *dims)`, float32.
-        """
+        """Read samples of a field as the file has them, `(stop - start, *dims)`, float32."""
         with np.errstate(over="ignore", invalid="ignore"):  # infinite, which is refused
             return np.ascontiguousarray(self._readers[name](start, stop), dtype=np.float32)
 
     def close(self) -> None:
         """Close the file."""
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -254,8 +246,7 @@ def axis_of_points(name: str, points: np.ndarray, units: str = "1") -> Axis:
     half = 0.0
     if name != "time" and len(points) > 1:
         half = (points[-1] - points[0]) / (len(points) - 1) / 2
-    extent = (float(points[0] - half), float(points[-1] + half))
-    return Axis(name, units, name, points, extent)
+    return Axis(name, units, name, points, (float(points[0] - half), float(points[-1] + half)))
 
 
 def uneven(axes: Iterable[Axis]) -> Iterator[str]:
@@ -272,12 +263,10 @@ def uneven(axes: Iterable[Axis]) -> Iterator[str]:
 def scale_said(attributes: Mapping[str, Any]) -> str:
     """Return the scale of a field of a dataset of ours; plain of others, whatever they call so."""
     scale = attributes.get("scale")
-    try:
+    with suppress(ValueError):
         if isinstance(scale, str) and "role" in attributes:
             difference_from(scale)
             return scale
-    except ValueError:
-        pass
     return PLAIN
 
 

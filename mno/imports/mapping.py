@@ -118,24 +118,17 @@ class Mapping(Config):
 
 
 def read_mapping(path: Path | None) -> Mapping:
-    """Read a mapping file; the empty mapping if none is given.
-
-    Raises:
-        InputError: It cannot be read, or says what no import understands.
-    """
+    """Read a mapping file, or refuse it; the empty mapping if none is given."""
     if path is None:
         return Mapping()
-    remedy = "; see docs/how-to/import-data.md"
-    return read_file(Mapping, path, remedy=remedy, may_be_empty=True)
+    return read_file(Mapping, path, remedy="; see docs/how-to/import-data.md", may_be_empty=True)
 
 
 class MappedFile:
     """An open file, seen through a mapping: renamed, in other units, without what is dropped.
 
-    `contents` are as they will be in the dataset.
-
-    Raises:
-        InputError: The mapping does not fit the file, or no dataset can be made of it.
+    `contents` are as they will be in the dataset. Refused are a mapping that does not fit the file,
+    and a file that no dataset can be made of.
     """
 
     def __init__(self, importer: Importer, mapping: Mapping) -> None:
@@ -217,8 +210,7 @@ class MappedFile:
             )
         gaps = field.gaps if rule.gaps is None else rule.gaps
         label = rule.long_name or rule.name or field.long_name
-        units = rule.units or field.units
-        return Field(name, units, label, role, field.dims, gaps, field.scale)
+        return Field(name, rule.units or field.units, label, role, field.dims, gaps, field.scale)
 
     def _on_its_scale(self, field: Field, rules: dict[str, FieldRule]) -> Field:
         """Return a field on the scale that the file says, if that still makes sense."""
@@ -272,8 +264,7 @@ def _registry() -> Any:
 def conversion(given: str, wanted: str, what: str) -> tuple[float, float]:
     """Return factor and offset that turn values of one unit (`degC`) into another (`K`).
 
-    Raises:
-        InputError: One of them is no unit, or they measure different things; names `what` has them.
+    Refused is what is no unit, and units of different things; `what` is what has them.
     """
     source, target = _unit(given, what), _unit(wanted, what)
     registry = _registry()

@@ -38,8 +38,7 @@ class _Variable(NamedTuple):
     @classmethod
     def of(cls, dims: tuple[str, ...], attributes: Mapping[str, Any], stored: FileArray) -> Self:
         packing = Packing.of(attributes, stored.dtype)
-        part = stored.part
-        unpacked = replace(stored, part=lambda where: packing.unpack(part(where)))
+        unpacked = replace(stored, part=lambda where: packing.unpack(stored.part(where)))
         return cls(dims, attributes, unpacked, packing.is_marked)
 
 
@@ -51,7 +50,7 @@ class Netcdf(Importer):
     def lay_out(self, mapping: FieldMapping, stack: ExitStack) -> Layout:
         """Open the file and find its fields."""
         if h5py.is_hdf5(self.path):
-            found, parameters = self._version_4(stack.enter_context(Hdf5File(self.path)))
+            found, parameters = self._version_4(Hdf5File(self.path, stack))
         else:
             found, parameters = self._classic()
         self._variables = {name: v for name, v in found.items() if name not in mapping.dropped}
@@ -141,7 +140,6 @@ class Netcdf(Importer):
         self._turned = {axis for axis, points in several.items() if points[0] > points[-1]}
 
     def _axis_called(self, dim: str) -> str | None:
-        """Return the axis that a dimension or a coordinate of some name is."""
         said = self._variables[dim].attributes if dim in self._variables else {}
         return meaning_of(dim) or CF_AXES.get(str(said.get("axis")))
 

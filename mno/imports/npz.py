@@ -85,8 +85,7 @@ class NumpyFile(Importer):
                 "expected as many: the file is damaged, get it anew"
             )
         chunks = (shape[0], *[1] * (len(shape) - 1)) if fortran and len(shape) > 1 else None
-        part = partial(self._part, name)
-        return Array(FileArray(self.path, name, shape, dtype, part, chunks))
+        return Array(FileArray(self.path, name, shape, dtype, partial(self._part, name), chunks))
 
     def _part(self, name: str, where: Box) -> np.ndarray:
         with reading(self.path, name, _EXPECTED):

@@ -38,7 +38,7 @@ class PdeBench(Importer):
 
     def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
         """Open the file and find its fields."""
-        file = self._file = stack.enter_context(Hdf5File(self.path))
+        file = self._file = Hdf5File(self.path, stack)
         names = [n for n in file.members(file.root) if file.is_array(file.root, n)]
         if names:
             return self._lay_out_arrays([n for n in names if n not in _COORDINATES], mapping)

@@ -1,11 +1,5 @@
 """The readings of sensors in a table of text, and as one table in memory.
 
-    from pathlib import Path
-    from mno.imports.mapping import SensorRules
-    from mno.imports.readings import read_readings
-
-    readings = read_readings(Path("sensors.csv"), SensorRules(), {"temperature": "K"})
-
 A file has one row for each reading, with the columns `time`, `x` (and `y`, `z`), `quantity`,
 `value`, and perhaps `unit`, `sensor`, `uncertainty`; or one row for each time and one column for
 each sensor, which the mapping's `sensors.columns` describes. Times are seconds or ISO 8601 dates. A
@@ -35,8 +29,7 @@ from mno.imports.importer import SPACE
 from mno.imports.mapping import SensorRules, conversion
 
 MAX_SERIES = 100_000  # sensors, places and quantities; more come of a column taken for another
-NOWHERE = -1
-"""Place of a reading that holds for all of the plant."""
+NOWHERE = -1  # place of a reading that holds for all of the plant
 
 _MEMORY = 3 * MEMORY  # for some 10,000,000 readings: as they are read, in order, and as columns
 _MAX_NAME = 200
@@ -68,18 +61,14 @@ _Reading = tuple[str, _Series, str, str]  # time, series, value, uncertainty, as
 
 
 class Log:
-    """All readings of a table, in the order of its rows; values in the unit of their quantity.
+    """All readings of a table in UTF-8, in the order of its rows; values in their quantity's unit.
 
     Cells are parted by `,`, `;` or tab, whichever the header has most of, and may be quoted; unless
     it is `,`, a number may have a comma for its point. Blank lines, and lines that begin with `#`,
     are skipped; so is a byte order mark. The first time decides whether times are seconds or dates;
     dates are counted from it. Those with a zone may have different ones, since each is one moment;
-    those without are taken as they stand, and both are not mixed.
-
-    Args:
-        path: The file, UTF-8.
-        rules: Which columns are sensors, where there is one for each.
-        wanted: Units that quantities are to have; the first one that is read, for the others.
+    those without are taken as they stand, and both are not mixed. A quantity has the unit that is
+    `wanted`, or else the first one that is read.
 
     Attributes:
         time, value, uncertainty: Of each reading, float64; uncertainty is NaN where there is none.
@@ -268,17 +257,14 @@ class Log:
             )
         return _Series(number, factor, offset, uncertainty * abs(factor))
 
-    def _float(self, text: str) -> float | None:
-        try:
-            return float(text.replace(",", ".") if self._comma else text)
-        except ValueError:
-            return None
-
     def _number(self, text: str, column: str, least: float = -LARGEST) -> float | None:
         """Return a number, None where the cell is empty or has a word for a missing one."""
-        number = self._float(text)
-        if number is not None and least <= number < LARGEST and "_" not in text:
-            return number
+        try:
+            number = float(text.replace(",", ".") if self._comma else text)
+            if least <= number < LARGEST and "_" not in text:
+                return number
+        except ValueError:
+            pass
         if text.strip().lower() in MISSING:
             return None
         kind = "a number" if least else "a number that is not negative"

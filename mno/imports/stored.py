@@ -34,8 +34,7 @@ class FileArray:
     name: str  # in the file, for messages
     lengths: tuple[int, ...]  # along its axes, as the file has them
     dtype: np.dtype
-    part: Callable[[Box], np.ndarray]
-    """Reads a box, a slice for each axis, in the file's order."""
+    part: Callable[[Box], np.ndarray]  # reads a box, a slice for each axis, in the file's order
     chunks: tuple[int, ...] | None = None  # shape of what is read at once; rows if not given
     order: tuple[int, ...] | None = None  # the file's axes as they are wanted, the samples' first
 
@@ -93,10 +92,7 @@ def boxes(
     starts = [range(0, shape[axis], lengths[axis]) for axis in reversed(order)]
     for corner in itertools.product(*starts):
         at = dict(zip(reversed(order), corner, strict=True))
-        yield tuple(
-            slice(at[axis], min(at[axis] + lengths[axis], shape[axis]))
-            for axis in range(len(shape))
-        )
+        yield tuple(slice(at[i], min(at[i] + lengths[i], n)) for i, n in enumerate(shape))
 
 
 class SampleTiles:
@@ -137,9 +133,8 @@ class SampleTiles:
                 continue
             lengths = [part.stop - part.start for part in box[1:]]
             row = 4 * math.prod(lengths)
-            data = os.pread(
-                self._file.fileno(), (last - first) * row, place + (first - box[0].start) * row
-            )
+            begin, size = place + (first - box[0].start) * row, (last - first) * row
+            data = os.pread(self._file.fileno(), size, begin)
             values = np.frombuffer(data, dtype=np.float32).reshape(last - first, *lengths)
             out[(slice(first - start, last - start), *box[1:])] = values
         return out

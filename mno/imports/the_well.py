@@ -31,7 +31,7 @@ class TheWell(Importer):
 
     def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
         """Open the file and find its fields."""
-        file = self._file = stack.enter_context(Hdf5File(self.path))
+        file = self._file = Hdf5File(self.path, stack)
         self._axes, self._names = self._find_axes()
         count = file.attribute(file.root, "n_trajectories")
         if not isinstance(count, (int, float)) or count < 1 or count != int(count):
@@ -85,12 +85,9 @@ class TheWell(Importer):
     def _add(self, group: h5py.Group, name: str, rank: int) -> None:
         """Make fields of an array whose values have `rank` indices, one for each component."""
         array, owner = self._file.needed(group, name), group[name]
-        over_time = self._flags(owner, "time_varying", 1)[0]
-        varies = [
-            self._flags(owner, "sample_varying", 1)[0],
-            over_time,
-            *self._flags(owner, "dim_varying", len(self._names)),
-        ]
+        counts = {"sample_varying": 1, "time_varying": 1, "dim_varying": len(self._names)}
+        varies = [flag for what, n in counts.items() for flag in self._flags(owner, what, n)]
+        over_time = varies[1]
         places = find_places(array.shape, self._lengths, varies, rank)
         if places is None:
             raise self.error(
@@ -109,8 +106,7 @@ class TheWell(Importer):
                 raise self.error(f"two fields would be called {label}; {leave_out(array.name)}")
             source = array.name + (f"[{', '.join(map(str, pick))}]" if suffix else "")
             field = plain_field(label, "state" if over_time else "input", dims)
-            reader = partial(_read, array, stored, pick, shape, over_time)
-            self.add(field, source, reader)
+            self.add(field, source, partial(_read, array, stored, pick, shape, over_time))
 
     def _flags(self, owner: Any, name: str, count: int) -> list[bool]:
         """Return whether an array varies along trajectories, time or space; it does if unsaid."""

@@ -189,9 +189,7 @@ def _parameters(attributes: Mapping[str, Any]) -> dict[str, Any]:
     said = {
         name: value
         for name, value in {**_mapping(attributes.get("parameters")), **attributes}.items()
-        if isinstance(value, (bool, int, float))
-        or isinstance(value, str)
-        and len(value) <= _LONGEST_TEXT
+        if isinstance(value, (int, float)) or isinstance(value, str) and len(value) <= _LONGEST_TEXT
     }
     return dict(list(said.items())[:_MOST_PARAMETERS])
 

@@ -41,11 +41,7 @@ class Origin(NamedTuple):
 
 
 def of_data(versions: Versions, md5: str) -> Origin:
-    """Return the versions that were trained on data, by DVC's hash of them or its beginning.
-
-    Raises:
-        InputError: It is no such hash, or the beginning of several.
-    """
+    """Return the versions trained on data, by DVC's hash or its beginning, if not of several."""
     prefix = digest_prefix(md5, "a version of the data")
     found = [version for version in versions if version.tags.get(Tag.DATA, "").startswith(prefix)]
     data = sorted({version.tags[Tag.DATA] for version in found})
@@ -55,11 +51,7 @@ def of_data(versions: Versions, md5: str) -> Origin:
 
 
 def of_file(versions: Versions, file: str, records: RecordOf) -> Origin:
-    """Return the versions whose data were imported from a file, or one of a SHA-256.
-
-    Raises:
-        InputError: It is neither a file nor a digest or the beginning of one.
-    """
+    """Return the versions whose data were imported from a file, or one whose SHA-256 begins so."""
     path = Path(file)
     prefix = file_sha256(path) if path.is_file() else digest_prefix(file, "a file, nor a file")
 
@@ -98,10 +90,8 @@ def by_data(versions: Versions, origin: Origin, records: RecordOf) -> AffectedVe
 def by_commit(root: Path, versions: Versions, commit: str, records: RecordOf) -> AffectedVersions:
     """Return the versions whose code has what a commit of a clone changed.
 
-    The commit, or snapshot, is given by its name or the beginning of it, or as a branch or tag.
-
-    Raises:
-        InputError: There is no such commit here.
+    The commit, or snapshot, is given by its name or the beginning of it, or as a branch or tag;
+    refused is what is none of these here.
     """
     if commit.startswith("-"):
         raise InputError(f"{commit!r} is no commit; give its name, a branch or a tag")
@@ -167,8 +157,7 @@ def _holding(
     heads = {str(entry(records(version), "head")) for version in versions}
     names = "".join(f"{head}\n" for head in heads if is_id(head)) + f"^{commit}\n"
     how = ("--ancestry-path", "--ignore-missing", "--stdin")
-    descendants = git(root, "rev-list", *how, stdin=names.encode()).decode().split()
-    having = {commit, *descendants}
+    having = {commit, *git(root, "rev-list", *how, stdin=names.encode()).decode().split()}
 
     @cache
     def relevant(scenario: str) -> dict[str, list[str]]:
@@ -185,13 +174,9 @@ def _holding(
         elif files:
             same = sorted(f for f in files if blobs[snapshot].get(f) == changed[f])
             if same or record.get("head") in having:
-                parts = {
-                    "as in the commit": same,
-                    "has the commit, changed again since": sorted(files.keys() - set(same)),
-                }
-                why = "; ".join(
-                    f"{words}: {_few(those)}" for words, those in parts.items() if those
-                )
+                others = sorted(files.keys() - set(same))
+                parts = {"as in the commit": same, "has the commit, changed again since": others}
+                why = "; ".join(f"{how}: {_few(some)}" for how, some in parts.items() if some)
                 concerned = {stage for stages in files.values() for stage in stages}
                 known = dict.fromkeys(stage for stage, _ in patterns)
                 affected.append(Affected(version, why, [s for s in known if s in concerned]))

@@ -129,8 +129,9 @@ def history_of(chain: Iterable[Seal]) -> History:
     decisions, problem = [], None
     for seal in chain:
         if seal.problem:
-            lost = "what was decided before is not known"
-            problem = f"the seal {seal.pointer} is {seal.problem}: {lost}"
+            problem = (
+                f"the seal {seal.pointer} is {seal.problem}: what was decided before is not known"
+            )
             break
         decisions.append(_decision_of(seal.content))
     kept: list[Decision] = []

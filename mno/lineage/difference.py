@@ -119,10 +119,9 @@ def _metrics(side: Side) -> dict[str, Any]:
         content = json.loads(side.read("evaluation/metrics.json") or b"")
     except ValueError:
         raise _UnknownError(f"{side.version.uri} has no metrics.json in its run") from None
-    groups = {"": content, **(content.get("fields") or {})}
     return {
         f"{name} {key}".strip(): value
-        for name, values in groups.items()
+        for name, values in {"": content, **(content.get("fields") or {})}.items()
         if isinstance(values, Mapping)
         for key, value in values.items()
         if isinstance(value, int | float)

@@ -113,11 +113,7 @@ class StageInputs(NamedTuple):
 
 
 def stage_inputs(root: Path, stage: str, params: Mapping[str, Any]) -> StageInputs:
-    """Read a stage's dependencies as they are on disk now.
-
-    Raises:
-        InputError: The stage, a file it depends on, or a parameter it tracks does not exist.
-    """
+    """Read a stage's dependencies as they are on disk now; refuse where one does not exist."""
     stages = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
     if stage not in stages:
         raise InputError(f"dvc.yaml has no stage {stage!r}; it has {', '.join(stages)}")
@@ -127,8 +123,7 @@ def stage_inputs(root: Path, stage: str, params: Mapping[str, Any]) -> StageInpu
     code = tuple(sorted(name for path in paths for name in _files(root, path)))
     tracked = {key: lookup(params, key) for key in filled(stages[stage].get("params"), params)}
     text = "".join(f"{name} {file_sha256(root / name)}\n" for name in code)
-    digest = sha256(json.dumps(tracked, sort_keys=True) + text)
-    return StageInputs(stage, code, tracked, digest)
+    return StageInputs(stage, code, tracked, sha256(json.dumps(tracked, sort_keys=True) + text))
 
 
 def _files(root: Path, name: str) -> Iterable[str]:
@@ -148,11 +143,7 @@ def filled(entries: Iterable[Any] | None, params: Mapping[str, Any]) -> list[str
 
 
 def lookup(params: Mapping[str, Any], key: str) -> Any:
-    """Return the parameter at a dotted key, for example `train.epochs`.
-
-    Raises:
-        InputError: There is no such parameter.
-    """
+    """Return the parameter at a dotted key, as `train.epochs`; refuse where there is none."""
     value: Any = params
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:

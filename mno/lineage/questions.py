@@ -6,6 +6,7 @@ Here is what they are asked of: rows and tags of versions, and their records.
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -72,33 +73,26 @@ class RunFiles(Protocol):
 
 
 def records_of(files: RunFiles) -> Callable[[RegisteredVersion], dict[str, Any] | None]:
-    """Return what reads the record of a version, as `whole_record` does, and each only once."""
+    """Return what reads a version's record if its digest is that of the tag, and each only once."""
     known: dict[str, dict[str, Any] | None] = {}
 
     def record(version: RegisteredVersion) -> dict[str, Any] | None:
         if version.uri not in known:
-            known[version.uri] = whole_record(version, files)
+            content = files.read(version.run_id, RECORD_FILE) if version.run_id else None
+            known[version.uri] = None
+            with suppress(ValueError):
+                found, digest = json.loads(content or b""), version.tags.get(Tag.LINEAGE)
+                if isinstance(found, dict) and lineage_sha256(found) == digest:
+                    known[version.uri] = found
         return known[version.uri]
 
     return record
 
 
-def whole_record(version: RegisteredVersion, files: RunFiles) -> dict[str, Any] | None:
-    """Return a version's record if its digest is that of the version's tag."""
-    content = files.read(version.run_id, RECORD_FILE) if version.run_id else None
-    try:
-        record = json.loads(content or b"")
-    except ValueError:
-        return None
-    whole = isinstance(record, dict) and lineage_sha256(record) == version.tags.get(Tag.LINEAGE)
-    return record if whole else None
-
-
 def digest_prefix(text: str, what: str) -> str:
     """Return the beginning of a digest as it is compared: lower case, without DVC's `.dir`.
 
-    Raises:
-        InputError: It is no hexadecimal number of at least six digits, and no digest of `what`.
+    Refused is what is no hexadecimal number of at least six digits, and so no digest of `what`.
     """
     prefix = text.strip().lower().removesuffix(".dir")
     if not _PREFIX.fullmatch(prefix):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict, cast
+from typing import Any
 
 from mno.core.errors import MnoError
 from mno.core.files import folder_files, sha256
@@ -58,28 +58,10 @@ class Tag(StrEnum):
     DECIDING = "mno.deciding"
 
 
-class Record(TypedDict):
-    """A lineage record. One that was read from a store may hold anything: see `entry`."""
-
-    schema: int
-    scenario: str | None
-    snapshot: dict[str, str]  # `commit` and `tree` of what ran
-    head: str | None
-    uncommitted: list[str]
-    data: dict[str, Any]  # DVC's `md5` of `data/`, and `source_md5`; `files` that were imported
-    params_sha256: str
-    environment_sha256: str
-    seed: int | None
-    threads: int | None
-    processes: NotRequired[int]
-    device: str | None
-    machine: dict[str, str | int | None]
-    warm_start: NotRequired[dict[str, str]]  # `sha256` of the model that training began from
-    restored: NotRequired[bool]  # the training run was lost, and this made up at registration
-    ids: dict[str, Any]
-    times: dict[str, str]
-    model: NotRequired[dict[str, str | None]]  # `md5` by DVC and `sha256`; from registration on
-    lineage_sha256: NotRequired[str]
+Record = dict[str, Any]
+"""A lineage record, as `start_record` begins it. From registration on it has the `model` (its `md5`
+by DVC, and `sha256`) and `lineage_sha256`; it is `restored` where the training run was lost and it
+was made up then. One that was read from a store may hold anything: see `entry`."""
 
 
 def start_record(
@@ -104,7 +86,7 @@ def start_record(
     named = ("file", "sha256", "importer", "importer_version")
     files = [{key: source[key] for key in named if key in source} for source in sources]
     data = read_data_version(root / DATA_FILE)
-    record = {
+    return {
         "schema": SCHEMA,
         "scenario": params.get("scenario"),
         "snapshot": {"commit": snapshot.commit, "tree": snapshot.tree},
@@ -122,20 +104,12 @@ def start_record(
         "ids": {key: value for key, value in (ids or {}).items() if value},
         "times": {"started": _now()},
     }
-    return cast(Record, record)  # of what is only said where it is so, the type is lost
 
 
 def complete_record(
-    record: Record,
-    root: Path,
-    *,
-    candidate_sha256: str,
-    ids: Mapping[str, str | None] | None = None,
+    record: Record, root: Path, *, candidate_sha256: str, ids: Mapping[str, str | None]
 ) -> Record:
-    """Add further ids, the model (its md5 is that of `dvc.lock`) and the digest of the lineage.
-
-    Completing twice changes nothing.
-    """
+    """Add ids, the model (its md5 is that of `dvc.lock`) and the digest; twice changes nothing."""
     if record.get("schema") != SCHEMA:
         raise MnoError(
             f"the record of the training run has schema {record.get('schema')}; "
@@ -144,7 +118,7 @@ def complete_record(
     full: Record = {
         **record,
         "model": {"md5": locked_out(root, "train", CANDIDATE), "sha256": candidate_sha256},
-        "ids": {**record["ids"], **{k: v for k, v in (ids or {}).items() if v}},
+        "ids": {**record["ids"], **{k: v for k, v in ids.items() if v}},
         "times": {"registered": _now(), **record["times"]},
     }
     return {**full, "lineage_sha256": lineage_sha256(full)}

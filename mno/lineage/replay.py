@@ -4,7 +4,7 @@ Here is what a person may say of it, what is then made again, and on what packag
 model was made at the time and is made again.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -23,10 +23,8 @@ _DECIDING_FACTS = frozenset({"architecture", "cores", "cpu", "device"})
 def targets_of(stage: str | None = None, pull: bool = False) -> list[str]:
     """Return what of DVC's graph is made again, in its order: all, or one stage alone.
 
-    What these need and do not make, they are given as it was recorded.
-
-    Raises:
-        InputError: There is no such stage, or the data would be both made and taken.
+    What these need and do not make, they are given as it was recorded. They do not both make
+    and take the data.
     """
     if stage is None:
         made = [] if pull else ["generate", DATA_FILE]
@@ -59,10 +57,7 @@ class ConditionChange:
 
 
 def recorded_conditions(evidence: Evidence) -> Conditions:
-    """Return what a version's record says that it was made on.
-
-    The list of packages counts only if it has the digest that the record names.
-    """
+    """Return what a version's record says that it was made on; packages by the digest it names."""
     facts = dict(evidence.recorded("machine") or {})
     if evidence.recorded("device") is not None:
         facts["device"] = evidence.recorded("device")
@@ -103,10 +98,7 @@ def same_bits(recorded: Conditions, present: Conditions) -> bool:
 
 
 def _changes(
-    names: Iterable[str],
-    before: Mapping[str, str],
-    now: Mapping[str, str],
-    deciding: frozenset[str],
+    names: Iterable[str], before: Mapping[str, str], now: Mapping[str, str], deciding: Set[str]
 ) -> list[ConditionChange]:
     found = [ConditionChange(n, before.get(n), now.get(n), n in deciding) for n in names]
     differing = (change for change in found if change.recorded != change.present)

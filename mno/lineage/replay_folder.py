@@ -58,10 +58,7 @@ def replay_folder(root: Path, model: str, *facts: object) -> Path:
 def check_out(tree: objects.Tree, line: Path, params: bytes) -> None:
     """Write a whole snapshot, but with these parameters, into a repository of its own.
 
-    What was made there already stays.
-
-    Raises:
-        MnoError: A path of the snapshot is not one that snapshots have.
+    What was made there already stays. A path that no snapshot has is an MnoError.
     """
     files = {**tree.files, PARAMS_FILE: params}
     for name in files:
@@ -119,10 +116,8 @@ def replay_params(
 def give(evidence: Evidence, targets: Sequence[str], line: Path, show: Show) -> list[str]:
     """Copy what is not made again into the repository of a replay; say what, for a person.
 
-    What is there already and is whole stays. Each file that is copied is shown before.
-
-    Raises:
-        MnoError: Something is missing or is not what was recorded; says what to do.
+    What is there already and is whole stays. Each file that is copied is shown before. An MnoError
+    says what is missing or is not what was recorded, and what to do.
     """
     given, reports = [], list[str]()
     if "generate" in targets:
@@ -137,8 +132,7 @@ def give(evidence: Evidence, targets: Sequence[str], line: Path, show: Show) -> 
         recorded = evidence.recorded("model", "sha256")
         if evidence.package is None or recorded is None:
             raise MnoError("the version's files cannot be read, or its record names no digest")
-        source = evidence.package / PACKAGED
-        _copy_model(source, recorded, line / CANDIDATE, "the version's model")
+        _copy_model(evidence.package / PACKAGED, recorded, line / CANDIDATE, "the version's model")
         given.append(f"model {recorded}")
         reports += _TRAINING_REPORTS
     for name in reports:
@@ -150,9 +144,7 @@ def started_from(evidence: Evidence) -> str | None:
     """Return the digest of the model that training started from; none for fresh weights.
 
     A record that was restored from DVC's cache lacks it; then the snapshot's parameters name it.
-
-    Raises:
-        MnoError: It is not known which model that was.
+    Where they do not, that is an MnoError.
     """
     recorded = evidence.recorded("warm_start", "sha256")
     named = entry(evidence.tree.params, "train", "warm_start")

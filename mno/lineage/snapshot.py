@@ -30,11 +30,7 @@ _AUTHOR = {f"GIT_{who}_{k}": v for who in ("AUTHOR", "COMMITTER") for k, v in _W
 def git(
     root: Path, *args: str, stdin: bytes | None = None, env: Mapping[str, str] | None = None
 ) -> bytes:
-    """Run git in a folder and return what it prints.
-
-    Raises:
-        MnoError: git is not installed, or the command failed; the message is git's own.
-    """
+    """Run git in a folder and return what it prints; an MnoError has git's own words."""
     base = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
     try:
         done = subprocess.run(
@@ -63,11 +59,7 @@ def asked(root: Path, *args: str) -> str | None:
 
 
 def toplevel(root: Path) -> Path:
-    """Return the root of the repository that a folder lies in.
-
-    Raises:
-        InputError: The folder is not part of a git repository.
-    """
+    """Return the root of the repository that a folder lies in; refuse where it is in none."""
     try:
         return Path(os.fsdecode(git(root, "rev-parse", "--show-toplevel").rstrip(b"\n")))
     except MnoError as error:
@@ -91,10 +83,8 @@ class Snapshot(NamedTuple):
 def take_snapshot(root: Path) -> Snapshot:
     """Write the parameters and code of a workspace, as they are, as a commit of its repository.
 
-    Branch, index and work tree stay as they are. The same files give the same commit and ref.
-
-    Raises:
-        InputError: The workspace is not in a git repository.
+    Branch, index and work tree stay as they are. The same files give the same commit and ref. A
+    workspace that is in no repository is refused.
     """
     toplevel(root)
     tree = _write_tree(root)
@@ -107,10 +97,8 @@ def take_snapshot(root: Path) -> Snapshot:
 def changed_code(root: Path, snapshot: str, commit: str | None) -> tuple[str, ...]:
     """Name the files of a snapshot's code part that differ from a commit, or from nothing.
 
-    The code part is all of it but `params.yaml`, plants and the hashes in `data.dvc`.
-
-    Raises:
-        MnoError: One of the commits is not in the repository.
+    The code part is all of it but `params.yaml`, plants and the hashes in `data.dvc`. A commit that
+    is not in the repository is an MnoError.
     """
     if commit is None:
         names = git(root, "ls-tree", "-r", "-z", "--name-only", snapshot, "--", *_COMMITTED)
@@ -130,7 +118,6 @@ def _data_file(root: Path, commit: str | None) -> object:
 
 
 def _write_tree(root: Path) -> str:
-    """Write the tree through an index of our own."""
     paths = [name for name in (PARAMS, DATA_FILE, *CODE) if (root / name).exists()]
     # What the repository tracks or does not ignore; the index of the user is only read.
     listed = git(root, "ls-files", "-z", "-c", "-o", "--exclude-standard", "--", *paths)

@@ -61,8 +61,7 @@ class Unneeded(NamedTuple):
 
 def size_of(path: Path) -> int:
     """Return the bytes of a file, or of all files in a folder; nothing where there is none."""
-    alone = path.is_symlink() or path.is_file()
-    files = [path] if alone else folder_files(path).values()
+    files = [path] if path.is_symlink() or path.is_file() else folder_files(path).values()
     return sum(file.lstat().st_size for file in files)
 
 
@@ -167,20 +166,14 @@ def unneeded_objects(cache: Path, needed: set[str]) -> list[Unneeded]:
 
 
 def unneeded_snapshots(root: Path, needed: Needed) -> list[Unneeded]:
-    """Return the refs of snapshots that nothing needs; git frees their objects by itself later.
-
-    They have no size: they share most objects.
-    """
+    """Return refs of snapshots that nothing needs, without a size: they share most objects."""
     listed = git(root, "for-each-ref", "--format=%(refname) %(objectname)", _SNAPSHOTS).decode()
     refs = (line.split() for line in listed.splitlines())
     return [Unneeded("snapshots", r, 0) for r, commit in refs if commit not in needed.hashes]
 
 
 def leftovers(root: Path, done: Iterable[str]) -> list[Unneeded]:
-    """Return what killed work has left and nothing resumes from, as these stages are up to date.
-
-    No run may be active in the workspace.
-    """
+    """Return what killed work left and nothing resumes from, of stages up to date; no run is on."""
     patterns = [f"{RESUMABLE[stage]}/*" for stage in done if stage in RESUMABLE]
     return [
         Unneeded("leftovers", path.relative_to(root).as_posix(), size_of(path), path)

@@ -130,7 +130,6 @@ class OperatorInTime(Operator):
         return (answer, stream.state) if return_state else answer
 
     def _num_frames(self, batch: Batch) -> int:
-        """Return the frames of all fields over time, which must be as many."""
         shapes = {n: tuple(batch.fields[n].shape) for n in self.over_time if n in batch.fields}
         counts = {shape[1] for shape in shapes.values() if len(shape) == 2 + len(batch.shape)}
         if len(counts) != 1 or len(shapes) != len(self.over_time):

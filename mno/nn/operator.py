@@ -172,11 +172,7 @@ class Operator(nn.Module):
         return torch.cat([features, places, scalars], dim=-1)
 
     def _features(self, batch: Batch) -> Float[Tensor, "batch point input"]:
-        """Return the input fields and their frames, side by side, and which values are present.
-
-        Raises:
-            ValueError: A field or scalar is missing, or has another number of frames.
-        """
+        """Return the input fields and their frames, side by side, and which values are present."""
         wanted = (("fields", self.inputs, batch.fields), ("scalars", self.scalars, batch.scalars))
         for kind, names, given in wanted:
             if missing := [name for name in names if name not in given]:
@@ -201,11 +197,7 @@ class Operator(nn.Module):
         return torch.cat([values.masked_fill(missing, 0.0), present], dim=-1)[..., self._order]
 
     def _coordinates(self, batch: Batch) -> Places:
-        """Return where the points are: relative to the domain on a grid, as given for points.
-
-        Raises:
-            ValueError: The domain has another number of axes.
-        """
+        """Return where the points are: relative to the domain on a grid, as given for points."""
         found = coordinates(batch.place, next(iter(batch.fields.values())))
         if found.shape[-1] != self.dims:
             raise ValueError(
@@ -215,7 +207,6 @@ class Operator(nn.Module):
         return found.expand(len(batch), -1, -1)
 
     def _scalars(self, batch: Batch) -> Float[Tensor, "batch scalar"]:
-        """Return the scalars of each sample, side by side; there may be none."""
         like = next(iter(batch.fields.values()))
         if not self.scalars:
             return like.new_zeros(len(batch), 0)
@@ -228,11 +219,7 @@ class Operator(nn.Module):
         return x
 
     def _on_image(self, network: Callable[[Images], Images], batch: Batch) -> Batch:
-        """Answer by a network of images, `(batch, channels, *grid)`, given each point's `_inputs`.
-
-        Raises:
-            ValueError: As for `_features`, or the points are not those of a grid.
-        """
+        """Answer by a network of images, `(batch, channels, *grid)`, given the points' inputs."""
         x, domain = self._inputs(batch), batch.place
         if isinstance(domain, Points):
             raise ValueError(
@@ -251,11 +238,7 @@ class Operator(nn.Module):
         return domain.shape if isinstance(domain, Grid) else replace(domain, reference_spacing=None)
 
     def _answer(self, out: Float[Tensor, "batch point output"], domain: Grid | Points) -> Batch:
-        """Return the output fields, given their numbers side by side at each point.
-
-        Raises:
-            ValueError: They are known at the walls, and points are given, which have none.
-        """
+        """Return the output fields, given their numbers side by side at each point."""
         if self.config.walls == "zero":
             out = out * wall_factor(domain, out)
         shape = domain.shape if isinstance(domain, Grid) else (domain.num_points,)

@@ -55,7 +55,6 @@ def replace_mixer(
 
 
 def _mixers_of(operator: Operator, layers: Sequence[int]) -> list[str]:
-    """Return the names of the layers' mixers as modules."""
     known = {layer for layer, _ in operator.mixers()}
     if not known:
         raise ValueError(f"backbone={operator.config.backbone!r} has no mixers to replace")

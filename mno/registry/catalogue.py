@@ -53,8 +53,7 @@ def aliases(registry: "Registry", name: str) -> dict[str, int]:
 
 def find_version_of(registry: "Registry", uri: str) -> RegisteredVersion:
     """Return what `models:/NAME/VERSION` or `models:/NAME@ALIAS` names; refuse what names none."""
-    match = _URI.fullmatch(uri)
-    if match is None:
+    if (match := _URI.fullmatch(uri)) is None:
         raise InputError(f"{uri!r}: expected models:/NAME/VERSION or models:/NAME@ALIAS")
     name, number, alias = match.groups()
     found = registry.find(name, int(number) if number else None, alias)
@@ -136,8 +135,7 @@ class _Database:
         def of_run(columns: str, table: str) -> list[tuple[Any, ...]]:
             return self.rows(f"SELECT {columns} FROM {table} WHERE run_uuid = ?", run_id)
 
-        found = of_run("run_uuid, status, start_time, end_time", "runs")
-        if not found:
+        if not (found := of_run("run_uuid, status, start_time, end_time", "runs")):
             return None
         latest, history = of_run("key, value, is_nan", "latest_metrics"), defaultdict(list)
         for key, step, when, *value in of_run("key, step, timestamp, value, is_nan", "metrics"):
@@ -192,10 +190,7 @@ class _Database:
 
 
 class _Server:
-    """A server of MLflow's, or a database of the user's, by MLflow's client; see `_Database`.
-
-    A file is fetched once. Whatever the error of its store: it is not there, or out of reach.
-    """
+    """The same by MLflow's client, of a server or a database of the user's; files are kept."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._client = workspace.client
@@ -206,8 +201,7 @@ class _Server:
         while True:
             page = search(" AND ".join(asked) or None, max_results=1000, page_token=token)
             yield from page
-            token = page.token
-            if not token:
+            if not (token := page.token):
                 return
 
     def versions(
@@ -246,8 +240,7 @@ class _Server:
             raise MnoError(f"MLflow does not tell of {asked[0]}: {first_line(error)}") from None
 
     def run(self, run_id: str) -> dict[str, Any] | None:
-        run = self._found(self._client.get_run, run_id)
-        if run is None:
+        if (run := self._found(self._client.get_run, run_id)) is None:
             return None
 
         def history(key: str) -> list[tuple[Any, ...]]:

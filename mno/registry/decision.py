@@ -49,8 +49,7 @@ class Case:
     gates: Mapping[str, str]  # of each indicator that is asked for, whether it is met
     config: PromotionConfig
     intervals: "IntervalConfig"
-    score: "Callable[[Any], Pooled]"
-    """Measures a loaded champion, where its errors on these samples are not recorded."""
+    score: "Callable[[Any], Pooled]"  # of a loaded champion whose errors here are not recorded
 
     def tags(self) -> dict[str, str]:
         """Return the error, and what it was measured on, as tags of a version."""
@@ -269,8 +268,7 @@ def promote(workspace: Workspace, choice: Choice, version: int) -> dict[str, Any
 
 def rollback(workspace: Workspace, choice: Choice) -> dict[str, Any]:
     """Make the champion before the present one champion again; returns what `promote` returns."""
-    before = read_history(workspace, choice.name).before(choice.champion)
-    if before is None:
+    if (before := read_history(workspace, choice.name).before(choice.champion)) is None:
         raise InputError(
             f"{choice.name} has had no champion before version {choice.champion} that it could go "
             "back to; see: mno promote --history"
@@ -378,5 +376,4 @@ def _expect_champion(workspace: Workspace, choice: Choice) -> None:
 
 
 def _now() -> str:
-    """Return the time, ISO 8601 with the offset from UTC."""
     return datetime.now().astimezone().isoformat(timespec="seconds")

@@ -14,21 +14,11 @@ from urllib.parse import urlparse
 
 from mno.core.errors import InputError, MnoError
 from mno.core.files import file_sha256, folder_files, names_sha256
+from mno.lineage import seal as seals
 from mno.lineage.audit import Evidence
 from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import PACKAGED, Record, Tag, candidate_digest
-from mno.lineage.seal import (
-    CERTIFICATES,
-    SCHEMA,
-    SEALS,
-    Seal,
-    SealPointer,
-    read_seal,
-    same_facts,
-    seal_path,
-    seal_sha256,
-    seal_text,
-)
+from mno.lineage.seal import Seal, SealPointer
 from mno.lineage.snapshot import Snapshot
 from mno.registry.catalogue import Registry, aliases, find_version_of, local_path, registry_of
 from mno.registry.settings import Workspace, import_mlflow
@@ -58,7 +48,7 @@ def read_facts(registry: Registry, version: RegisteredVersion, scratch: Path) ->
         run["files"] = folder and {
             name: file_sha256(path)
             for name, path in folder_files(folder).items()
-            if name.split("/")[0] not in (SEALS, CERTIFICATES)
+            if name.split("/")[0] not in (seals.SEALS, seals.CERTIFICATES)
         }
     return {
         "version": {
@@ -111,8 +101,7 @@ def damage(registry: Registry, version: RegisteredVersion) -> str | None:
     """Say whether the files of a version differ from those that were registered; none if not."""
     named = f"the files of version {version.number} of {version.name}"
     with TemporaryDirectory(prefix="mno-registry-") as copies:
-        folder = package_folder(registry, version, Path(copies))
-        if folder is None:
+        if (folder := package_folder(registry, version, Path(copies))) is None:
             return f"{named} cannot be read"
         if package_digest(folder) != version.tags.get(Tag.PACKAGE):
             return f"{named} are missing or altered"
@@ -149,8 +138,8 @@ def read_chain(registry: Registry, name: str, scratch: Path) -> Iterator[Seal]:
 def read_one(registry: Registry, pointer: SealPointer, scratch: Path) -> Seal:
     """Read a seal where its pointer says."""
     folder = run_folder(registry, pointer.run_id, scratch)
-    path = folder / seal_path(pointer) if folder else None
-    return read_seal(pointer, path.read_bytes() if path and path.is_file() else None)
+    path = folder / seals.seal_path(pointer) if folder else None
+    return seals.read_seal(pointer, path.read_bytes() if path and path.is_file() else None)
 
 
 def find_model(registry: Registry, target: str) -> RegisteredVersion:
@@ -259,7 +248,7 @@ def seal_version(
     version = find_version_of(registry, f"models:/{name}/{number}")
     with TemporaryDirectory(prefix="mno-seal-") as scratch:
         content: dict[str, Any] = {
-            "schema": SCHEMA,
+            "schema": seals.SCHEMA,
             "model": name,
             "number": number,
             **read_facts(registry, version, Path(scratch)),
@@ -307,10 +296,7 @@ def own_seal(workspace: Workspace, name: str, number: int) -> Seal:
 
 
 def _latest(workspace: Workspace, name: str, number: int) -> tuple[Seal | None, Seal | None]:
-    """Return the latest seals of a model and of a version.
-
-    The version may not name its own yet, if a kill came between.
-    """
+    """Return the latest seals of a model and of a version, which a kill may have left unnamed."""
     registry = registry_of(workspace)
     tag = find_version_of(registry, f"models:/{name}/{number}").tags.get(Tag.SEAL, "")
     pointer = SealPointer.parse(tag)
@@ -325,12 +311,12 @@ def _put(
     workspace: Workspace, content: dict[str, Any], head: Seal | None, latest: Seal | None
 ) -> SealPointer:
     client, name = workspace.client, content["model"]
-    if latest is not None and same_facts(latest, content):
+    if latest is not None and seals.same_facts(latest, content):
         pointer = latest.pointer
     else:
-        text = seal_text(content, head.pointer if head else None)
-        pointer = SealPointer(content["run"]["id"], seal_sha256(text))
-        client.log_text(pointer.run_id, text, seal_path(pointer))
+        text = seals.seal_text(content, head.pointer if head else None)
+        pointer = SealPointer(content["run"]["id"], seals.seal_sha256(text))
+        client.log_text(pointer.run_id, text, seals.seal_path(pointer))
         client.set_registered_model_tag(name, Tag.SEAL, str(pointer))
     client.set_model_version_tag(name, str(content["number"]), Tag.SEAL, str(pointer))
     return pointer

@@ -87,10 +87,9 @@ def load_model(uri: str | Path, workspace: Workspace | None = None) -> Any:
 
 
 def check_predictions(model: Any, inputs: Arrays, expected: Arrays) -> str | None:
-    """Say how a model's predictions differ from those of the evaluation.
+    """Say how predictions differ from the evaluation's, by more than 1e-5 of the largest value.
 
-    They do not if they agree within 1e-5 of each field's largest value, what float32 loses between
-    two batch sizes.
+    That is what float32 loses between two batch sizes.
     """
     found = model.predict(dict(inputs))
     if set(found) != set(expected):
@@ -115,10 +114,7 @@ def frames_given(model: Any) -> int:
 
 
 def requirements(packages: Iterable[str]) -> list[str]:
-    """Return ranges around the installed versions, for example `torch>=2.6,<3`.
-
-    Local versions such as `+cpu` are left out: the range fits any build.
-    """
+    """Return ranges around installed versions that fit any build, for example `torch>=2.6,<3`."""
     found = set()
     for package in packages:
         name = _OTHERWISE_NAMED.get(package, package)

@@ -22,15 +22,11 @@ if TYPE_CHECKING:
     from mno.surrogate.surrogate import Surrogate
     from mno.surrogate.trust.trust import Trust
 
-
 TRUST_FILE = "trust.json"  # what predictions are judged by, beside the candidate in a package
 
 
 def describe_registry(root: Path, scenario: str) -> list[dict[str, Any]]:
-    """List the registered versions of a scenario's model, newest first.
-
-    Each has `name`, `version`, `aliases`, `relative_l2` (if recorded) and `created`, local time.
-    """
+    """List the registered versions of a scenario's model, newest first."""
     found = registry_of(Workspace(root)).versions(model_name(scenario))
     return [
         {
@@ -54,8 +50,7 @@ def why_version_is_unusable(root: Path, registered: Mapping[str, Any]) -> str | 
     if not name or not number:
         return "it names no version"
     registry = registry_of(Workspace(root))
-    found = registry.find(name, number)
-    if found is None:
+    if (found := registry.find(name, number)) is None:
         return f"version {number} of {name} is not in the registry"
     if found.tags.get(Tag.LINEAGE) != registered.get("lineage_sha256"):
         return f"version {number} of {name} is another model"
@@ -88,17 +83,13 @@ def whole_version(root: Path, uri: str) -> tuple[str, Path]:
     """
     registry = registry_of(Workspace(root))
     found = find_version_of(registry, uri)
-    problem = damage(registry, found)
-    if problem:
+    if problem := damage(registry, found):
         raise InputError(f"{uri}: {problem}; choose another")
     return found.uri, candidate_folder(registry, found)
 
 
 class NamedModel:
-    """A registered model by the name that clients know it by.
-
-    `models:/NAME@ALIAS` may come to name another version, `models:/NAME/VERSION` may not.
-    """
+    """A registered model by its name; `models:/NAME@ALIAS` may come to name another version."""
 
     def __init__(self, root: Path, uri: str) -> None:
         self._root, self._uri = root, uri
@@ -110,11 +101,7 @@ class NamedModel:
         return find_version_of(self._registry, self._uri).uri
 
     def load(self, uri: str) -> "tuple[Surrogate, Mapping[str, np.ndarray], Trust | Absent]":
-        """Load the version that `named` returned, after its files were checked.
-
-        Returns:
-            The model, its example of inputs, and its trust, or why there is none.
-        """
+        """Load the version that `named` returned, whole: the model, example inputs, and trust."""
         from mno.surrogate.surrogate import Surrogate
 
         _, folder = whole_version(self._root, uri)
@@ -163,8 +150,7 @@ def try_version(workspace: Workspace, version: RegisteredVersion, predict: bool 
         MnoError: It does not load, or does not predict what was recorded.
     """
     registry = registry_of(workspace)
-    problem = damage(registry, version)
-    if problem:
+    if problem := damage(registry, version):
         raise InputError(problem)
     if not predict:
         return "its files are as they were registered"

@@ -26,17 +26,10 @@ from mno.core.errors import MnoError
 from mno.core.files import json_sha256
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.metrics import Pooled
+from mno.lineage import record as lineage
 from mno.lineage.decision import CHAMPION
 from mno.lineage.dvcfiles import DATA_FILE, locked_stages, read_data_version
-from mno.lineage.record import (
-    RECORD_FILE,
-    Record,
-    Tag,
-    candidate_digest,
-    complete_record,
-    params_sha256,
-    start_record,
-)
+from mno.lineage.record import Record, Tag
 from mno.lineage.snapshot import Snapshot, changed_code, take_snapshot
 from mno.registry.catalogue import find_version_of, registry_of
 from mno.registry.config import PromotionConfig, RegistryConfig
@@ -98,11 +91,11 @@ def register(
     dataset, promotion = dataset_name(params), section(params, "promotion", PromotionConfig)
     intervals = section(params, "evaluate", EvaluateConfig).intervals
     allowed = section(params, "registry", RegistryConfig).allow_uncommitted
-    digest, workspace = candidate_digest(candidate), use_workspace(request.workspace)
+    digest, workspace = lineage.candidate_digest(candidate), use_workspace(request.workspace)
     run, record = _find_run(request, workspace, dataset, snapshot, digest)
     _log_evaluation(workspace, run, evaluated)
     ids = {"mlflow_run": run.info.run_id, "prefect_flow_run": request.flow_run_id}
-    record = complete_record(record, request.root, candidate_sha256=digest, ids=ids)
+    record = lineage.complete_record(record, request.root, candidate_sha256=digest, ids=ids)
     summary = {
         "relative_l2": evaluated.relative_l2,
         "lock_sha256": json_sha256(locked_stages(request.root)),
@@ -116,12 +109,14 @@ def register(
         return {"name": None, "version": None, "alias": None, **summary}
     uncommitted = _uncommitted(request.root, allowed, snapshot, record)
     # What an error depends on besides model and data: it is of the frames behind the history.
-    measured, history = params.get("evaluate") or {}, evaluated.history
+    measured = dict(params.get("evaluate") or {})
+    if evaluated.history:
+        measured["history"] = evaluated.history
     case = Case(
         relative_l2=evaluated.relative_l2,
         errors=evaluated.errors,
         data_md5=read_data_version(request.root / DATA_FILE).md5,
-        evaluation_sha256=params_sha256({**measured, "history": history} if history else measured),
+        evaluation_sha256=lineage.params_sha256(measured),
         gates=gates(promotion, evaluated.kpis, evaluated.physics),
         config=promotion,
         intervals=intervals,
@@ -136,8 +131,7 @@ def register(
         **case.tags(),
     }
     name = model_name(model_subject(params))
-    version = _known_version(workspace, name, tags, evaluated)
-    if version is None:
+    if (version := _known_version(workspace, name, tags, evaluated)) is None:
         version = _create_version(workspace, run, name, tags, candidate, evaluated)
     record["ids"] |= {"model": name, "version": version}
     with deciding(workspace, name, patience=_PATIENCE):
@@ -152,15 +146,15 @@ def _find_run(
 ) -> "tuple[Run, Record]":
     """Find the run that trained a candidate and its record; make them up if they are lost."""
     client, experiment = workspace.client, workspace.experiment(dataset)
-    run = latest_run(workspace, experiment, Tag.CANDIDATE, digest)
-    if run is None:
+    if (run := latest_run(workspace, experiment, Tag.CANDIDATE, digest)) is None:
         tags: dict[str, Any] = {Tag.STATE: "restored", Tag.CANDIDATE: digest}
         run = client.create_run(experiment, tags=tags, run_name=f"restored-{digest[:8]}")
         client.set_terminated(run.info.run_id, "FINISHED")
         run = client.get_run(run.info.run_id)
+    kept = registry_of(workspace).read(run.info.run_id, lineage.RECORD_FILE)
     with suppress(ValueError):
-        return run, json.loads(registry_of(workspace).read(run.info.run_id, RECORD_FILE) or b"")
-    record = start_record(request.root, snapshot, request.params, threads=None, device=None)
+        return run, json.loads(kept or b"")
+    record = lineage.start_record(request.root, snapshot, request.params, threads=None, device=None)
     return run, {**record, "restored": True}
 
 
@@ -201,10 +195,7 @@ def _uncommitted(root: Path, allowed: bool, snapshot: Snapshot, record: Record) 
 def _known_version(
     workspace: Workspace, name: str, tags: Mapping[str, str], evaluated: Evaluated
 ) -> int | None:
-    """Return the version of this lineage if there is one and it is whole; refresh its figures.
-
-    A version that judges predictions by something else is another one.
-    """
+    """Return the whole version of this lineage and trust, if there is one; refresh its figures."""
     registry = registry_of(workspace)
     found = [v for v in registry.versions(name) if v.tags.get(Tag.LINEAGE) == tags[Tag.LINEAGE]]
     for version in sorted(found, key=lambda version: -version.number):
@@ -258,8 +249,7 @@ def _create_version(
 
 
 def _try(model: Any, evaluated: Evaluated) -> None:
-    difference = check_predictions(model, evaluated.inputs, evaluated.predictions)
-    if difference:
+    if difference := check_predictions(model, evaluated.inputs, evaluated.predictions):
         raise MnoError(
             f"not registered: the packaged model does not predict what was evaluated: {difference}"
             "; models/candidate was changed after its evaluation: evaluate again, or train again"
@@ -291,10 +281,7 @@ def _log_model(workspace: Workspace, run: "Run", name: str, folder: Path, lineag
 
 
 def _decide(workspace: Workspace, name: str, version: int, case: Case) -> dict[str, Any]:
-    """Decide on the alias, unless that was done before and the model still has its champion.
-
-    A version that was decided on keeps what came of it since, by a better one or by a person.
-    """
+    """Decide on the alias; who was decided on keeps that while the model has a champion."""
     registry, uri = registry_of(workspace), f"models:/{name}/{version}"
     decided = find_version_of(registry, uri).tags.get(Tag.DECISION)
     lost = decided == CHAMPION and registry.find(name, alias=CHAMPION) is None

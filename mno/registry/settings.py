@@ -87,15 +87,11 @@ class Workspace:
         return client
 
     def experiment(self, name: str) -> str:
-        """Return the id of an experiment; make it if it does not exist.
-
-        It is refused where its files lie in another workspace, or nothing says where they go.
-        """
+        """Return the id of an experiment, made if need be; refuse files of another workspace."""
         from mlflow.exceptions import MlflowException
 
         folder = str(self.root / ARTIFACTS / name) if self.embedded else None
-        found = self.client.get_experiment_by_name(name)
-        if found is None:
+        if (found := self.client.get_experiment_by_name(name)) is None:
             place = folder or _place_of_files(name)
             try:
                 return self.client.create_experiment(name, artifact_location=place)
@@ -122,10 +118,7 @@ def use_workspace(root: Path) -> Workspace:
 
 
 def prepare(root: Path) -> None:
-    """Make `mlflow.db` if MLflow is to live in the workspace; refuse a file that is none.
-
-    The database appears whole or not at all, whoever is killed or does the same meanwhile.
-    """
+    """Make `mlflow.db`, whole or not at all, if it is to live here; refuse a file that is none."""
     root = root.resolve()
     database = root / DATABASE
     if not is_embedded(root):
@@ -148,10 +141,7 @@ def prepare(root: Path) -> None:
 
 
 def registry_uri(root: Path) -> str:
-    """Return the URI of the tracking server or database that a workspace uses.
-
-    A path with a sign that has a meaning in such a URI is refused.
-    """
+    """Return the URI of the tracking server or database; refuse a path that cannot be in one."""
     if not is_embedded(root):
         return os.environ[_TRACKING]
     uri = _database_uri(root)
@@ -176,8 +166,7 @@ def _place_of_files(name: str) -> str | None:
     store = os.environ.get(_TRACKING, "")
     if urlsplit(store).scheme.startswith(("http", "databricks", "file")) or "://" not in store:
         return None
-    place = os.environ.get(_FILES)
-    if not place:
+    if not (place := os.environ.get(_FILES)):
         raise InputError(
             f"{_TRACKING}={without_password(store)} is a database, which keeps no files; set "
             f"{_FILES} to where they go, for example s3://bucket/mlflow, or name a server of "
@@ -203,15 +192,11 @@ def _require_database(path: Path) -> None:
 
 
 def require_answer(uri: str, patience: float) -> None:
-    """Wait until MLflow's server, or its database's, accepts connections; a file needs none.
-
-    One that is down, as while it starts anew, is waited for so many seconds.
-    """
+    """Wait so many seconds until MLflow's server accepts connections; a file needs none."""
     parts, deadline = urlsplit(uri), time.monotonic() + patience
     while parts.hostname:
         try:
-            port = parts.port or _PORTS.get(parts.scheme.partition("+")[0])
-            if port:
+            if port := parts.port or _PORTS.get(parts.scheme.partition("+")[0]):
                 socket.create_connection((parts.hostname, port), timeout=_EACH).close()
             return
         except (OSError, ValueError) as error:

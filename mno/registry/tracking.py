@@ -23,7 +23,6 @@ from mno.lineage.record import RECORD_FILE, Tag
 from mno.registry.settings import Workspace, use_workspace
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Run
 
 
@@ -36,10 +35,7 @@ def latest_run(workspace: Workspace, experiment: str, tag: str, value: str) -> "
 
 @dataclass
 class TrainingRun:
-    """A run of training in MLflow; use it as a context manager.
-
-    An exception within marks the run as failed; opening it again continues it.
-    """
+    """A run of training in MLflow; an exception marks it as failed, opening continues it."""
 
     workspace: Workspace
     run_id: str
@@ -48,15 +44,13 @@ class TrainingRun:
 
     @classmethod
     def open(cls, root: Path, scenario: str, key: str, params: Mapping[str, Any]) -> "TrainingRun":
-        """Find the run of this key, or create one; sweep what dead processes left behind.
+        """Find the run of this key, or create one; sweep what dead processes left behind."""
+        from mlflow.entities import Param
 
-        The key is the digest of all that the training depends on; parameters are flat.
-        """
         workspace = use_workspace(root)
         client, experiment = workspace.client, workspace.experiment(scenario)
         _sweep(workspace, experiment)
-        found = latest_run(workspace, experiment, Tag.TRAINING_KEY, key)
-        if found:
+        if found := latest_run(workspace, experiment, Tag.TRAINING_KEY, key):
             run_id = found.info.run_id
             client.update_run(run_id, status="RUNNING")
         else:
@@ -67,14 +61,14 @@ class TrainingRun:
         owner = f"{os.getpid()}@{psutil.Process().create_time():.0f}"
         client.set_tag(run_id, Tag.OWNER, owner)
         client.set_tag(run_id, Tag.WORKSPACE, _machine(root))
-        _log_params(client, run_id, params)
+        # Parameters cannot be changed; those that are not part of the key may differ on resuming.
+        known = client.get_run(run_id).data.params
+        new = [Param(name, str(value)) for name, value in params.items() if name not in known]
+        client.log_batch(run_id, params=new)
         return cls(workspace, run_id, resumed=bool(found))
 
     def log_dataset(self, name: str, source: str, md5: str) -> None:
-        """Name the dataset that the run trains on, by DVC's hash of it.
-
-        MLflow takes up to 36 characters, what `….dir` needs.
-        """
+        """Name the dataset that the run trains on, by DVC's hash of it, of up to 36 characters."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         # The same as a MetaDataset of MLflow's with a local source.
@@ -128,17 +122,7 @@ def log_record(workspace: Workspace, run_id: str, record: Mapping[str, Any]) -> 
     workspace.client.log_text(run_id, text + "\n", RECORD_FILE)
 
 
-def _log_params(client: "MlflowClient", run_id: str, params: Mapping[str, Any]) -> None:
-    from mlflow.entities import Param
-
-    # Parameters cannot be changed; those that are not part of the key may differ on resuming.
-    known = client.get_run(run_id).data.params
-    new = [Param(name, str(value)) for name, value in params.items() if name not in known]
-    client.log_batch(run_id, params=new)
-
-
 def _sweep(workspace: Workspace, experiment: str) -> None:
-    """Close the runs of this workspace whose process is gone."""
     ours = f"tags.`{Tag.STATE}` = 'pending' AND tags.`{Tag.WORKSPACE}` = "
     pending = workspace.client.search_runs([experiment], f"{ours}'{_machine(workspace.root)}'")
     for run in pending:

@@ -19,15 +19,24 @@ SECTIONS = {name: import_module(f"mno.report.sections.{name}").section for name 
 
 
 def write_report(path: Path, results: Results, language: str = "en") -> tuple[Figure, ...]:
-    """Render a report, put it in place in one step, and return the figures in it."""
-    sections = sections_of(results, language)
-    write_text(path, _page(results, language, sections))
+    """Render a report that loads nothing, put it in place in one step, return its figures."""
+    words, sections = Words.of(language), sections_of(results, language)
+    schema, samples = _named(results.schema, words), results.metrics["samples"]
+    html = render_page(
+        "report/page.html.j2",
+        language=language,
+        words=words,
+        title=words("page.title", scenario=words.name(results.scenario.replace("_", " "))),
+        subtitle=words(
+            "page.subtitle.one" if samples == 1 else "page.subtitle.many",
+            inputs=_some([field.long_name for field in schema.inputs], words),
+            outputs=_some([field.long_name for field in schema.outputs], words),
+            samples=words.number(samples),
+        ),
+        sections=sections,
+    )
+    write_text(path, html)
     return tuple(figure for section in sections for figure in section.figures)
-
-
-def render_report(results: Results, language: str = "en") -> str:
-    """Return a report as HTML that loads nothing from anywhere; all given text is escaped."""
-    return _page(results, language, sections_of(results, language))
 
 
 def sections_of(results: Results, language: str) -> tuple[Section, ...]:
@@ -50,22 +59,3 @@ def _some(names: list[str], words: Words) -> str:
         return words.list(names)
     first = words.list(names[: _MOST_NAMES - 1])
     return words("page.more", first=first, count=len(names) - _MOST_NAMES + 1)
-
-
-def _page(results: Results, language: str, sections: tuple[Section, ...]) -> str:
-    words = Words.of(language)
-    schema = _named(results.schema, words)
-    samples = results.metrics["samples"]
-    return render_page(
-        "report/page.html.j2",
-        language=language,
-        words=words,
-        title=words("page.title", scenario=words.name(results.scenario.replace("_", " "))),
-        subtitle=words(
-            "page.subtitle.one" if samples == 1 else "page.subtitle.many",
-            inputs=_some([field.long_name for field in schema.inputs], words),
-            outputs=_some([field.long_name for field in schema.outputs], words),
-            samples=words.number(samples),
-        ),
-        sections=sections,
-    )

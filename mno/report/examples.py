@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure as Drawing
@@ -79,23 +80,18 @@ def _compared(
     else:  # on a map, a prediction out of range must not wash out the truth
         colours = ("viridis", "viridis", "RdBu_r")
         limits = scale(all_frames[0] if np.ma.count(all_frames[0]) else all_frames[1])
-    label = labelled(field.long_name, field.units)
-    wrong = labelled(words("prediction_minus_truth"), field.units)
-    of_error = (wrong, scale(all_frames[2], symmetric=True))
-    looks = zip(
-        ("truth", "prediction", "error"),
-        shown,
-        ((label, limits), (label, limits), of_error),
-        colours,
-        strict=True,
-    )
-    panels = [
-        Panel(titled(words(f"panel.{what}"), cut), label, values, axes, limits, colour)
-        for what, values, (label, limits), colour in looks
+
+    def panel(at: int, what: str, name: str, limits: tuple[float, float]) -> Panel:
+        title, label = titled(words(f"panel.{what}"), cut), labelled(name, field.units)
+        return Panel(title, label, shown[at], axes, limits, colours[at])
+
+    wrong, of_error = words("prediction_minus_truth"), scale(all_frames[2], symmetric=True)
+    prediction = panel(1, "prediction", field.long_name, limits)
+    return [
+        panel(0, "truth", field.long_name, limits),
+        replace(prediction, reference=shown[0]) if lines else prediction,
+        panel(2, "error", wrong, of_error),
     ]
-    if lines:
-        panels[1] = replace(panels[1], reference=shown[0])
-    return panels
 
 
 def _blank(values: np.ndarray, field: Field) -> np.ndarray:
@@ -156,21 +152,12 @@ def animation(example: Example, schema: Schema, words: Words) -> Figure | None:
     lasting = [_MILLISECONDS] * (len(frames) - 1) + [3 * _MILLISECONDS]
     first, *others = frames
     first.save(buffer, "GIF", save_all=True, append_images=others, loop=0, duration=lasting)
-    return figure_of(
-        "forecast",
-        words,
-        "animation",
-        tiled(still, 3 * len(fields), (3, 1)),
-        full_width=True,
-        animation=buffer.getvalue(),
-        index=example.index,
-        frames=count,
-        time=said[-1],
-    )
+    pictures, moving = tiled(still, 3 * len(fields), (3, 1)), buffer.getvalue()
+    told: dict[str, Any] = {"index": example.index, "frames": count, "time": said[-1]}
+    return figure_of("forecast", words, "animation", pictures, True, moving, **told)
 
 
 def _frame(example: Example, field: Field, schema: Schema, words: Words, k: int) -> list[Panel]:
-    """Return truth, prediction and error of one frame, on scales that hold for all."""
     truth, prediction = _blank(example.truth[field.name], field), example.prediction[field.name]
     whole, axes = (truth, prediction, prediction - truth), axes_of(field, schema)
     shown = [plane(values[k], axes) for values in whole]

@@ -18,24 +18,16 @@ from mno.core.numbers import number, percent
 from mno.data.reading import Schema
 from mno.report.inspected_fields import FieldMeasurement, noise_of_differences
 
-DEAD = 0.02
-"""A sensor is dead whose deviation is below this share of the median sensor's."""
-MISSING = 0.3
-"""Largest share of a field's values that may be missing, at the sensors that measure it."""
-LONGEST_GAP = 0.1
-"""Longest time without a reading of one sensor, as a share of the recorded time."""
-FAULTY = 0.1
-"""Largest share of sensors that are silent, constant or dead."""
-RATE = 0.3
-"""Largest share of the variance between neighbouring frames: that of a wave of 8 frames."""
-NOISE = 0.3
-"""Largest noise, as a share of the standard deviation."""
-RANGE = 0.1
-"""How far values to be tested on may lie beyond those trained on, as a share of their range."""
-HOLE = 0.6
-"""Largest diameter without a sensor, as a share of the diagonal of the box around all."""
-WINDOWS = {"train": 30, "validation": 3, "test": 3}
-"""Fewest samples of each split."""
+DEAD = 0.02  # a sensor is dead whose deviation is below this share of the median sensor's
+# Of data of sensors, the largest:
+MISSING = 0.3  # share of a field's values that are missing, at the sensors that measure it
+LONGEST_GAP = 0.1  # time without a reading of one sensor, as a share of the recorded time
+FAULTY = 0.1  # share of sensors that are silent, constant or dead
+RATE = 0.3  # share of the variance between neighbouring frames: that of a wave of 8 frames
+NOISE = 0.3  # noise, as a share of the standard deviation
+RANGE = 0.1  # distance of test values from those trained on, as a share of the range of these
+HOLE = 0.6  # diameter without a sensor, as a share of the diagonal of the box around all
+WINDOWS = {"train": 30, "validation": 3, "test": 3}  # fewest samples of each split
 
 _COLUMNS = 240  # of the picture of what is there
 _DATES = 1e8  # seconds; below this a time is not one since 1970
@@ -45,11 +37,9 @@ _LATTICE = {1: 1001, 2: 65, 3: 25}  # places along each axis at which the distan
 class Presence:
     """What is there of a field over the samples that were added so far.
 
-    Args:
-        field: The field.
-        axes: Of one sample's array, in order.
-        starts: When each sample begins, in the unit of time, shape `(samples,)`; NaN where that is
-            not known. A gap goes on into a sample that begins where the one before ended.
+    A sample's array has the axes. It begins at its place in `starts`, in the unit of time, shape
+    `(samples,)`, NaN where that is not known; a gap goes on into a sample that begins where the one
+    before ended.
     """
 
     def __init__(self, field: Field, axes: Sequence[Axis], starts: np.ndarray) -> None:
@@ -163,10 +153,7 @@ class Presence:
 
     @property
     def longest_gap(self) -> tuple[int, int, int, int] | None:
-        """Frames, sensor, and last sample and frame of the longest gap; None if nothing is missing.
-
-        Sensors that have no value at all do not count.
-        """
+        """Frames, sensor, last sample and frame of the longest gap, of those that measure."""
         lengths = np.where(self.measured, self.gaps, 0)
         if not lengths.any():
             return None
@@ -226,12 +213,7 @@ class Sensors:
 
 
 def find_sensors(group: Any, schema: Schema, samples: int) -> Sensors | None:
-    """Return what is to be measured of so many samples with gaps or with points in fixed places.
-
-    Returns:
-        Sensors of which nothing has been measured yet; None for complete data on a grid, or on
-        points that move from sample to sample.
-    """
+    """Return what to measure of data with gaps or points in fixed places; none for others."""
     axes = {axis.name: axis for axis in schema.axes}
     places = _places(group, schema, samples)
     starts = np.full(samples, np.nan)
@@ -360,13 +342,8 @@ def _of_range(measured: FieldMeasurement) -> Iterator[Judgement]:
 def largest_hole(places: np.ndarray) -> float:
     """Return the largest diameter without a sensor over the diagonal of the box around all.
 
-    Of sensors on one line it is the widest distance between neighbours, as a share of the whole.
-
-    Args:
-        places: Shape `(sensors, axes)`, one to three axes.
-
-    Returns:
-        Between 0 and 2; 1 for a single sensor.
+    Of sensors on one line it is the widest distance between neighbours, as a share of the whole; of
+    a single one it is 1. Places have the shape `(sensors, axes)`, one to three axes.
     """
     low, high = places.min(axis=0), places.max(axis=0)
     wide = high > low

@@ -1,14 +1,6 @@
 """What is in a dataset: every shard is read once and measured, one field of it at a time.
 
-`inspect_store` works on any released dataset, without a workspace:
-
-    from pathlib import Path
-    from mno.report.inspection import inspect_store
-    from mno.report.inspection_page import write_inspection
-
-    inspection = inspect_store(Path("data"))
-    print(inspection.problems)
-    write_inspection(inspection, Path("reports/inspection"))
+`inspect_store` works on any released dataset, without a workspace.
 """
 
 import hashlib
@@ -197,10 +189,7 @@ class Inspection:
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
-    """Return what is known of an axis, with the smallest and largest distance of neighbours.
-
-    These are equal where only rounding makes a difference.
-    """
+    """Return what is known of an axis; distances are equal where only rounding differs."""
     distances = np.diff(axis.points) if len(axis.points) > 1 else np.array([math.nan])
     low, high = float(distances.min()), float(distances.max())
     return {
@@ -221,23 +210,18 @@ def inspect_store(
     report: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Inspection:
-    """Measure what is in a released dataset.
+    """Measure what is in a released dataset; of its own `reports/dataset.json` it takes the checks.
 
     Every file's checksum is verified first. Memory holds one shard of one field, and beside it less
-    than a hundred bytes per sample and field.
-
-    Args:
-        store: The dataset.
-        report: Its own report, the content of `reports/dataset.json`, for its physics checks.
-        progress: Is told how many samples of how many have been read.
+    than a hundred bytes per sample and field. `progress` is told how many samples of how many have
+    been read.
 
     Raises:
         InputError: The folder is not a released dataset, or cannot be read, or a file of it is
             missing or altered.
     """
     with _reading(store):
-        problems = verify(store)
-        if problems:
+        if problems := verify(store):
             more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
             raise InputError(
                 f'{store}/{problems[0]}{more}; make the dataset again with "mno generate --repair"'
@@ -252,7 +236,11 @@ def inspect_store(
     pairs = [(first.setdefault(digest, sample), sample) for sample, digest in enumerate(digests)]
     duplicates = tuple((one, other) for one, other in pairs if one != other)
     _, leaks = count_duplicates(digests, splits.tolist())
-    checks = _checks(report or {}, schema.scenario, splits, fields)
+    ranges = {m.field.name: (m.total.min, m.total.max) for m in fields}
+    report = report or {}
+    told = {name: (f.get("min"), f.get("max")) for name, f in report.get("fields", {}).items()}
+    ours = (report.get("scenario"), report.get("samples")) == (schema.scenario, len(splits))
+    checks = report.get("checks", {}) if ours and told == ranges else {}
     return Inspection(store, schema, splits, fields, duplicates, leaks, checks, sensors)
 
 
@@ -292,22 +280,8 @@ def _measure(
     return digests
 
 
-def _checks(
-    report: Mapping[str, Any],
-    scenario: str,
-    splits: np.ndarray,
-    fields: tuple[FieldMeasurement, ...],
-) -> Mapping[str, Any]:
-    """Return the checks of a report if it belongs to the data."""
-    ranges = {name: (f.get("min"), f.get("max")) for name, f in report.get("fields", {}).items()}
-    measured = {m.field.name: (m.total.min, m.total.max) for m in fields}
-    ours = (report.get("scenario"), report.get("samples")) == (scenario, len(splits))
-    return report.get("checks", {}) if ours and ranges == measured else {}
-
-
 @contextmanager
 def _reading(store: Path) -> Iterator[None]:
-    """Turn a failure to read into one line."""
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -35,10 +35,7 @@ Row = dict[str, str]
 
 
 def write_inspection(inspection: Inspection, folder: Path) -> Path:
-    """Write `index.html` and `inspection.json`; return the path of the page.
-
-    An `OSError` says that the folder cannot be written to.
-    """
+    """Write `index.html` and `inspection.json` into a folder; return the path of the page."""
     write_json(folder / "inspection.json", inspection.to_dict())
     faults = ("Problems", str(len(inspection.problems)))
     splits = [(f"In {name}", number(count)) for name, count in inspection.split_counts.items()]
@@ -163,7 +160,6 @@ def draw_inspection(inspection: Inspection) -> list[Figure]:
 
 
 def _presence(sensors: Sensors, presence: Presence) -> Figure:
-    """Draw which values of a field are there."""
     field, share = presence.field, percent(presence.share_missing)
     picture, count = presence.picture, presence.sensors
 

@@ -15,10 +15,7 @@ Rows = list[tuple[str, str]]
 
 
 class Words:
-    """The texts of one section in one language; those that all sections share are among them.
-
-    Without a section, such as `cost`, they are only what all share.
-    """
+    """The texts of one section in one language, and those that all sections share."""
 
     def __init__(self, language: str, section: str = "") -> None:
         self.language, self.section = language, section
@@ -69,10 +66,7 @@ class Words:
         return self._odd(value) or plain.setting(value)
 
     def duration(self, seconds: float) -> str:
-        """Return a time with two digits in the largest unit of which it is 1 or more, at least ms.
-
-        From 10 on it has three.
-        """
+        """Return a time in the largest unit of which it is 1 or more; from 10 on with 3 digits."""
         if not math.isfinite(seconds):
             return self.number(seconds)
         size, unit = next((found for found in _UNITS if seconds >= found[0]), _UNITS[-1])

@@ -71,13 +71,8 @@ def section_of(
 ) -> Section:
     """Return the section that some words are of, by its template under `mno/report/sections`.
 
-    All text that the template is given is escaped.
-
-    Args:
-        words: In the template `words`.
-        figures: Those to show, in the template `figures`; none where there is nothing to draw.
-        kept: Whether they are kept as files, too.
-        context: What else the template names.
+    The template is given `words`, those `figures` that are not none, and the context; all text is
+    escaped. Figures that are `kept` become files, too.
     """
     drawn = tuple(figure for figure in figures if figure)
     template = templates().get_template(f"report/sections/{words.section}.html.j2")
@@ -98,10 +93,7 @@ def templates() -> Environment:
 
 
 def render_page(template: str, **content: Any) -> str:
-    """Return a page in the look of the report, by the path of its template in the package `mno`.
-
-    Besides the content the template has `css` and `version`.
-    """
+    """Return a page by the path of its template, which is given `css` and `version`, too."""
     css = files("mno.report").joinpath("report.css").read_text(encoding="utf-8")
     page = templates().get_template(template)
     return page.render(css=Markup(css), version=__version__, **content)
@@ -115,7 +107,6 @@ def embedded(figure: Figure) -> dict[str, Any]:
 
 
 def _picture(png: bytes) -> dict[str, Any]:
-    """Return a PNG as an address, and its size as it was meant."""
     width, height = struct.unpack(">II", png[16:24])  # of the header that comes first
     sizes = {"width": round(width * _SCREEN_DPI / DPI), "height": round(height * _SCREEN_DPI / DPI)}
     return {"uri": _data_uri(png, "png"), **sizes}
@@ -127,10 +118,7 @@ def _data_uri(image: bytes, kind: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What a report tells of a scenario, for example `darcy`.
-
-    Mappings are what the JSON files under `reports/` hold; empty, it is unknown.
-    """
+    """What a report tells; mappings are the JSON files under `reports/`, empty if unknown."""
 
     scenario: str
     schema: "Schema"
@@ -149,5 +137,4 @@ class Results:
     influence: "Influence | None" = None  # what one prediction listened to, where somebody asked
     bounds: "Mapping[int, Mapping[str, np.ndarray]]" = field(default_factory=dict)
     """Of examples of readings: bounds on the largest error of each frame, by sample and field."""
-    bodies: "Sequence[Body]" = ()
-    """What there is in space of the median sample, where its scenario says so."""
+    bodies: "Sequence[Body]" = ()  # in space, of the median sample, where its scenario has some

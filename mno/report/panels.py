@@ -51,13 +51,7 @@ def pictures(
 
 
 def tiled(figure: Figure, count: int, columns: tuple[int, ...]) -> list[bytes]:
-    """Return what `drawn` returned as PNG, its panels laid out anew for each number in a row.
-
-    Args:
-        figure: As many panels in a row as the largest of `columns`, or all of them.
-        count: How many panels there are.
-        columns: Panels in a row, of each picture.
-    """
+    """Return what `drawn` returned as PNG, its panels laid out anew for each number in a row."""
     across = min(max(columns), count)
     with style.house_style():
         pixels = style.pixels_of(figure)
@@ -102,13 +96,10 @@ def _height(panel: Panel, width: float) -> float:
 def placed(panels: Iterable[Panel], schema: Schema, given: Mapping[str, np.ndarray]) -> list[Panel]:
     """Return panels with their unordered points where they are; along one axis, in its order.
 
-    Args:
-        panels: With one value per point; they stay as they are where a schema has no coordinates.
-        schema: Names and units of the coordinates, of which the first two are shown.
-        given: Those of the sample, shape `(points,)` by name.
+    The sample's coordinates have the shape `(points,)`; the first two of the schema are shown.
+    Where it has none, panels stay as they are.
     """
-    coordinates = schema.coordinates[:2]
-    if not coordinates:
+    if not (coordinates := schema.coordinates[:2]):
         return list(panels)
     places = np.stack([given[field.name] for field in coordinates], axis=-1)
     low, high = places.min(axis=0), places.max(axis=0)
@@ -131,13 +122,10 @@ def placed(panels: Iterable[Panel], schema: Schema, given: Mapping[str, np.ndarr
 
 
 def plane(values: np.ndarray, axes: Sequence[Axis]) -> tuple[np.ndarray, tuple[Axis, ...], str]:
-    """Cut a field down to a line or a plane.
+    """Cut a field down to a line or a plane; return it, its axes, and in words where it was cut.
 
     In one space dimension, three frames or more make a plane of space and time. Otherwise time is
     cut at its last frame. A third space axis is cut in its middle.
-
-    Returns:
-        The cut field, its axes, and where it was cut, in words (empty where nowhere).
     """
     kept, notes = list(axes), []
     if [axis.name for axis in axes] == ["time", "x"] and len(axes[0].points) >= _FRAMES_OF_A_PLANE:

@@ -23,8 +23,8 @@ from mno.report.page import Figure, figure_of
 from mno.report.panels import in_hours, labelled
 from mno.report.scene import draw_scene
 
-Bounds = Mapping[str, np.ndarray]
-"""Bounds on the largest error of each field, one for each predicted frame."""
+Colours = Mapping[Field, str]
+Bounds = Mapping[str, np.ndarray]  # on the largest error of each field, one for each frame
 
 _WIDTH, _HEIGHT = 3.3, 2.1  # of a panel, inches
 _LEGEND = 0.25  # height of one of its rows
@@ -60,19 +60,13 @@ def example_figures(
         )
         return
     for named, kind in ((True, "named"), (False, "numbered")):
-        panels = [panel for panel in _panels(example, schema, words) if panel.named == named]
-        if panels:
-            yield figure_of(
-                "_".join(["example", *example.ranks, *([] if named else [kind])]),
-                words,
-                f"readings.{kind}",
-                [_drawn(panels, most, example, schema, bounds, words) for most in (3, 1)],
-                full_width=True,
-                index=example.index,
-                error=words.percent(example.relative_l2),
-                places=words.list(panel.title for panel in panels),
-                rank=rank,
-            )
+        if panels := [panel for panel in _panels(example, schema, words) if panel.named == named]:
+            name = "_".join(["example", *example.ranks, *([] if named else [kind])])
+            drawn = [_drawn(panels, most, example, schema, bounds, words) for most in (3, 1)]
+            told: dict[str, Any] = {"index": example.index, "rank": rank}
+            told["error"] = words.percent(example.relative_l2)
+            told["places"] = words.list(panel.title for panel in panels)
+            yield figure_of(name, words, f"readings.{kind}", drawn, full_width=True, **told)
 
 
 def _drawn_once(most: int, example: Example, schema: Schema, words: Words) -> bytes:
@@ -132,7 +126,6 @@ def place_names(schema: Schema, words: Words) -> dict[int, str]:
 
 
 def _numbered(schema: Schema) -> dict[str, tuple[str, int, int]]:
-    """Return the readings of a schema without the fields in space."""
     return {name: at for name, at in schema.readings.items() if not is_in_space(at[0])}
 
 
@@ -189,12 +182,7 @@ def _named(schema: Schema) -> set[int]:
 
 
 def _drawn(
-    panels: Sequence[_Panel],
-    most: int,
-    example: Example,
-    schema: Schema,
-    bounds: Bounds,
-    words: Words,
+    panels: list[_Panel], most: int, example: Example, schema: Schema, bounds: Bounds, words: Words
 ) -> bytes:
     fields = list(dict.fromkeys(field for panel in panels for field in panel.fields))
     states = [field for field in fields if not field.is_forcing]
@@ -223,7 +211,7 @@ def _drawn(
         return style.png_bytes(figure)
 
 
-def _key(field: Field, colours: Mapping[Field, str]) -> Line2D:
+def _key(field: Field, colours: Colours) -> Line2D:
     if field.is_forcing:
         look: dict[str, Any] = _READ_LOOK if field.name.endswith(READ) else {"lw": 1.0}
         return Line2D([], [], color=style.REFERENCE_COLOUR, label=field.long_name, **look)
@@ -231,12 +219,7 @@ def _key(field: Field, colours: Mapping[Field, str]) -> Line2D:
 
 
 def _draw(
-    ax: Axes,
-    panel: _Panel,
-    colours: Mapping[Field, str],
-    example: Example,
-    schema: Schema,
-    bounds: Bounds,
+    ax: Axes, panel: _Panel, colours: Colours, example: Example, schema: Schema, bounds: Bounds
 ) -> None:
     times, _ = _times(schema)
     for field in panel.fields:
@@ -268,7 +251,6 @@ def _draw(
 
 
 def _times(schema: Schema) -> tuple[np.ndarray, str]:
-    """Return the times of all frames and their unit."""
     (time,) = (axis for axis in schema.axes if axis.name == "time")
     return in_hours(time.points, time.units)
 
@@ -307,6 +289,5 @@ def plant_figure(
 
 
 def _of(body: Body, values: Mapping[str, np.ndarray], schema: Schema) -> np.ndarray:
-    """Return what a body reads in each frame."""
     name, number = body.reading or ("", 0)
     return values[name][:, schema.readings[name][1] + number].astype(np.float64)

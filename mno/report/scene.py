@@ -53,11 +53,8 @@ def draw_scene(
 ) -> tuple[bytes, bytes]:
     """Return the picture as PNG, for a page and for a telephone.
 
-    Args:
-        bodies: Linings that would hide zones are left out.
-        values: Of the bodies that are coloured.
-        label: The quantity and its unit, at the scale of colours.
-        notes: What is written on a body; its name where nothing is said.
+    Bodies with values are coloured, by a scale with the label; on those without a note their names
+    are written. Linings that would hide zones are left out.
     """
     known = [value for value in values.values() if np.isfinite(value)]
     norm = Normalize(min(known, default=0.0), max(known, default=1.0))
@@ -125,10 +122,7 @@ def _seen(bodies: Sequence[Body]) -> list[Body]:
 
 
 def _is_behind(one: Body, other: Body) -> bool:
-    """Whether a box may be hidden by another: it lies farther along some axis, along none nearer.
-
-    Boxes of which each lies farther than the other along some axis do not hide each other.
-    """
+    """Whether a box may be hidden by another: farther along some axis, nearer along none."""
     farther = nearer = False
     for a, sign in enumerate(_BACK):
         below = one.corner[a] + one.size[a] <= other.corner[a] + _TOUCHING
@@ -145,8 +139,7 @@ def _flat(places: np.ndarray) -> np.ndarray:
 
 def _corners(body: Body) -> np.ndarray:
     """Return the corners of a box, shape `(8, 3)`, x changing slowest."""
-    steps = np.stack(np.meshgrid([0, 1], [0, 1], [0, 1], indexing="ij"), axis=-1).reshape(8, 3)
-    return np.asarray(body.corner) + steps * np.asarray(body.size)
+    return np.asarray(body.corner) + np.indices((2, 2, 2)).reshape(3, 8).T * np.asarray(body.size)
 
 
 def _draw_solids(ax: Axes, solids: Sequence[Body], colours: Colours) -> None:
@@ -159,10 +152,7 @@ def _draw_solids(ax: Axes, solids: Sequence[Body], colours: Colours) -> None:
 
 
 def _edges(bodies: Sequence[Body]) -> Iterator[tuple[np.ndarray, bool]]:
-    """Yield lines, the ends' places, and whether each is behind all pieces.
-
-    They are edges of zones, and from sensors to the floor.
-    """
+    """Yield edges of zones and lines from sensors to the floor, and whether each is behind all."""
     _, far = _hull(bodies)
     for body in bodies:
         corners = _corners(body)

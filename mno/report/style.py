@@ -89,25 +89,12 @@ def encoded(pixels: np.ndarray) -> bytes:
 _LARGE_RATIO = 1000.0  # of errors
 WIDE, NARROW = 7.2, 4.2  # inches, for a page and for a telephone
 HEIGHT = 3.4
-LEGEND: dict[str, Any] = {  # above the axes, where it hides nothing
-    "loc": "lower left",
-    "bbox_to_anchor": (0, 1),
-    "ncols": 3,
-    "frameon": False,
-    "borderaxespad": 0.2,
-    "columnspacing": 1.0,
-    "handlelength": 1.5,
-    "handletextpad": 0.5,
-}
 
 
 def on_page_and_telephone(
     draw: Callable[[Figure], None], height: float = HEIGHT, square: bool = False
 ) -> tuple[bytes, bytes]:
-    """Return what is drawn into an empty figure as PNG, once for each of the two widths.
-
-    A `square` one is no higher than it is wide.
-    """
+    """Return what is drawn into an empty figure, `square` at most, as PNG of both widths."""
     pictures = []
     for width in (WIDE, NARROW):
         with house_style():
@@ -147,10 +134,7 @@ def log_ticks(axis: Any, labels: str | FuncFormatter = "{x:g}") -> None:
 
 
 def finish(ax: Axes, x: str, y: str, *, lines: str = "", per_cent: str = "", **legend: int) -> None:
-    """Name the axes, and explain the curves if there are any (see `draw_legend`).
-
-    There are lines to read values by along the axes named, and fractions are in per cent on others.
-    """
+    """Name the axes, draw lines along some, put some in per cent, and explain the curves."""
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     if lines:
@@ -165,7 +149,10 @@ def draw_legend(ax: Axes, columns: int = 3, narrow: int = 3) -> None:
     """Explain the curves of axes above them, in so many columns on a page and on a telephone."""
     figure = ax.get_figure()
     is_narrow = figure is None or figure.get_figwidth() < WIDE  # type: ignore[union-attr]
-    ax.legend(**LEGEND | {"ncols": narrow if is_narrow else columns})
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=narrow if is_narrow else columns,
+        frameon=False, borderaxespad=0.2, columnspacing=1.0, handlelength=1.5, handletextpad=0.5,
+    )  # fmt: skip
 
 
 PER_CENT = FuncFormatter(lambda fraction, _: f"{100 * fraction:g}\u202f%")

@@ -23,7 +23,7 @@ behind it. They are there for directions of a single line alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,17 +141,16 @@ class ScanArguments:
         return cls(*tensors, path=path, softplus=softplus, discretization=rule)
 
     @classmethod
-    def arranged(
-        cls,
-        tensors: Tensors,
-        arrangement: Arrangement,
-        path: ScanPath,
-        softplus: bool,
-        discretization: str,
-    ) -> ScanArguments:
+    def arranged(cls, tensors: Tensors, how: How) -> ScanArguments:
         """Make it of tensors, in the glossary's order, as a caller has them."""
+        arrangement, path, softplus, rule = how
         given: Any = arrangement.inward(tensors)
-        return cls(*given, path=path, softplus=softplus, discretization=discretization)
+        return cls(*given, path=path, softplus=softplus, discretization=rule)
+
+    @property
+    def how(self) -> How:
+        """How it is computed of its tensors as they are."""
+        return AS_GIVEN, self.path, self.softplus, self.discretization
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
@@ -173,38 +172,42 @@ class ScanArguments:
 Tensors = Sequence[Tensor | None]
 
 
+def _alike(x: Any) -> Any:
+    return x
+
+
+@dataclass(frozen=True, eq=False)
 class Arrangement:
-    """How the tensors of a caller lie, and how those of the backends do; here, alike.
+    """How the tensors of a caller lie, and how those of the backends do; by default, alike.
 
     All that is returned are views, but for gradients by parameters.
     """
 
-    def inward(self, tensors: Tensors) -> Tensors:
-        """Return the inputs, in the order of `ScanArguments.tensors`, as the backends take them."""
-        return tensors
-
-    def of_output(self, y: Tensor) -> Tensor:
-        """Return an output, or a gradient by u or delta, as the caller wants it."""
-        return y
-
-    def to_output(self, y: Tensor) -> Tensor:
-        """Undo `of_output`."""
-        return y
-
-    def of_weights(self, dB: Tensor) -> Tensor:
-        """Return a gradient by B or C as those lie."""
-        return dB
-
-    def of_matrix(self, dA: Tensor) -> Tensor:
-        """Return the gradient by A as that lies."""
-        return dA
-
-    def of_channels(self, dD: Tensor) -> Tensor:
-        """Return a gradient by D or bias as those lie."""
-        return dD
+    inward: Callable[[Tensors], Tensors] = _alike
+    """Returns the inputs, in the order of `ScanArguments.tensors`, as the backends take them."""
+    of_output: Callable[[Tensor], Tensor] = _alike
+    """Returns an output, or a gradient by u or delta, as the caller wants it."""
+    to_output: Callable[[Tensor], Tensor] = _alike
+    """Undoes `of_output`."""
+    of_weights: Callable[[Tensor], Tensor] = _alike
+    """Returns a gradient by B or C as those lie."""
+    of_matrix: Callable[[Tensor], Tensor] = _alike
+    """Returns the gradient by A as that lies."""
+    of_channels: Callable[[Tensor], Tensor] = _alike
+    """Returns a gradient by D or bias as those lie."""
 
 
 AS_GIVEN = Arrangement()
+How = tuple[Arrangement, ScanPath, bool, str]
+"""How tensors lie, the path, whether steps pass through softplus, and the discretisation."""
+
+
+def like_output(u: Tensor, make: Callable[..., Tensor]) -> Tensor:
+    """Return an empty tensor of u's shape: channels innermost where u has them so, else points."""
+    if u.stride(-1) == 1:
+        return make(u.shape)
+    batch, points, group, channel = u.shape
+    return make(batch, group, channel, points).permute(0, 3, 1, 2)
 
 
 def check_shapes(given: Mapping[str, tuple[Tensor | None, str]], sizes: dict[str, int]) -> None:

@@ -16,18 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mno.scan import cpu, plain
-from mno.scan.arguments import (
-    AS_GIVEN,
-    Arrangement,
-    Carried,
-    Inputs,
-    ScanArguments,
-    ScanPath,
-    Tensors,
-    packed,
-    unpacked,
-)
+from mno.scan import arguments, cpu, plain
+from mno.scan.arguments import Carried, How, Inputs, ScanArguments, ScanPath, Tensors
 from mno.scan.trapezoidal import trapezoidal_scan
 
 _DIFFERENTIABLE = 8  # the first inputs of the operator
@@ -67,13 +57,13 @@ def compiled_scan(scan: ScanArguments) -> tuple[Inputs, Carried | None]:
     directly.
     """
     *tensors, initial = (None if x is None else x.float() for x in (*scan.tensors, scan.initial))
-    path, how = scan.path, (scan.softplus, scan.discretization)
     if is_direct((*tensors, initial)):
-        y, state = direct_scan(tensors, AS_GIVEN, path, *how, initial)
+        y, state = direct_scan(tensors, scan.how, initial)
         return y.to(scan.u.dtype), state
     if initial is not None:
         return BACKENDS["chunked"](scan)
-    inputs = (*tensors, path.factors, path.order, packed(path.directions), *how)
+    path, layout = scan.path, arguments.packed(scan.path.directions)
+    inputs = (*tensors, path.factors, path.order, layout, *scan.how[2:])
     y, _ = torch.ops.mno.selective_scan(*inputs, _wants_gradient(tensors))
     return y.to(scan.u.dtype), None
 
@@ -187,17 +177,15 @@ def _wants_gradient(tensors: Tensors) -> bool:
 
 
 def direct_scan(
-    tensors: Tensors, arrangement: Arrangement, path: ScanPath, softplus: bool,
-    discretization: str, initial: Carried | None = None,
-) -> tuple[Tensor, Carried | None]:  # fmt: skip
+    tensors: Tensors, how: How, initial: Carried | None
+) -> tuple[Tensor, Carried | None]:
     """Compute a scan, in any arrangement of its tensors, without torch's dispatcher.
 
     What each walk begins and ends with is as in the glossary, whatever the arrangement.
     """
-    how = arrangement, path, softplus, discretization
     if _wants_gradient((*tensors, initial)):
         return _DirectScan.apply(how, *tensors, initial)
-    y, _, state = _launch().arranged_forward(tensors, *how, initial, save=False)
+    y, _, state = _launch().arranged_forward(tensors, how, initial, save=False)
     return y, state
 
 
@@ -206,7 +194,7 @@ class _DirectScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, how: Any, *inputs: Tensor | None) -> tuple[Tensor, Tensor | None]:
         *tensors, initial = inputs
-        y, states, state = _launch().arranged_forward(tensors, *how, initial, save=True)
+        y, states, state = _launch().arranged_forward(tensors, how, initial, save=True)
         ctx.how = how
         ctx.save_for_backward(*inputs, states)
         ctx.set_materialize_grads(False)
@@ -220,11 +208,11 @@ class _DirectScan(torch.autograd.Function):
             return (None,) * (1 + len(inputs))
         if torch.is_grad_enabled():
             needed = ctx.needs_input_grad[1:]
-            return (None, *_plain_gradients(inputs, needed, grad_outputs, *ctx.how))
+            return (None, *_plain_gradients(inputs, needed, grad_outputs, ctx.how))
         *tensors, initial = inputs
         if initial is not None and dstate is None:
             dstate = torch.zeros_like(initial)
-        return (None, *_launch().arranged_backward(tensors, *ctx.how, states, dy, dstate))
+        return (None, *_launch().arranged_backward(tensors, ctx.how, states, dy, dstate))
 
 
 def _launch() -> Any:
@@ -234,11 +222,7 @@ def _launch() -> Any:
 
 
 def _plain_gradients(
-    inputs: Tensors,
-    needed: Sequence[bool],
-    by_outputs: Tensors,
-    arrangement: Arrangement,
-    *how: Any,
+    inputs: Tensors, needed: Sequence[bool], by_outputs: Tensors, how: How
 ) -> list[Tensor | None]:
     """Differentiate the plain form, since a graph of the gradients themselves was asked for.
 
@@ -246,9 +230,9 @@ def _plain_gradients(
     """
     # One may have been made of another, whose gradient here is without what comes through it.
     inputs = [None if x is None else x.view_as(x) for x in inputs]
-    scan = ScanArguments.arranged(inputs[:-1], arrangement, *how)
+    scan = ScanArguments.arranged(inputs[:-1], how)
     y, state = plain.scan_by_lines(replace(scan, initial=inputs[-1]), plain.plain_recurrence)
-    outputs = zip((arrangement.of_output(y), state), by_outputs, strict=True)
+    outputs = zip((how[0].of_output(y), state), by_outputs, strict=True)
     heard = [(x, dx) for x, dx in outputs if x is not None and dx is not None]
     asked = [need and x is not None for x, need in zip(inputs, needed, strict=False)]
     wanted = [x for x, ask in zip(inputs, asked, strict=True) if ask and x is not None]
@@ -275,7 +259,8 @@ def _(*inputs: Any) -> tuple[Tensor, Tensor]:
     scan = ScanArguments.flat(*given)
     groups, state, channels = scan.A.shape
     kept = cpu.num_states(scan.u.shape[1]) if save else 0
-    return _laid_out_like(scan.u), scan.u.new_empty(len(scan.u), kept, state, groups * channels)
+    states = scan.u.new_empty(len(scan.u), kept, state, groups * channels)
+    return arguments.like_output(scan.u, scan.u.new_empty), states
 
 
 @torch.library.custom_op(
@@ -297,17 +282,11 @@ def _backward(*inputs: Any) -> list[Tensor]:
 @_backward.register_fake
 def _(*inputs: Any) -> list[Tensor]:
     u, delta, *rest = inputs[:_DIFFERENTIABLE]
-    ddelta = _laid_out_like(delta) if rest[-1] is None else delta.new_empty(delta.shape)
+    ddelta = delta.new_empty(delta.shape)
+    if rest[-1] is None:
+        ddelta = arguments.like_output(delta, delta.new_empty)
     others = (u.new_empty(0 if x is None else x.shape) for x in rest)
-    return [_laid_out_like(u), ddelta, *others]
-
-
-def _laid_out_like(u: Tensor) -> Tensor:
-    """Return an empty tensor in the layout of an output, as `launch.forward` states it."""
-    if u.stride(-1) == 1:
-        return u.new_empty(u.shape)
-    batch, points, groups, channels = u.shape
-    return u.new_empty(batch, groups, channels, points).permute(0, 3, 1, 2)
+    return [arguments.like_output(u, u.new_empty), ddelta, *others]
 
 
 def _setup(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, Tensor]) -> None:
@@ -325,10 +304,10 @@ def _differentiate(ctx: Any, dy: Tensor | None, _: Tensor | None) -> tuple[Tenso
         return (None,) * _DIFFERENTIABLE + rest
     if torch.is_grad_enabled() and not torch.compiler.is_compiling():
         *inputs, scale, order = tensors
-        layout, *how = ctx.options
-        path, needed = ScanPath(unpacked(layout), order, scale), ctx.needs_input_grad
-        given = (*inputs, None), needed, (dy, None)
-        return (*_plain_gradients(*given, AS_GIVEN, path, *how)[:-1], *rest)
+        path = ScanPath(arguments.unpacked(ctx.options[0]), order, scale)
+        given = (*inputs, None), ctx.needs_input_grad, (dy, None)
+        how = arguments.AS_GIVEN, path, *ctx.options[1:]
+        return (*_plain_gradients(*given, how)[:-1], *rest)
     grads = torch.ops.mno.selective_scan_backward(*tensors, *ctx.options, states, dy)
     inputs = tensors[:_DIFFERENTIABLE]
     given = [None if x is None else grad for x, grad in zip(inputs, grads, strict=True)]

@@ -144,9 +144,9 @@ def selective_scan(
     arrangement = _sequences(groups, channels // groups)
     how = arrangement, path, delta_softplus, discretization
     if direct:
-        y, state = direct_scan((*tensors, None), *how, state)
+        y, state = direct_scan((*tensors, None), how, state)
     else:
-        scan = replace(arguments.ScanArguments.arranged((*tensors, None), *how), initial=state)
+        scan = replace(arguments.ScanArguments.arranged((*tensors, None), how), initial=state)
         if end_weight is not None:
             scan = replace(scan, end_weight=arrangement.to_output(end_weight))
         y, state = compute_and_carry(scan, backend)
@@ -175,22 +175,11 @@ def scan_step(
 ) -> tuple[Tensor, Tensor]:
     """Follow a stream by one step: `selective_scan` of length one, from a state to the next.
 
-    Args:
-        state: What the step before returned, `None` at the beginning; as `initial_state`.
-        u_t: Input, `(batch, channels)`; so are `delta_t`, the raw step, and `end_weight`.
-        delta_t: Raw step.
-        A: As for the scan, and so are D, `delta_bias` and all options.
-        B_t: Input weights, `(batch, groups, state)`.
-        C_t: Output weights, `(batch, groups, state)`.
-        D: Weight of the direct path.
-        delta_bias: Added to `delta_t` before softplus.
-        delta_softplus: Whether the step passes through softplus.
-        delta_scale: Multiplies the step, such as by the time that passed: one number, `(groups,)`,
-            or for each sample `(batch, 1)` or `(batch, groups)`.
-        reverse: One bool per group, none of them true: a stream cannot be followed backwards.
-        discretization: The rule.
-        end_weight: The weight of the end of the step, for `trapezoidal`.
-        backend: The backend.
+    Input and raw step are `(batch, channels)`, and so is `end_weight`; input and output weights are
+    `(batch, groups, state)`. `delta_scale`, such as the time that passed, is one number,
+    `(groups,)`, or for each sample `(batch, 1)` or `(batch, groups)`. All else is as for the scan,
+    but that no group may be reversed. The state is what the step before returned, `None` at the
+    beginning.
 
     Returns:
         The output, `(batch, channels)`, and the state behind the step.
@@ -203,20 +192,15 @@ def scan_step(
             f"reverse={tuple(reverse)}: a reversed group begins at the last point, which a stream "
             "has not reached; scan whole sequences, or reverse no group"
         )
+    u, delta, B, C = (x[..., None] for x in (u_t, delta_t, B_t, C_t))
     y, state = selective_scan(
-        *(x[..., None] for x in (u_t, delta_t)),
-        A,
-        *(x[..., None] for x in (B_t, C_t)),
-        D,
-        delta_bias,
+        u, delta, A, B, C, D, delta_bias,
         delta_softplus=delta_softplus,
         delta_scale=None if delta_scale is None else delta_scale[..., None],
         discretization=discretization,
         end_weight=None if end_weight is None else end_weight[..., None],
-        initial_state=state,
-        return_state=True,
-        backend=backend,
-    )
+        initial_state=state, return_state=True, backend=backend,
+    )  # fmt: skip
     return y[..., 0], state
 
 
@@ -247,41 +231,32 @@ def _initial(state: Tensor | None, u: Tensor, A: Tensor, discretization: str) ->
     return state
 
 
-class _Sequences(arguments.Arrangement):
-    """The arrangement of `selective_scan`: channels of all groups in front of the steps."""
+@cache
+def _sequences(groups: int, channels: int) -> arguments.Arrangement:
+    """Return the arrangement of `selective_scan`: channels of all groups in front of the steps."""
+    sizes = (groups, channels)
 
-    def __init__(self, groups: int, channels: int) -> None:
-        self.sizes = (groups, channels)
+    def to_output(y: Tensor) -> Tensor:
+        return y.unflatten(1, sizes).permute(0, 3, 1, 2)
 
-    def inward(self, tensors: Sequence[Any]) -> tuple[Any, ...]:
+    def inward(tensors: Sequence[Any]) -> tuple[Any, ...]:
         u, delta, A, B, C, D, bias, _ = tensors
         return (
-            *(self.to_output(x) for x in (u, delta)),
-            A.unflatten(0, self.sizes).transpose(1, 2),
+            *(to_output(x) for x in (u, delta)),
+            A.unflatten(0, sizes).transpose(1, 2),
             *(x.permute(0, 3, 1, 2) for x in (B, C)),
-            *(None if x is None else x.unflatten(0, self.sizes) for x in (D, bias)),
+            *(None if x is None else x.unflatten(0, sizes) for x in (D, bias)),
             None,
         )
 
-    def of_output(self, y: Tensor) -> Tensor:
-        return y.permute(0, 2, 3, 1).flatten(1, 2)
-
-    def to_output(self, y: Tensor) -> Tensor:
-        return y.unflatten(1, self.sizes).permute(0, 3, 1, 2)
-
-    def of_weights(self, dB: Tensor) -> Tensor:
-        return dB.permute(0, 2, 3, 1)
-
-    def of_matrix(self, dA: Tensor) -> Tensor:
-        return dA.transpose(1, 2).flatten(0, 1)
-
-    def of_channels(self, dD: Tensor) -> Tensor:
-        return dD.flatten(0, 1)
-
-
-@cache
-def _sequences(groups: int, channels: int) -> _Sequences:
-    return _Sequences(groups, channels)
+    return arguments.Arrangement(
+        inward,
+        of_output=lambda y: y.permute(0, 2, 3, 1).flatten(1, 2),
+        to_output=to_output,
+        of_weights=lambda dB: dB.permute(0, 2, 3, 1),
+        of_matrix=lambda dA: dA.transpose(1, 2).flatten(0, 1),
+        of_channels=lambda dD: dD.flatten(0, 1),
+    )
 
 
 @lru_cache(maxsize=64)

@@ -43,10 +43,7 @@ def plain_recurrence(
     steps and takes the output between them: with a = exp(dt_t A / 2) and b = dt_t B_t u_t / 2,
     m = a h_{t-1} + b, y_t = C_t . m, h_t = a (m + b). Long lines are cut into segments whose
     intermediate values are computed again in the backward pass, so that memory grows with the
-    number of segments, not with every step.
-
-    Returns:
-        The outputs, and the state behind the last step.
+    number of segments, not with every step. The state behind the last step is returned, too.
     """
     size = SEGMENT if u.shape[1] > SEGMENT else None
     return _piece_by_piece(partial(_segment, rule=rule), size, u, dt, A, B, C, h)

@@ -86,19 +86,10 @@ class HeadScan:
         repeats, w = channels // heads, self.end_weight
         A, D, bias = (x.repeat_interleave(repeats, -1) for x in (self.A, self.D, self.bias))
         of_head = torch.eye(heads, dtype=A.dtype, device=A.device).repeat_interleave(repeats, -1)
-        return ScanArguments(
-            self.u,
-            self.delta,
-            A[:, None].expand(-1, self.B.shape[-1], -1),
-            self.B,
-            self.C,
-            D,
-            bias,
-            of_head.expand(groups, -1, -1),
-            self.path,
-            discretization=self.discretization,
-            end_weight=None if w is None else w.repeat_interleave(repeats, -1),
-        )
+        A = A[:, None].expand(-1, self.B.shape[-1], -1)
+        ends = None if w is None else w.repeat_interleave(repeats, -1)
+        given = self.u, self.delta, A, self.B, self.C, D, bias, of_head.expand(groups, -1, -1)
+        return ScanArguments(*given, self.path, True, self.discretization, ends)
 
 
 def ssd(scan: HeadScan) -> Inputs:
@@ -261,12 +252,8 @@ def _plain_blocks(
     between = torch.minimum(read[..., None] - write[..., None, :], (read - write)[..., None, :])
     products = C @ B.mT
     own = _own(products, heard, direct)
-    products = torch.stack(
-        [
-            x.triu(1) if back else x.tril(-1)
-            for x, back in zip(products, beam.backwards, strict=True)
-        ]
-    )
+    pairs = zip(products, beam.backwards, strict=True)
+    products = torch.stack([x.triu(1) if back else x.tril(-1) for x, back in pairs])
     matrix = (torch.exp(between) * products[:, None]).sum(0) + torch.diag_embed(own)
     y = matrix @ values
     if beam.per_line > 1:

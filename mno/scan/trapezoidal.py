@@ -21,6 +21,7 @@ Source:
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,19 +47,10 @@ def trapezoidal_scan(scan: ScanArguments, run: Run) -> tuple[Inputs, Carried | N
     if initial is not None:
         h, heard = initial.to(dtype).chunk(2, dim=2)
         initial = h + _visited(scan.path, dt - at_end, 0)[:, :, None] * heard
-    simplified = replace(
-        scan,
-        u=u * (at_end + at_next) / dt,
-        delta=dt,
-        D=None,
-        bias=None,
-        dt_weight=None,
-        path=ScanPath(scan.path.directions, scan.path.order),
-        softplus=False,
-        discretization="simplified",
-        end_weight=None,
-        initial=initial,
-    )
+    path = ScanPath(scan.path.directions, scan.path.order)
+    how: dict[str, Any] = dict.fromkeys(("D", "bias", "dt_weight", "end_weight"))
+    how |= {"path": path, "softplus": False, "discretization": "simplified", "initial": initial}
+    simplified = replace(scan, u=u * (at_end + at_next) / dt, delta=dt, **how)
     direct = -at_next * (B * C).sum(-1, keepdim=True)
     direct = direct if scan.D is None else direct + scan.D.to(dtype)
     y, state = run(simplified)

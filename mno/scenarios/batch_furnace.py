@@ -188,15 +188,11 @@ class BatchFurnace(Scenario):
             "piece": [""] * self.plant.pieces.count[1],
             "thermocouple": list(self.plant.thermocouples),
         }
-        return (
-            Axis("time", "s", "time", times, (0.0, times[-1])),
-            *self._space,
-            *(
-                Axis(name, "1", name, 1.0 + np.arange(len(labels)), (1.0, float(len(labels))),
-                     tuple(filter(None, labels)))
-                for name, labels in numbered.items()
-            ),
-        )  # fmt: skip
+        found = [Axis("time", "s", "time", times, (0.0, times[-1])), *self._space]
+        for name, labels in numbered.items():
+            numbers, extent = 1.0 + np.arange(len(labels)), (1.0, float(len(labels)))
+            found.append(Axis(name, "1", name, numbers, extent, tuple(filter(None, labels))))
+        return tuple(found)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -453,7 +449,7 @@ class BatchFurnace(Scenario):
 
     def _refuse_inelastic(self, grades: Sequence[str]) -> None:
         for name in grades:
-            if not self.plant.materials[name].is_elastic:
+            if self.plant.materials[name].youngs_modulus is None:
                 raise InputError(
                     f"{self.parameters.plant}.yaml: materials.{name} has no {', '.join(ELASTIC)}; "
                     "scenarios.batch_furnace.thermal_stress=true needs them of every grade, add "

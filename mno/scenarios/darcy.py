@@ -9,17 +9,8 @@ from pydantic import model_validator
 
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Field
-from mno.scenarios.base import (
-    POSITIVE,
-    SQUARE,
-    Changes,
-    Check,
-    Fields,
-    Parameters,
-    Scenario,
-    StartsFromGuess,
-    space_axes,
-)
+from mno.scenarios import base
+from mno.scenarios.base import Changes, Check, Fields, Parameters, Scenario
 from mno.scenarios.kernels.multigrid import solve_diffusion
 from mno.scenarios.kernels.random_fields import cosine_field, covariance_spectrum, sum_of_bumps
 from mno.scenarios.linear import LinearSystem, five_points
@@ -75,7 +66,7 @@ class DarcyParameters(Parameters):
 
 
 @final
-class Darcy(Scenario, StartsFromGuess):
+class Darcy(Scenario, base.StartsFromGuess):
     """Pressure of a fluid that enters everywhere and leaves through the wall.
 
     `-div(a grad u) = 1` on the unit square, `u = 0` on its wall; everything is nondimensional. With
@@ -131,12 +122,12 @@ class Darcy(Scenario, StartsFromGuess):
             0.0,
         ),
     )
-    symmetries, walls = SQUARE, "zero"  # of a channel see the constructor
+    symmetries, walls = base.SQUARE, "zero"  # of a channel see the constructor
 
     def __init__(self, parameters: DarcyParameters, resolution: int) -> None:
         super().__init__(parameters, resolution, least=8, multiple=4)
         self._points = (np.arange(resolution) + 0.5) / resolution
-        self._space = space_axes("xy", self._points, (0.0, 1.0))
+        self._space = base.space_axes("xy", self._points, (0.0, 1.0))
         self._source = np.ones((resolution, resolution))
         if parameters.inlet_pressure is not None:
             self.symmetries, self.walls = ("x y", "x -y"), "free"
@@ -183,7 +174,7 @@ class Darcy(Scenario, StartsFromGuess):
 
     def solve_from(self, inputs: Fields, guess: Fields | None) -> tuple[dict[str, np.ndarray], int]:
         """Solve as `solve` does, from a guess of the pressure; also return the iterations."""
-        permeability = self.within(inputs, permeability=(POSITIVE, math.inf))["permeability"]
+        permeability = self.within(inputs, permeability=(base.POSITIVE, math.inf))["permeability"]
         first = None
         if guess is not None and np.isfinite(guess["pressure"]).all():
             first = np.ascontiguousarray(guess["pressure"], dtype=np.float64)

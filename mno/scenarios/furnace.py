@@ -199,7 +199,6 @@ class Furnace(heated_furnace.HeatedFurnace):
         return drawn
 
     def _power(self, plant: Plant) -> float:
-        """Return the power density, W/m3, at which the run's hottest place reaches its peak."""
         resolution, frames, steps, tolerance = _SIZING
         flames = np.einsum("tb,bxy->txy", plant.schedule(frames - 1), plant.flames(resolution))
         materials = plant.materials(resolution)
@@ -222,15 +221,11 @@ class Furnace(heated_furnace.HeatedFurnace):
     def linear_system(self, inputs: Fields) -> LinearSystem:
         """Return the equation of the rise above the ambient temperature, per metre of depth."""
         given = {name: values.astype(np.float64) for name, values in inputs.items()}
-        area, power = self._width**2, given["power"]
-        return LinearSystem(
-            five_points(
-                given["conductivity"], self._width, self.parameters.heat_transfer_coefficient
-            ),
-            power.reshape(len(power), -1) * area,
-            given["heat_capacity"].ravel() * area,
-            float(given["ambient_temperature"]),
-        )
+        area, film = self._width**2, self.parameters.heat_transfer_coefficient
+        stiffness = five_points(given["conductivity"], self._width, film)
+        source = given["power"].reshape(len(given["power"]), -1) * area
+        capacity, level = given["heat_capacity"].ravel() * area, float(given["ambient_temperature"])
+        return LinearSystem(stiffness, source, capacity, level)
 
     def _run(self, given: Fields) -> tuple[np.ndarray, np.ndarray]:
         return self._solve(

@@ -14,14 +14,8 @@ from mno.core.errors import InputError, MnoError
 from mno.core.fields import Field
 from mno.scenarios import heated_furnace
 from mno.scenarios.base import Changes, Fields, Parameters
+from mno.scenarios.kernels import ring_conduction
 from mno.scenarios.kernels.furnaces import RoundFurnace, draw_round_furnace
-from mno.scenarios.kernels.ring_conduction import (
-    Network,
-    advance_again,
-    assemble,
-    restate,
-    solve_conduction,
-)
 from mno.scenarios.kernels.ring_mesh import MESH, SWING, Edges, RingMesh, edges_of, smallness
 from mno.scenarios.linear import LinearSystem
 from mno.scenarios.time_dependent import Frames
@@ -190,13 +184,12 @@ class FurnaceRing(heated_furnace.HeatedFurnace):
         return {name: field.astype(np.float32) for name, field in fields.items()}
 
     def _power(self, furnace: RoundFurnace) -> float:
-        """Return the power density, W/m3, at which the run's hottest point reaches its peak."""
         _, frames, steps = _SIZING
         interval = self.parameters.duration / (frames - 1)
-        network = assemble(self._sizing_mesh, **furnace.ring, films=self._films)
+        network = ring_conduction.assemble(self._sizing_mesh, **furnace.ring, films=self._films)
 
         def run(power: np.ndarray, rise: np.ndarray) -> np.ndarray:
-            return solve_conduction(network, power, rise, 0.0, interval, steps)[0]
+            return ring_conduction.solve_conduction(network, power, rise, 0.0, interval, steps)[0]
 
         peak = furnace.peak - furnace.ambient
         return self._full_power(run, furnace.power(frames - 1), furnace.initial_rise, peak)
@@ -210,14 +203,14 @@ class FurnaceRing(heated_furnace.HeatedFurnace):
             given["power"] * network.area, network.capacity, float(given["ambient_temperature"]),
         )  # fmt: skip
 
-    def _network(self, given: Fields) -> Network:
+    def _network(self, given: Fields) -> ring_conduction.Network:
         ring = {name: given[name] for name in ("x", "y", "conductivity", "heat_capacity")}
-        return assemble(self._mesh, **ring, films=self._films)
+        return ring_conduction.assemble(self._mesh, **ring, films=self._films)
 
     def _run(self, given: Fields) -> tuple[np.ndarray, np.ndarray]:
         network = self._network(given)
         with np.errstate(over="ignore", invalid="ignore"):
-            frames, heat = solve_conduction(
+            frames, heat = ring_conduction.solve_conduction(
                 network, given["power"][:-1], given["temperature"],
                 float(given["ambient_temperature"]), self._interval,
                 self.parameters.steps_per_frame,
@@ -244,11 +237,13 @@ class FurnaceRing(heated_furnace.HeatedFurnace):
     def _again(self, given: Fields, rise: np.ndarray) -> heated_furnace.SecondRun:
         """Advance all frames, edge by edge with the cotangents of the opposite angles."""
         power, p = given["power"][:-1].T, self.parameters
-        network = restate(
+        network = ring_conduction.restate(
             self._mesh, self._edges(given), given["x"], given["y"], given["heat_capacity"],
             self._films,
         )  # fmt: skip
-        later, lost = advance_again(network, power, rise[:, :-1], self._interval, p.steps_per_frame)
+        later, lost = ring_conduction.advance_again(
+            network, power, rise[:, :-1], self._interval, p.steps_per_frame
+        )
         supplied = self._interval * np.einsum("p,pt->t", network.area, power)
         return heated_furnace.SecondRun(later, lost, supplied, network.capacity)
 

@@ -103,7 +103,6 @@ class HeatedFurnace(TimeDependent):
     _time_units = "s"
 
     def _hotter(self) -> Mapping[str, Any]:
-        """Return a change of the parameters that makes furnaces hotter than they are drawn."""
         coolest, hottest = self.parameters.coolest_peak, self.parameters.hottest_peak
         return {"coolest_peak": hottest, "hottest_peak": hottest + max(hottest - coolest, 200.0)}
 

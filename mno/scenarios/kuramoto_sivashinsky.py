@@ -148,7 +148,6 @@ class KuramotoSivashinsky(TimeDependent):
         return {"velocity": stored}
 
     def _vectors(self) -> np.ndarray:
-        """Return the wave vectors that are solved for."""
         return 2.0 * np.pi / self.parameters.length * np.arange(self._cutoff + 1)
 
     def _flow(self) -> LineFlow:

@@ -141,11 +141,8 @@ class NavierStokes(TimeDependent):
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
         """Solve for all frames of the vorticity, shape `(time, x, y)`."""
-        checked = self.within(
-            inputs,
-            viscosity=(self.parameters.viscosity_low, HIGHEST),
-            vorticity=(-self._largest, self._largest),
-        )
+        low, largest = self.parameters.viscosity_low, self._largest
+        checked = self.within(inputs, viscosity=(low, HIGHEST), vorticity=(-largest, largest))
         viscosity, initial = float(checked["viscosity"]), checked["vorticity"]
         n = self.resolution
         cutoff, holds = self._cutoff(initial, viscosity)

@@ -48,11 +48,7 @@ class PartOfScenario(Scenario):
         return self.layout.of(self.whole.sample(rng), stacked=False)
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
-        """Solve for the whole, and return the part.
-
-        Raises:
-            InputError: It is not the part that a run can be made again of.
-        """
+        """Solve for the whole, and return the part; an `InputError` for fields alone."""
         if self.layout.part == "fields":
             raise InputError("fields alone do not say what a run was; ask for readings")
         given = from_points(self.layout.readings, inputs, self.layout.cells)
@@ -75,10 +71,8 @@ class PartOfScenario(Scenario):
 def part_of(scenario: Any, part: Part) -> Any:
     """Return a scenario as operators of a part see it; itself where it has no readings.
 
-    What comes from files, and is no scenario, has none.
-
-    Raises:
-        InputError: Readings are asked for, and there are none.
+    What comes from files, and is no scenario, has none. An `InputError` says that readings are
+    asked for, and there are none.
     """
     check_part(part, scenario.fields, scenario.dataset_name)
     return PartOfScenario(scenario, part) if has_readings(scenario.fields) else scenario

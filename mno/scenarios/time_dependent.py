@@ -41,7 +41,6 @@ class TimeDependent(Scenario):
 
     @property
     def _interval(self) -> float:
-        """Time between two frames."""
         return self.parameters.duration / (self.parameters.frames - 1)
 
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:

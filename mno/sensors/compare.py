@@ -35,13 +35,10 @@ def compare_with_file(
     The `mapping` says what is known of its columns. What the model is given is in the store
     `inputs`; if none is named, it is the readings themselves where they are all that the model
     takes, else in the store `data`. The run is their `sample`, which may be left out where there is
-    but one, and begins at `start`, in seconds on the clock of the readings.
-
-    Raises:
-        InputError: Readings, model or inputs cannot be used, or do not fit together.
+    but one, and begins at `start`, in seconds on the clock of the readings. What does not fit
+    together is an InputError.
     """
-    table = caged_readings(path, mapping.sensors, mapping.units_in_file)
-    readings = renamed(table, mapping)
+    readings = renamed(caged_readings(path, mapping.sensors, mapping.units_in_file), mapping)
     if inputs is None and can_begin_with(surrogate.description, set(readings.quantities)):
         given = from_readings(surrogate, path, mapping, sample)
     else:
@@ -63,10 +60,8 @@ def compare_with_readings(
 
     `given` is as `from_store` or `from_readings` returns it; quantities of the readings are named
     like the model's fields. The run begins at `start`, in seconds on the clock of the readings; as
-    `given` says where it does, else at 0. `facts` say what is compared, for people.
-
-    Raises:
-        InputError: The readings, the model and what it is given do not fit together.
+    `given` says where it does, else at 0. `facts` say what is compared, for people. What does not
+    fit together is an InputError.
     """
     if start is None:
         start = 0.0 if given.start is None else given.start - posix_seconds(readings.epoch)
@@ -93,8 +88,7 @@ def _predict(surrogate: Surrogate, given: RunInputs) -> Predicted:
     for name, values in surrogate.predict(given.inputs, steps=given.steps).items():
         if description.forecast and name in description.states:
             fields[name] = np.concatenate([given.inputs[name][0][-1:], values[0]])
-            later = description.forecast.interval * np.arange(len(fields[name]))
-            times = given.times[-1] + later
+            times = given.times[-1] + description.forecast.interval * np.arange(len(fields[name]))
         else:
             fields[name] = values
     return Predicted(fields, times)
@@ -130,11 +124,7 @@ def _solve(surrogate: Surrogate, given: RunInputs, model: Predicted) -> Predicte
 
 
 def renamed(readings: Readings, mapping: FieldMapping) -> Readings:
-    """Return readings whose quantities are named as a mapping says, and as fields are named.
-
-    Raises:
-        InputError: Two quantities would have one name.
-    """
+    """Return readings with quantities named as a mapping says, and as fields; refuse namesakes."""
     names = {}
     for quantity in readings.quantities:
         name = field_name(quantity)

@@ -52,11 +52,8 @@ def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> RunInpu
     """Read what a model is given of one sample of a Zarr store.
 
     That is a released dataset, or any group that `mno predict` takes. The number of the sample may
-    be left out where there is but one.
-
-    Raises:
-        InputError: The store does not fit the model, or has no such sample.
-        MnoError: A file of the sample is missing or altered.
+    be left out where there is but one. A store that does not fit is refused; a file of the sample
+    that is missing or altered is an MnoError.
     """
     description = surrogate.description
     try:
@@ -186,10 +183,7 @@ def _times(description: Description, array: Any) -> np.ndarray:
 
 
 def can_begin_with(description: Description, quantities: set[str]) -> bool:
-    """Return whether readings of some quantities are all that a model is given.
-
-    So it is of models of unordered points that were trained on imported sensors' data.
-    """
+    """Return whether a model of sensors' points is given nothing but readings of quantities."""
     return bool(
         description.coordinates and description.states and set(description.inputs) <= quantities
     )
@@ -201,10 +195,7 @@ def from_readings(
     """Make what a model is given of a file of readings, as an import would, missing ones NaN.
 
     The model is of the sensors' quantities on unordered points. The number of the sample, a window
-    of frames, may be left out where there is but one.
-
-    Raises:
-        InputError: The file cannot be imported, or has no such window.
+    of frames, may be left out where there is but one. A file without it is an InputError.
     """
     description = surrogate.description
     forecast = description.forecast

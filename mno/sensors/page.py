@@ -196,13 +196,7 @@ def _unit(units: str) -> str:
 
 
 def write_comparison(comparison: Comparison, folder: Path) -> Path:
-    """Write `index.html`, `comparison.json` and the figures as PNG; return the path of the page.
-
-    Figures of an earlier comparison in the folder are removed.
-
-    Raises:
-        OSError: The folder cannot be written to.
-    """
+    """Write the page, its numbers and its figures, in place of earlier ones; return its path."""
     pairs = comparison.pairs
     folder.mkdir(parents=True, exist_ok=True)
     figures = [f for scores in comparison.quantities for f in _figures(comparison, scores)]

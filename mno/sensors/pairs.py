@@ -182,9 +182,8 @@ def pair(
     Quantities of the readings are named like the model's fields, whose units are `outputs`. A field
     without time is compared with readings of any time. `predictions` are the model's, and the
     solver's where there is one; their time 0 is `start`, in seconds on the clock of the readings.
-
-    Raises:
-        InputError: Quantities, units or axes do not fit, or no reading can be compared.
+    Quantities, units or axes that do not fit are refused, and readings of which none can be
+    compared.
     """
     row_series = readings.series
     names = [readings.quantities[quantity] for quantity in readings.series_quantity]
@@ -197,8 +196,7 @@ def pair(
         )
     scales = {name: (1.0, 0.0) for name in readings.quantities}
     for name in set(names) & set(outputs):
-        what = f"sensor readings of {name}"
-        scales[name] = conversion(readings.units[name], outputs[name], what)
+        scales[name] = conversion(readings.units[name], outputs[name], f"sensor readings of {name}")
     factor, offset = np.array(list(scales.values()))[readings.series_quantity][row_series].T
     time = readings.time - start
     if given.time_units != "1":

@@ -24,10 +24,7 @@ _FEW_SENSORS = 5  # below, intervals of planted errors held them less often than
 
 
 class Estimate(NamedTuple):
-    """A figure, NaN where nothing could be measured, with its interval of 95 %.
-
-    Both ends are None where there are too few sensors for one.
-    """
+    """A figure, NaN if nothing was measured, and its interval of 95 %, if of enough sensors."""
 
     value: float
     low: float | None = None
@@ -36,9 +33,7 @@ class Estimate(NamedTuple):
     @property
     def differs_from_zero(self) -> bool | None:
         """Whether zero is outside the interval; none where there is no interval."""
-        if self.low is None or self.high is None:
-            return None
-        return not self.low <= 0.0 <= self.high
+        return None if self.low is None or self.high is None else not self.low <= 0.0 <= self.high
 
 
 Estimates = Mapping[str, Estimate]
@@ -137,18 +132,15 @@ def _drawn(errors: SensorErrors) -> tuple[dict[str, float], dict[str, np.ndarray
 def _estimates(
     values: Mapping[str, float], draws: Mapping[str, np.ndarray], sensors: int
 ) -> dict[str, Estimate]:
-    none = np.empty(0)
-    return {name: _estimate(v, draws.get(name, none), sensors) for name, v in values.items()}
-
-
-def _estimate(value: float, draws: np.ndarray, sensors: int) -> Estimate:
-    known = draws[np.isfinite(draws)]
-    if not np.isfinite(value) or not known.size:
-        return Estimate(value)
-    quantile = t.ppf(0.5 + LEVEL / 2, sensors - 1)
-    tail = float(norm.cdf(-np.sqrt(sensors / (sensors - 1)) * quantile))
-    low, high = np.quantile(known, [tail, 1.0 - tail])
-    return Estimate(value, float(low), float(high))
+    found = {name: Estimate(value) for name, value in values.items()}
+    for name, drawn in draws.items():
+        known = drawn[np.isfinite(drawn)]
+        if np.isfinite(values[name]) and known.size:
+            quantile = t.ppf(0.5 + LEVEL / 2, sensors - 1)
+            tail = float(norm.cdf(-np.sqrt(sensors / (sensors - 1)) * quantile))
+            low, high = np.quantile(known, [tail, 1.0 - tail])
+            found[name] = Estimate(values[name], float(low), float(high))
+    return found
 
 
 @dataclass(frozen=True)

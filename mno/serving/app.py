@@ -28,18 +28,11 @@ from starlette.routing import Route
 from mno.core.absent import Absent
 from mno.core.config import Config, ConfigT
 from mno.core.errors import InputError, MnoError
+from mno.serving import protocol
 from mno.serving.batcher import Answer, Batcher
 from mno.serving.counts import FLAG, Counts, relative_bound, seen_of
 from mno.serving.model import Follower, as_json
-from mno.serving.protocol import (
-    JSON,
-    NPZ,
-    PredictionRequest,
-    RefusedError,
-    decode,
-    encode,
-    media_type,
-)
+from mno.serving.protocol import JSON, NPZ, PredictionRequest, RefusedError
 
 MODEL_HEADER = "X-MNO-Model"
 
@@ -213,9 +206,11 @@ class Service:
         return response
 
     async def _answer(self, request: Request) -> Response:
-        kind, limit = media_type(request.headers.get("content-type")), self._config.max_body
+        kind = protocol.media_type(request.headers.get("content-type"))
         body = await self.body(request)
-        asked = await _aside(len(body), decode, body, kind, request.query_params, limit)
+        asked = await _aside(
+            len(body), protocol.decode, body, kind, request.query_params, self._config.max_body
+        )
         answer = await self.counted(asked)
         served, found = answer.served, answer.estimate
         accepted = request.headers.get("accept", "")
@@ -225,7 +220,7 @@ class Service:
         else:
             about = {} if isinstance(found, Absent) else found
         size = sum(array.nbytes for array in answer.predictions.values())
-        content = await _aside(size, encode, answer.predictions, form, about)
+        content = await _aside(size, protocol.encode, answer.predictions, form, about)
         return Response(content, media_type=form, headers={MODEL_HEADER: served.name})
 
     async def counted(self, asked: PredictionRequest) -> Answer:
@@ -241,9 +236,8 @@ class Service:
     async def ask(self, asked: PredictionRequest) -> Answer:
         """Return the model's answer, which comes with that of others who wait.
 
-        Raises:
-            InputError: The request does not fit the model.
-            RefusedError: Too many wait, or there is none in time.
+        An `InputError` says that the request does not fit the model, a `RefusedError` that too many
+        wait, or that there is none in time.
         """
         limit = self._config.answer_timeout
         try:
@@ -255,12 +249,7 @@ class Service:
             ) from None
 
     async def asked(self, request: Request, kind: type[ConfigT]) -> ConfigT:
-        """Return what a request in JSON asks.
-
-        Raises:
-            InputError: It is not of this kind.
-            RefusedError: Its content is of another type, too large, or comes too slowly.
-        """
+        """Return what a request in JSON asks; an `InputError` or `RefusedError` if it cannot be."""
         said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if said != JSON:
             raise RefusedError(415, f"content type {said!r}; expected {JSON}")
@@ -275,11 +264,7 @@ class Service:
             raise InputError(f"the request is not JSON: {error}") from None
 
     async def body(self, request: Request) -> bytes:
-        """Return a request's content.
-
-        Raises:
-            RefusedError: It is too large, or comes too slowly.
-        """
+        """Return a request's content; a `RefusedError` if it is too large, or comes too slowly."""
         limit, patience = self._config.max_body, self._config.read_timeout
         too_large = RefusedError(
             413, f"the request is larger than {limit} bytes; ask for fewer samples at a time"

@@ -144,11 +144,7 @@ class Batcher:
         return len(self._jobs)
 
     def ask(self, asked: PredictionRequest) -> Future[Answer]:
-        """Hand in a request; the answer, or an `InputError`, comes with the future.
-
-        Raises:
-            RefusedError: Too many wait.
-        """
+        """Hand in a request, whose answer comes later; a `RefusedError` if too many wait."""
         job = _Job(asked)
         with self._changed:
             if len(self._jobs) >= self._max_waiting:

@@ -45,8 +45,7 @@ class Seen(Config):
 class Counts:
     """The counts of one service, written every `interval` seconds in which there is something new.
 
-    Raises:
-        OSError: The folder cannot be made, or written to.
+    An `OSError` says that the folder cannot be made, or written to.
     """
 
     def __init__(self, path: Path, interval: float) -> None:

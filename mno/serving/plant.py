@@ -79,11 +79,7 @@ class Observer:
         self._ranges = {} if isinstance(trust, Absent) else _ranges(trust)
 
     def begin(self, given: Mapping[str, Any]) -> Run:
-        """Begin a run, of which this is the same at all times: numbers, or lists of such, by field.
-
-        Raises:
-            InputError: It is not what `constants` has.
-        """
+        """Begin a run with its `constants`, numbers or lists of such, or raise an `InputError`."""
         if wrong := sorted(set(given) ^ set(self.constants)):
             raise InputError(
                 f"the run lacks, or has too much of, {', '.join(wrong)}; expected exactly "
@@ -124,9 +120,9 @@ class Observer:
 
         They are out of the range of training (infinitely far), or too far from what is told.
         """
-        found: dict[str, float] = {}
         if isinstance(self.trust, Absent):
-            return found
+            return {}
+        found: dict[str, float] = {}
         for column, value in cells.items():
             moving, number = self.columns[column]
             field, share = moving.removesuffix(READ), 0.0
@@ -201,11 +197,9 @@ class Plant:
     def take(self, time: str | float, cells: Mapping[str, float | None]) -> dict[str, Any] | None:
         """Take a reading in, none or what is no number for cells without; return what is told.
 
-        Nothing is where others have to be waited for. What is not told is counted.
-
-        Raises:
-            NotInOrderError: It is not later than the one before.
-            InputError: Its time cannot be read, or a column is not known.
+        Nothing is where others have to be waited for. What is not told is counted. A
+        `NotInOrderError` says that it is not later than the one before; an `InputError` that its
+        time cannot be read, or a column is not known.
         """
         unknown = sorted(set(cells) - set(self.observer.columns))
         if unknown:
@@ -320,11 +314,7 @@ class Plant:
     def load(
         cls, path: Path, observer: Observer, every: float = 0.0
     ) -> tuple[Plant, dict[str, Any]]:
-        """Read what `save` wrote; readings that waited are not in it.
-
-        Raises:
-            InputError: The file cannot be read, or belongs to another model.
-        """
+        """Read what `save` wrote, without readings that waited; errors are those of `Run.load`."""
         run, told = Run.load(path, observer.surrogate, observer.sha256)
         plant, said = cls(observer, run, every), json.loads(told["plant"])
         plant._clock, plant._begun = Clock(said["clock"]), said["begun"]

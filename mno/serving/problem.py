@@ -145,10 +145,8 @@ class Solver:
     async def call(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
         """Return what a function of this module answers.
 
-        Raises:
-            RefusedError: Others are before, and it takes them too long.
-            InputError: The scenario cannot be used so.
-            MnoError: It failed, or took too long.
+        A `RefusedError` says that others are before, and take too long; an `InputError` that the
+        scenario cannot be used so; another `MnoError` that it failed, or took too long.
         """
         try:
             await asyncio.wait_for(self._lock.acquire(), self._limit)

@@ -52,11 +52,7 @@ class PredictionRequest(NamedTuple):
 
 
 def media_type(content_type: str | None) -> str:
-    """Return which of the two forms a header names; JSON without one.
-
-    Raises:
-        RefusedError: It names neither, or another charset than UTF-8.
-    """
+    """Return which of the two forms a header names, JSON without one; a `RefusedError` if none."""
     kind, _, rest = (content_type or JSON).partition(";")
     kind = kind.strip().lower()
     charset = rest.strip().lower().removeprefix("charset=").strip('"') or "utf-8"
@@ -66,11 +62,7 @@ def media_type(content_type: str | None) -> str:
 
 
 def decode(body: bytes, kind: str, address: Mapping[str, str], limit: int) -> PredictionRequest:
-    """Read a request of a kind, `JSON` or `NPZ`; an archive may unpack to `limit` bytes.
-
-    Raises:
-        InputError: It cannot be read; says what was expected.
-    """
+    """Read a request, `JSON` or `NPZ`, of at most `limit` bytes unpacked; else an `InputError`."""
     inputs, params = (_read_npz(body, limit), {}) if kind == NPZ else _read_json(body)
     said = {name: address.get(name) for name in _PARAMS} | params
     bounds = str(said["bounds"]).lower()[:40]

@@ -29,7 +29,7 @@ from mno.serving.app import Service
 from mno.serving.model import Follower, Served, as_json
 from mno.serving.problem import Problem, Solver, about, describe, draw, solve
 from mno.serving.protocol import JSON, PredictionRequest
-from mno.serving.trial_page import language_of, page, shown
+from mno.serving.trial_page import page, shown
 from mno.surrogate.description import Description
 
 DATA = "data"
@@ -84,12 +84,12 @@ class TrialPage:
         self._solver.close()
 
     async def _page(self, request: Request) -> Response:
-        return page(language_of(request), "page")
+        return page(request, "page")
 
     async def _setup(self, _: Request) -> Response:
         served = self._follower.current
         description = served.surrogate.description
-        forecast = description.forecast
+        forecast, of_cells = description.forecast, description.of_cells
         content: dict[str, Any] = {
             "model": served.name,
             "scenario": description.scenario,
@@ -99,17 +99,12 @@ class TrialPage:
             "history": forecast.history if forecast else 0,
             "inputs": list(description.inputs),
             "outputs": list(description.outputs),
-            "readings": {
-                n: at for n, at in description.readings.items() if n not in description.of_cells
-            },
-            "axes": [],
+            "readings": {n: at for n, at in description.readings.items() if n not in of_cells},
             "samples": 0,
-            "no_samples": None,
-            "no_solver": None,
-            "parameters": [],
-            "title": None,
+            **dict.fromkeys(("no_samples", "no_solver", "title")),
+            **{"axes": [], "parameters": []},
         }
-        for name in description.of_cells:
+        for name in of_cells:
             content["space"] = description.readings[name][0].split()
         try:
             split = await _aside(_stored_samples, self._root, description)
@@ -123,7 +118,6 @@ class TrialPage:
         return _json(content)
 
     async def _describe(self, problem: Problem) -> dict[str, Any]:
-        """Return what the solver says of a problem; it is asked once."""
         if self._described is None or self._described[0] != problem:
             self._described = problem, await self._solver.call(describe, problem)
         return self._described[1]
@@ -165,12 +159,7 @@ class TrialPage:
         return _json({"seconds": seconds, "outputs": self._shown(description, truth)})
 
     async def _fields(self, served: Served, asked: SampleRequest) -> Fields:
-        """Return a sample's fields, shape `(1, *dims)`: all of a stored one, of another its inputs.
-
-        Raises:
-            InputError: There is no such sample.
-            MnoError: It cannot be read or drawn.
-        """
+        """Return fields, `(1, *dims)`: all of a stored sample, of another its inputs."""
         number = asked.sample
         if number is not None:
             description = served.surrogate.description
@@ -193,11 +182,7 @@ class TrialPage:
 
 
 def _problem_of(served: Served) -> Problem:
-    """Return what a model's problems are drawn and solved by, as its trust knows.
-
-    Raises:
-        InputError: Nothing draws and solves them.
-    """
+    """Return what a model's problems are drawn and solved by; an `InputError` if nothing does."""
     trust, forecast = served.trust, served.surrogate.description.forecast
     if isinstance(trust, Absent):
         raise InputError(str(trust))
@@ -208,11 +193,7 @@ def _problem_of(served: Served) -> Problem:
 
 
 def _stored_samples(root: Path, description: Description) -> StoredSplit:
-    """Return the test split of the workspace's dataset, whose fields a model must have.
-
-    Raises:
-        InputError: It cannot be used.
-    """
+    """Return the test split of the workspace's dataset; an `InputError` if it is another's."""
     try:
         split = open_split(root / DATA, "test", checked=False)
     except MnoError as error:
@@ -225,7 +206,6 @@ def _stored_samples(root: Path, description: Description) -> StoredSplit:
 
 
 def _as_seen(split: StoredSplit, description: Description) -> Schema:
-    """Return the schema of the part of a split that a model is for."""
     return seen(split.take(np.arange(0)), **description.as_seen).schema
 
 

@@ -29,9 +29,9 @@ _MOST_VALUES = 2**21  # of a field, 8 MiB; beyond, frames are left out
 _MOST_SCATTERED = 20_000
 
 
-def page(language: str, name: str) -> Response:
-    """Return the page of a name in one of the languages that there are."""
-    nonce = secrets.token_urlsafe(16)
+def page(request: Request, name: str) -> Response:
+    """Return the page of a name in the language that the address or the browser asks for."""
+    language, nonce = _language_of(request), secrets.token_urlsafe(16)
     template, words = _template(name), _words(language)
     content = template.render(
         lang=language,
@@ -57,8 +57,7 @@ def page(language: str, name: str) -> Response:
     return HTMLResponse(content, headers=headers)
 
 
-def language_of(request: Request) -> str:
-    """Return the language that the address or the browser asks for; English if it knows none."""
+def _language_of(request: Request) -> str:
     accepted = request.headers.get("accept-language", "").split(",")
     wishes = [request.query_params.get("lang", ""), *accepted]
     asked = (wish.partition(";")[0].strip().lower()[:2] for wish in wishes)
@@ -67,7 +66,6 @@ def language_of(request: Request) -> str:
 
 @cache
 def _words(language: str) -> dict[str, Any]:
-    """Return all that the page says, and what quantities are called in its language."""
     of_report = own_texts("mno.report", language)
     names = {k.removeprefix("names."): v for k, v in of_report.items() if k.startswith("names.")}
     return {**own_texts("mno.serving", language), "names": names}

@@ -32,14 +32,10 @@ Vector = list[float | None]
 
 
 class _Settings(Config):
-    """What a client may say of how it asks."""
-
     steps: int | None = None
 
 
 class _Question(Config):
-    """What any of the addresses is asked."""
-
     name: str
     config: _Settings = _Settings()
     input: list[Vector] = []
@@ -72,11 +68,10 @@ class Bridge:
         return _json({"protocolVersion": 1.0, "models": [_name(self._follower.current)]})
 
     def _answering(self, what: str, handler: Any) -> Any:
-        """Return a handler of requests, that refuses as the protocol does."""
-
         async def answering(request: Request) -> Response:
             try:
-                question, served = await self._question(request), self._follower.current
+                question = await self._service.asked(request, _Question)
+                served = self._follower.current
                 if question.name != _name(served):
                     raise InputError(f"there is no model {question.name!r}; ask {_name(served)}")
                 return _json(await handler(what, question, served))
@@ -85,9 +80,6 @@ class Bridge:
                 return _json(refused, status_of(error))
 
         return answering
-
-    async def _question(self, request: Request) -> _Question:
-        return await self._service.asked(request, _Question)
 
     async def _info(self, *_: Any) -> dict[str, Any]:
         return {"support": _SUPPORTED}
@@ -127,13 +119,11 @@ def _name(served: Served) -> str:
 
 
 def _shapes(served: Served) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each field that is given of a sample."""
     names, example = served.surrogate.description.given_names, served.example
     return {name: example[name].shape[1:] for name in names if name in example}
 
 
 async def _outputs(served: Served, steps: int | None) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each field that is predicted of a sample."""
     one = {name: array[:1] for name, array in served.example.items()}
     told = await anyio.to_thread.run_sync(served.surrogate.predict, one, 1, steps)
     return {name: told[name].shape[1:] for name in served.surrogate.description.outputs}

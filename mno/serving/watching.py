@@ -29,7 +29,7 @@ from mno.serving.counts import Counts
 from mno.serving.model import Follower, Served
 from mno.serving.plant import NotInOrderError, Observer, Plant, keep
 from mno.serving.protocol import RefusedError
-from mno.serving.trial_page import language_of, page
+from mno.serving.trial_page import page
 
 _SHOWN = 2000  # readings of a plant that a page gets when it is opened
 _PATIENCE = 1.0  # seconds between looks at whether the service ends
@@ -133,7 +133,7 @@ class Watching:
         return self._observer[1]
 
     async def _page(self, request: Request) -> Response:
-        return page(language_of(request), "watch")
+        return page(request, "watch")
 
     async def _setup(self, _: Request) -> Response:
         observer = self._observed()

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import StrictUndefined, TemplateSyntaxError
 from jinja2.sandbox import SandboxedEnvironment
@@ -68,7 +68,6 @@ class StudyAnswers:
     found: Sequence[Found]  # its cells
     findings: Mapping[str, ScenarioFindings]  # the same put together, by scenario
     grids: Sequence[Found] = ()  # measurements of untrained operators on several grids
-    simple: Sequence[Found] = ()  # simple peers, by scenario
 
     @property
     def cells(self) -> int:
@@ -102,17 +101,6 @@ class StudyAnswers:
         if model not in rows:
             raise InputError(f"no cell of {model!r} on {scenario}; there are {', '.join(rows)}")
         return rows[model]
-
-    def peer(self, scenario: str, name: str | None = None) -> dict[str, Any]:
-        """Return a simple peer on a scenario, or the one that is best on the validation split.
-
-        It has `name`, `test` and `validation`, relative L2, and processor `seconds`.
-        """
-        by_scenario = {item.cell.scenario: item.record["peers"] for item in self.simple}
-        found = [p for p in by_scenario.get(scenario, []) if name in (None, p["name"])]
-        if not found:
-            raise InputError(f"no simple peer {name or ''} was fitted to {scenario}")
-        return min(found, key=lambda peer: peer["validation"])
 
     def comparison(
         self, scenario: str, a: str, b: str, *, asked: bool = False, samples: int | None = None
@@ -174,11 +162,10 @@ class StudyAnswers:
         measured: dict[tuple[str, str, str], float | None] = {}
         for item in self.grids:
             cell = item.record["cell"]
+            operator = cell["scenario"], cell["backbone"], cell["mixer"]
             for point in item.record["points"]:
                 if point["resolution"] == resolution:
-                    measured[cell["scenario"], cell["backbone"], cell["mixer"]] = point.get(
-                        quantity
-                    )
+                    measured[operator] = point.get(quantity)
         ratios = [
             value / other
             for (scenario, backbone, mixer), value in measured.items()
@@ -220,17 +207,13 @@ class Reported:
 
 
 def reported(study: Study, found: Sequence[Found] | None = None) -> Reported:
-    """Return what a page asks a study for, of all its cells as they were found just now.
-
-    Raises:
-        InputError: There is no cell, or they do not go together.
-    """
+    """Return what a page asks a study for, of its cells as they are now; refuse one without any."""
     used = usable(study.found() if found is None else found)
     grids, peers = usable(study.scaling()), usable(study.peers())
     if not used:
         raise InputError(f"{study.name} has no finished cell yet; run: mno study run {study.name}")
     findings = findings_of(study.spec, used)
-    answers = StudyAnswers(study.spec, used, findings, grids, peers)
+    answers = StudyAnswers(study.spec, used, findings, grids)
     return Reported(answers, sections_of(findings, used, grids, peers))
 
 
@@ -239,10 +222,8 @@ def fill(
 ) -> tuple[str, dict[str, bytes]]:
     """Fill a page's template; return it, and the figures that it shows, PNG by file name.
 
-    `figures_at` is where the page finds them, relative to itself.
-
-    Raises:
-        InputError: The template asks for what is not there; the message names line and reason.
+    `figures_at` is where the page finds them, relative to itself. An InputError names the line that
+    asks for what is not there, and the reason.
     """
     shown: dict[str, bytes] = {}
 
@@ -282,9 +263,8 @@ def _error(of: Row | Mean) -> str:
 
 def _mean(mean: Mean) -> str:
     """Write a mean and its interval, for example `0.02 (−0.01 to 0.05)`."""
-    if mean.low is None:
-        return _ratio(mean.value)
-    return mean.text(_ratio).replace("-", "−")  # a minus, at which no line breaks
+    # A minus, at which no line breaks.
+    return _ratio(mean.value) if mean.low is None else mean.text(_ratio).replace("-", "−")
 
 
 def _likely(spread: Spread) -> str:

@@ -40,11 +40,7 @@ class FileSpec(Config):
 
     @classmethod
     def find(cls, root: Path, given: str) -> Path:
-        """Return a file that is given by its path, or by its name in the folder.
-
-        Raises:
-            InputError: There is none.
-        """
+        """Return a file given by its path, or by its name in the folder; refuse what is none."""
         path = Path(given) if given.endswith(".yaml") else root / cls.folder / f"{given}.yaml"
         if path.is_file():
             return path
@@ -56,11 +52,7 @@ class FileSpec(Config):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read and check a file, and its name.
-
-        Raises:
-            InputError: One line that says what cannot be used.
-        """
+        """Read a file; refuse it, or its name, in one line that says what cannot be used."""
         if not re.fullmatch(_NAME, path.stem):
             raise InputError(
                 f"{path.name}: the name of a {cls.kind} file must consist of small letters, "
@@ -258,9 +250,14 @@ class Cell:
     params: Mapping[str, Any]  # what `params.yaml` holds for it, complete
 
     @property
+    def kind(self) -> str:
+        """What is kept of all its seeds is called so, in folders `plans` and `scaling`."""
+        return f"{self.scenario}--{self.model.name}"
+
+    @property
     def name(self) -> str:
         """What its file is called, without `.json`."""
-        return f"{self.scenario}--{self.model.name}--{self.seed}"
+        return f"{self.kind}--{self.seed}"
 
     @property
     def experiment(self) -> str:
@@ -314,10 +311,7 @@ def models_of(spec: StudySpec) -> list[Model]:
 
 
 def cells_of(name: str, spec: StudySpec) -> list[Cell]:
-    """Return all cells of a study: seeds outermost, then scenarios, then models.
-
-    Widths are as the file says; see `mno.study.operators`.
-    """
+    """Return all cells of a study: seeds outermost, then scenarios, then models."""
     return [
         Cell(name, scenario, model, seed, _params(spec, scenario, model, seed))
         for seed in spec.seeds

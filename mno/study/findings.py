@@ -116,13 +116,10 @@ def machines_of(found: Iterable[Found]) -> list[tuple[str | None, int, int]]:
 
 
 def usable(found: Iterable[Found]) -> list[Found]:
-    """Return the cells that were made, if they go together.
+    """Return the cells that were made, if they go together; refuse them by the name of one, else.
 
     Code that has changed since takes nothing away, but all cells of a scenario must come of the
     same code and data, and of the study file as it is.
-
-    Raises:
-        InputError: They do not; the message names a cell and the remedy.
     """
     used, made_by = [], {}
     for item in found:

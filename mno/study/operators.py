@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from mno.core.batch import Batch
 from mno.core.config import section
@@ -40,11 +41,7 @@ Signature = Mapping[str, Any]
 
 
 def signature_of(params: Mapping[str, Any], root: Path) -> dict[str, Any]:
-    """Return what `build_operator` is told of the problem of a `params.yaml`, besides the model.
-
-    Raises:
-        InputError: The parameters cannot be used.
-    """
+    """Return what `build_operator` is told of the problem of a `params.yaml`, or refuse it."""
     source, task = _source(params, root), section(params, "task", TaskConfig)
     fields = source.fields
     if task.observes:
@@ -78,11 +75,7 @@ def signature_of(params: Mapping[str, Any], root: Path) -> dict[str, Any]:
 
 
 def model_of(params: Mapping[str, Any], root: Path) -> ModelConfig:
-    """Return the model of a `params.yaml`, with all said that is left to its problem.
-
-    Raises:
-        InputError: The parameters cannot be used.
-    """
+    """Return the model of a `params.yaml`, with all that is left to its problem, or refuse it."""
     model, task = section(params, "model", ModelConfig), section(params, "task", TaskConfig)
     return for_dataset(model, _source(params, root), task)
 
@@ -101,11 +94,7 @@ def count(model: ModelConfig, signature: Signature) -> int:
 
 
 def matched(cells: list[Cell], match: MatchConfig | None, root: Path) -> list[Cell]:
-    """Return the cells of a study with the width that brings each model to its size, if any.
-
-    Raises:
-        InputError: A model cannot be built, or no width comes close enough; the message names it.
-    """
+    """Return cells with the width that brings each model to its size, if any, or refuse one."""
     widths: dict[tuple[str, str], int] = {}
     found = []
     for cell in cells:
@@ -138,14 +127,7 @@ def _width(cell: Cell, match: MatchConfig | None, signature: Signature, root: Pa
 
 
 def time_steps(cells: list[Cell], root: Path, rounds: int = 5) -> list[float]:
-    """Time a training step of each cell's operator, on one thread, the operators taking turns.
-
-    Returns:
-        For each cell the median over the rounds, in seconds.
-
-    Raises:
-        MnoError: The process failed.
-    """
+    """Time a training step of each operator, in turns, on one thread: the median, in seconds."""
     return _in_a_process(_stepped, [dict(cell.params) for cell in cells], root, rounds)
 
 
@@ -164,8 +146,7 @@ def _stepped(cells: list[Mapping[str, Any]], root: Path, rounds: int) -> list[fl
     return [float(np.median(of_one)) for of_one in zip(*times[1:], strict=True)]
 
 
-_SLOWEST = 20.0
-"""Seconds of one call beyond which no larger grid is tried."""
+_SLOWEST = 20.0  # seconds of one call beyond which no larger grid is tried
 _TIMEOUT = 1800.0
 
 
@@ -174,13 +155,10 @@ def measure_scaling(
 ) -> list[dict[str, Any]]:
     """Measure an operator at several resolutions, so many seconds for each measurement.
 
-    Returns:
-        For each resolution `points`, `predict_ms`, `step_ms` (forward and backward), and
-        `predict_mib` and `step_mib`, memory beyond that of the idle process; null where the system
-        does not say. Resolutions beyond the first that takes too long are left out.
-
-    Raises:
-        MnoError: The process failed.
+    For each resolution there are `points`, `predict_ms`, `step_ms` (forward and backward), and
+    `predict_mib` and `step_mib`, memory beyond that of the idle process; null where the system does
+    not say. Resolutions beyond the first that takes too long are left out. A process that fails is
+    an MnoError.
     """
     return _in_a_process(_measured, params, resolutions, seconds, root)
 
@@ -230,10 +208,7 @@ def _frames(params: Mapping[str, Any]) -> int:
 
 
 def _batch(signature: Signature, n: int, trained: int, samples: int, along: int) -> Batch:
-    """Return random samples on n points along each axis, of a model for another number of them.
-
-    Along time there are so many frames.
-    """
+    """Return random samples on n points along each axis, of a model for another number of them."""
     many = signature["along_time"]
     shape = (n,) * signature["dims"]
     fields = {
@@ -245,15 +220,9 @@ def _batch(signature: Signature, n: int, trained: int, samples: int, along: int)
 
 
 def _step(
-    operator: nn.Module,
-    batch: Batch,
-    optimizers: Sequence[torch.optim.Optimizer] = (),
-    calls: int = 1,
+    operator: nn.Module, batch: Batch, optimizers: Sequence[Optimizer] = (), calls: int = 1
 ) -> Callable[[], None]:
-    """Return a step, forward and backward, and that of the optimisers that there are.
-
-    A rollout takes so many `calls` of the operator.
-    """
+    """Return a step, forward by so many calls and backward, and that of the optimisers, if any."""
 
     def step() -> None:
         operator.zero_grad(set_to_none=True)

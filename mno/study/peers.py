@@ -18,13 +18,9 @@ from mno.training.problem import describe
 def fit_peers(cell: Cell, dataset: Path, names: Sequence[str], root: Path) -> list[dict[str, Any]]:
     """Fit simple peers to the data of a cell, and judge them.
 
-    Returns:
-        For each that there is, in the order given: its `name`, hyperparameters (`settings`),
-        training `samples`, processor `seconds` of fitting it and choosing them, and mean relative
-        L2 on the `validation` and the `test` split.
-
-    Raises:
-        InputError: There is no such peer, or the data cannot be read.
+    Of each that there is, in the order given, there are its `name`, hyperparameters (`settings`),
+    training `samples`, processor `seconds` of fitting it and choosing them, and mean relative L2 on
+    the `validation` and the `test` split. Data that cannot be read are refused.
     """
     task = section(cell.params, "task", TaskConfig)
     training, validation, test = (

@@ -14,9 +14,7 @@ from mno.study.results import Found, Study, counts
 from mno.study.statistics import LEVEL, MARGIN, samples_of
 
 PAGE, NUMBERS = "index.html", "report.json"
-_TEXT_COLUMNS = (
-    "model", "operator", "scenario", "comparison", "remarks", "parameter",
-)  # fmt: skip
+_TEXT_COLUMNS = ("model", "operator", "scenario", "comparison", "remarks", "parameter")
 _NONE = "–"
 _EXPONENT = (
     "Subsets of one training split, each within the next; as many steps of the optimiser on each. "
@@ -218,11 +216,7 @@ def write_study_report(
     findings: Mapping[str, ScenarioFindings],
     sections: Sequence[Section],
 ) -> Path:
-    """Write the report of a study, of all its cells; return the path of its page.
-
-    Raises:
-        OSError: The folder cannot be written to.
-    """
+    """Write the report of a study, of all its cells; return the path of its page."""
     states = counts(found)
     warnings = [f"{i.cell.name} failed: {i.reason}" for i in found if i.state == "failed"]
     if states["stale"]:
@@ -297,10 +291,7 @@ def write_report(
 ) -> Path:
     """Write a report, and `numbers` for programs, into a folder; return the path of its page.
 
-    `source` is what it is written from.
-
-    Raises:
-        OSError: The folder cannot be written to.
+    `source` is what it is written from. A folder that cannot be written to is an OSError.
     """
     write_json(folder / NUMBERS, numbers)
     about = {"title": title, "question": question, "warnings": warnings, "source": source}

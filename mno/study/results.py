@@ -52,10 +52,7 @@ class Code:
         )
 
     def cell_digest(self, cell: Cell) -> str:
-        """Return the digest of what trains and measures a cell.
-
-        What only draws and writes the line's report is left out: it changes no figure.
-        """
+        """Return the digest of what trains and measures a cell, less what only draws figures."""
         names = {
             name
             for stage in CELL_STAGES
@@ -127,13 +124,8 @@ class Identity:
 
 def identify(cell: Cell, code: Code, datasets: Mapping[str, str]) -> Identity:
     """Return the identity of a cell, given DVC's md5 of the datasets that have been made."""
-    dataset = code.dataset_digest(cell)
-    return Identity(
-        params=json_sha256(cell.tracked),
-        dataset=dataset,
-        data=datasets.get(dataset),
-        code=code.cell_digest(cell),
-    )
+    params, dataset = json_sha256(cell.tracked), code.dataset_digest(cell)
+    return Identity(params, dataset, datasets.get(dataset), code.cell_digest(cell))
 
 
 def identify_scaling(cell: Cell, code: Code, scaling: ScalingConfig) -> Identity:
@@ -149,14 +141,9 @@ def identify_peers(
     cell: Cell, code: Code, spec: StudySpec, datasets: Mapping[str, str]
 ) -> Identity:
     """Return the identity of the simple peers of a cell's scenario."""
-    task, scales = cell.params["task"], cell.params["train"]["scales"]
-    dataset = code.dataset_digest(cell)
-    return Identity(
-        params=json_sha256([spec.peers, task, scales]),
-        dataset=dataset,
-        data=datasets.get(dataset),
-        code=code.peers_digest(),
-    )
+    told = [spec.peers, cell.params["task"], cell.params["train"]["scales"]]
+    params, dataset = json_sha256(told), code.dataset_digest(cell)
+    return Identity(params, dataset, datasets.get(dataset), code.peers_digest())
 
 
 FOLDER = Path("studies/results")
@@ -183,11 +170,7 @@ class Results:
         self.folder = root / FOLDER / study
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """Return the content of a file of this study by its name without `.json`; none if missing.
-
-        Raises:
-            MnoError: It is not one of ours.
-        """
+        """Return a study's file by its name without `.json`, or none; refuse what is not ours."""
         path = self.folder / f"{name}.json"
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -231,13 +214,13 @@ class Results:
 
     def known_of_plan(self, cell: Cell, cost: CostConfig) -> dict[str, Any]:
         """Return what is known of a plan: `times` of steps, then `trials`, at last `train`."""
-        kept = self.read(plan_name(cell))
+        kept = self.read(f"plans/{cell.kind}")
         return kept if kept is not None and kept["of"] == _planned_of(cell, cost) else {}
 
     def keep_plan(self, cell: Cell, cost: CostConfig, content: Mapping[str, Any]) -> None:
         """Keep what became known of a plan beside what was known of it."""
         known = {"of": _planned_of(cell, cost), "machine": machine_facts()}
-        self.write(plan_name(cell), {**known, **self.known_of_plan(cell, cost), **content})
+        self.write(f"plans/{cell.kind}", {**known, **self.known_of_plan(cell, cost), **content})
 
     def planned(self, cells: Iterable[Cell], cost: CostConfig | None) -> list[Cell]:
         """Return cells with the section `train` of their plans, as far as known."""
@@ -283,7 +266,7 @@ class Study:
         """
         first, code, scaling = self.cells[0], code or Code(self.root), self.spec.scaling
         return [
-            self.results.held(c, scaling_name(c), identify_scaling(c, code, scaling), code)
+            self.results.held(c, f"scaling/{c.kind}", identify_scaling(c, code, scaling), code)
             for c in self.cells
             if scaling is not None and (c.scenario, c.seed) == (first.scenario, first.seed)
         ]
@@ -294,9 +277,10 @@ class Study:
             return []
         code, datasets = code or Code(self.root), self.results.datasets()
         firsts = {cell.scenario: cell for cell in reversed(self.cells)}
+        peers = {c.scenario: identify_peers(c, code, self.spec, datasets) for c in firsts.values()}
         return [
-            self.results.held(c, peers_name(c), identify_peers(c, code, self.spec, datasets), code)
-            for c in (firsts[scenario] for scenario in self.spec.scenarios)
+            self.results.held(firsts[name], f"peers/{name}", peers[name], code)
+            for name in self.spec.scenarios
         ]
 
 
@@ -315,18 +299,14 @@ def expected_seconds(planned: Sequence[Found], found: Iterable[Found]) -> float 
 
     Each is expected to take as long as those of the same model on the same scenario, or as any.
     """
-    taken: defaultdict[tuple[str, str] | None, list[float]] = defaultdict(list)
+    taken: defaultdict[str | None, list[float]] = defaultdict(list)
     for item in found:
         if item.record.get("state") == "done":
-            for like in (_group(item), None):
+            for like in (item.cell.kind, None):
                 taken[like].append(float(item.record["seconds"]["all"]))
     if not taken:
         return None
-    return sum(statistics.median(taken.get(_group(i)) or taken[None]) for i in planned)
-
-
-def _group(item: Found) -> tuple[str, str]:
-    return item.cell.scenario, item.cell.model.name
+    return sum(statistics.median(taken.get(i.cell.kind) or taken[None]) for i in planned)
 
 
 def steps_of_epoch(cell: Cell) -> int:
@@ -334,11 +314,6 @@ def steps_of_epoch(cell: Cell) -> int:
     generate, train = cell.params["generate"], cell.params["train"]
     samples = round(generate["samples"] * generate["split"]["train"])
     return math.ceil(samples / (train["batch_size"] * train["accumulate"]))
-
-
-def plan_name(cell: Cell) -> str:
-    """Return the name under which it is kept how a cell's model is trained at equal cost."""
-    return f"plans/{cell.scenario}--{cell.model.name}"
 
 
 def _planned_of(cell: Cell, cost: CostConfig) -> str:
@@ -349,24 +324,12 @@ def _planned_of(cell: Cell, cost: CostConfig) -> str:
     return json_sha256([{**tracked, "train": train}, cost.model_dump()])
 
 
-def scaling_name(cell: Cell) -> str:
-    """Return the name under which the measurements of a cell's operator are kept."""
-    return f"scaling/{cell.scenario}--{cell.model.name}"
-
-
-def peers_name(cell: Cell) -> str:
-    """Return the name under which the simple peers of a cell's scenario are kept."""
-    return f"peers/{cell.scenario}"
-
-
 def _finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 _DIGITS = 6  # significant, of each sample's error: the files are to be committed
@@ -382,7 +345,6 @@ def done_record(cell: Cell, identity: Identity, folder: Path, workers: int) -> d
         for name in ("metrics", "per_sample", "train", "cost", "robustness", "learning_curve")
     }
     metrics, cost, train = reports["metrics"], reports["cost"], reports["train"]
-    spent = cost["spent"]
     return {
         **record_of(cell, identity, "done", workers),
         "parameters": cost["parameters"],
@@ -401,7 +363,7 @@ def done_record(cell: Cell, identity: Identity, folder: Path, workers: int) -> d
         "noise": reports["robustness"].get("noise"),
         "learning_curve": reports["learning_curve"]["points"],
         "cost": {k: v for k, v in cost.items() if k != "spent"},
-        "seconds": {stage: spent[stage] for stage in ("generate", "train", "evaluate")},
+        "seconds": {stage: cost["spent"][stage] for stage in ("generate", "train", "evaluate")},
     }
 
 

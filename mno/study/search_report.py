@@ -22,13 +22,7 @@ HOW = (
 def write_search_report(
     root: Path, name: str, trials: Trials, confirmation: Confirmation, numbers: Mapping[str, Any]
 ) -> Path:
-    """Write the page of a search of which a trial is done; return its path.
-
-    It is self-contained, with JSON, of the `numbers`, beside it.
-
-    Raises:
-        OSError: The folder cannot be written to.
-    """
+    """Write the page of a search of which a trial is done, and numbers as JSON; return its path."""
     records, done, spec = trials.records, trials.done, trials.spec
     most = spec.limits.parameters
     bound = "" if most is None else f" Models have at most {number(most)} parameters."
@@ -42,8 +36,7 @@ def write_search_report(
         Section("how", "How it was measured", [HOW, rules]),
     ]
     question = "Which parameters have the lowest validation error?"
-    folder = root / FOLDER / name
-    return write_report(folder, spec.title, question, [], sections, numbers, "trials")
+    return write_report(root / FOLDER / name, spec.title, question, [], sections, numbers, "trials")
 
 
 def counted(records: Sequence[TrialRecord]) -> dict[str, int]:

@@ -96,8 +96,7 @@ class SearchSpec(FileSpec):
     """What a model may cost"""
 
 
-Point = Mapping[str, Any]
-"""Values by dotted key."""
+Point = Mapping[str, Any]  # values by dotted key
 
 
 def default_params(params: Mapping[str, Any], spec: SearchSpec) -> dict[str, Any]:

@@ -31,10 +31,8 @@ from scipy.special import digamma, polygamma, stdtr, stdtrit
 
 from mno.study.results import Found
 
-LEVEL = 0.95
-"""Confidence of intervals; one less it is the error rate of a family of comparisons."""
-MARGIN = 0.1
-"""Relative difference of errors below which two models count as equal."""
+LEVEL = 0.95  # confidence of intervals; one less it is the error rate of a family of comparisons
+MARGIN = 0.1  # relative difference of errors below which two models count as equal
 
 Verdict = Literal["lower", "higher", "equal", "unknown"]
 
@@ -90,9 +88,7 @@ class Comparison:
             return "unknown"
         if self.corrected < 1 - LEVEL:
             return "lower" if self.ratio < 1 else "higher"
-        if self.low > 1 / (1 + MARGIN) and self.high < 1 + MARGIN:
-            return "equal"
-        return "unknown"
+        return "equal" if self.low > 1 / (1 + MARGIN) and self.high < 1 + MARGIN else "unknown"
 
     def reversed(self) -> Self:
         """Return the same with both models in each other's place."""
@@ -133,12 +129,10 @@ def mean_with_interval(given: Sequence[float]) -> Mean:
 def compare(
     errors: Mapping[str, Mapping[int, float]], pairs: Sequence[tuple[str, str]]
 ) -> list[Comparison]:
-    """Compare models pairwise, as one family.
+    """Compare models pairwise, as one family; a pair without a common seed is left out.
 
-    Args:
-        errors: Error of each model of the scenario, above 0, by seed; all of them tell how much
-            errors usually scatter, whichever pairs are asked for.
-        pairs: Which ones to compare; a pair without a common seed is left out.
+    Errors, above 0, are of each model of the scenario by seed; all of them tell how much errors
+    usually scatter, whichever pairs are asked for.
     """
     prior = _usual_scatter(errors)
     found = (_compared(a, errors[a], b, errors[b], prior) for a, b in pairs)
@@ -157,12 +151,10 @@ def as_one_family(found: Sequence[Comparison]) -> list[Comparison]:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p values corrected for their number by Holm's step-down method, in their order."""
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    corrected, largest = [0.0] * len(p_values), 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = largest
-    return corrected
+    p, order = np.array(p_values), np.argsort(p_values, kind="stable")
+    corrected = np.empty(len(p))
+    corrected[order] = np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order])
+    return np.minimum(corrected, 1.0).tolist()
 
 
 class _Scatter(NamedTuple):
@@ -173,10 +165,7 @@ class _Scatter(NamedTuple):
 
 
 def _usual_scatter(errors: Mapping[str, Mapping[int, float]]) -> _Scatter | None:
-    """Return the variance that differences of two models usually have; none of under two pairs.
-
-    Source: Smyth 2004, section 6.2.
-    """
+    """Return the usual variance of two models' differences, if of two pairs (Smyth 2004, 6.2)."""
     logs = [_differences(errors[a], errors[b]) for a, b in combinations(errors, 2)]
     several = [d for d in logs if len(d) > 1]
     known = [(float(d.var(ddof=1)), len(d) - 1) for d in several if d.var(ddof=1) > 0]
@@ -230,8 +219,7 @@ def _compared(
     return Comparison(a, b, math.exp(mean), *ends, p, None, n)
 
 
-Errors = dict[int, dict[int, float]]
-"""By number of samples and seed."""
+Errors = dict[int, dict[int, float]]  # by number of samples and seed
 
 
 @dataclass(frozen=True)

@@ -32,34 +32,24 @@ from mno.training.fit import train
 
 DATABASE = "optuna.db"
 ATTEMPT, OUTCOME, DEFAULT_MARK = "attempt", "outcome", "default"
-ATTEMPTS = 2
-"""Times that a trial is begun at most, where what made it was killed."""
+ATTEMPTS = 2  # times that a trial is begun at most, where what made it was killed
 STATES = ("done", "pruned", "refused", "failed", "broken")
 """What became of a trial; `broken`: its process was lost."""
-WARM_UP = 2
-"""Epochs in which no trial is ended early."""
+WARM_UP = 2  # epochs in which no trial is ended early
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 @dataclass
 class Outcome:
-    """What came of a training: `done`; `pruned`, ended early; `refused`, beyond a limit; `failed`.
-
-    Attributes:
-        error: Lowest validation error of an epoch, relative L2; none where there was no epoch.
-        epochs: Metrics of each epoch.
-        parameters: Trainable parameters; none where it was not trained to the end.
-        seconds: Wall time it took, of this attempt.
-        reason: Why it is not done.
-    """
+    """What came of a training: done, pruned (ended early), refused (beyond a limit), or failed."""
 
     state: str
-    error: float | None = None
-    epochs: list[dict[str, float]] = field(default_factory=list)
-    parameters: int | None = None
-    seconds: float = 0.0
-    reason: str | None = None
+    error: float | None = None  # lowest validation error of an epoch, relative L2, if there is one
+    epochs: list[dict[str, float]] = field(default_factory=list)  # metrics of each
+    parameters: int | None = None  # trainable ones; none where it was not trained to the end
+    seconds: float = 0.0  # wall time of this attempt
+    reason: str | None = None  # why it is not done
 
 
 @dataclass(frozen=True)
@@ -83,20 +73,12 @@ class TrialRecord:
 
 
 class Trials:
-    """The trials of one search, kept in a database beside MLflow's.
+    """The trials of one search, kept in a database beside MLflow's; an MnoError if it is none.
 
     One process at a time asks and tells; those that train report their epochs. What is chosen next
     depends on the search's seed and on the trials before it alone: with one worker a search that
-    was killed and goes on tries what an uninterrupted one tries.
-
-    Args:
-        root: The workspace.
-        name: Of the search, with what tells it from earlier ones.
-        spec: The search.
-        workers: Trials that are made at a time.
-
-    Raises:
-        MnoError: The database cannot be used.
+    was killed and goes on tries what an uninterrupted one tries. The name is that of the search
+    with what tells it from earlier ones; `workers` trials are made at a time.
     """
 
     def __init__(self, root: Path, name: str, spec: SearchSpec, workers: int = 1) -> None:
@@ -167,8 +149,7 @@ class Trials:
     def ask(self) -> Trial:
         """Return the next trial, with values for the whole space."""
         seed = int(np.random.SeedSequence([self.spec.seed, self.begun]).generate_state(1)[0])
-        several = self.workers > 1
-        self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=several)
+        self.study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=self.workers > 1)
         return self.study.ask(self.distributions)
 
     def of(self, number: int) -> Trial:
@@ -206,10 +187,7 @@ def _record(trial: FrozenTrial) -> TrialRecord:
     return TrialRecord(trial.number, params, bool(marks.get(DEFAULT_MARK)), outcome)
 
 
-@cache
-def _search_splits(data: Path) -> Any:
-    """Return what a trial is trained on, and what it is judged by."""
-    return open_splits(data, "train", "validation")
+_open_splits = cache(open_splits)
 
 
 def data_digest(data: Path) -> str:
@@ -239,7 +217,8 @@ def train_in_worker(job: Job, data: Path, root: Path, search: str, spec: SearchS
     """
     keep_freed_memory()
     trial = Trials(root, search, spec).of(job.number) if job.watched else None
-    splits, start, outcome = _search_splits(data), time.monotonic(), Outcome("done")
+    splits = _open_splits(data, "train", "validation")  # what it is trained on, and judged by
+    start, outcome = time.monotonic(), Outcome("done")
 
     def observe(epoch: int, metrics: Mapping[str, float]) -> None:
         outcome.epochs.append(dict(metrics))
@@ -281,8 +260,7 @@ class Confirmation:
 
     def sentence(self) -> str:
         """Say which of the two is better, or that it does not show."""
-        errors = {WINNER: self.winner, DEFAULT: self.default}
-        for found in compare(errors, [(WINNER, DEFAULT)]):
+        for found in compare({WINNER: self.winner, DEFAULT: self.default}, [(WINNER, DEFAULT)]):
             return f"By seeds that chose nothing, {found.sentence()}."
         return "The winner and the default were not compared."
 
@@ -291,11 +269,7 @@ FOLDER = Path("presets")
 
 
 def preset_path(root: Path, search: str) -> Path:
-    """Return where the winner of a search goes: `presets/tuned-<search>.yaml`.
-
-    Raises:
-        InputError: A file that this search did not write is there.
-    """
+    """Return where a winner goes, `presets/tuned-<search>.yaml`; refuse what is another's."""
     path = root / FOLDER / f"tuned-{search}.yaml"
     if path.is_file():
         first = path.read_text(encoding="utf-8", errors="replace").split("\n", 1)[0]
@@ -311,15 +285,11 @@ def write_preset(path: Path, search: str, params: Mapping[str, Any], said: Seque
     """Write the sections of a search as a preset, complete, so that it holds whatever is set.
 
     Its head has the lines that say what is known of it.
-
-    Raises:
-        OSError: The file cannot be written.
     """
     buffer, yaml = io.StringIO(), yaml_writer()
     yaml.default_flow_style = False
     yaml.dump({section: dict(params[section]) for section in SECTIONS}, buffer)
-    text = "\n".join([_mark(search), *(f"# {line}" for line in said), buffer.getvalue()])
-    write_text(path, text)
+    write_text(path, "\n".join([_mark(search), *(f"# {line}" for line in said), buffer.getvalue()]))
 
 
 def _mark(search: str) -> str:

@@ -230,7 +230,6 @@ class Description:
         )
 
     def _frames_seen(self, name: str) -> int | None:
-        """Return how many frames of an input the operator sees at once."""
         if self.forecast is None or name not in self._in_time:
             return None
         if self.along_time:
@@ -288,13 +287,8 @@ class Description:
         grids = {arrays[name].shape[-len(self.space) :] for name in placed}
         samples = {array.shape[0] for array in arrays.values()}
         frames = {arrays[n].shape[1] for n in (*self.forcings, *self.times) if self.observes}
-        if (
-            len(samples) != 1
-            or len(frames) > 1
-            or 0 in frames
-            or len(grids) != 1
-            or 0 in next(iter(grids))
-        ):
+        alike = len(samples) == len(grids) == 1 and len(frames) <= 1
+        if not alike or 0 in (*frames, *next(iter(grids))):
             shapes = sorted({array.shape for array in arrays.values()})
             raise InputError(
                 f"fields have shapes {shapes}; expected as many samples of each, at the same places"

@@ -20,10 +20,8 @@ def residual_left(
     """Return the norm of each sample's residual, relative to source or size, shape `(samples,)`.
 
     It is taken from the last frame that is given on. Fields are in physical units, on a grid; those
-    of the scenario's `parameters` that are numbers may stand in the equation.
-
-    Raises:
-        ValueError: The residual is not written for such a grid.
+    of the scenario's `parameters` that are numbers may stand in the equation. A `ValueError` says
+    that the residual is not written for such a grid.
     """
     numbers = {
         name: torch.tensor(float(value), dtype=torch.float64)

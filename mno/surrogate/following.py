@@ -90,12 +90,8 @@ class Run:
         with torch.inference_mode():
             batch = self._batch(given, step, readings_alone)
             answer, state = self.surrogate.answering()(batch, self.state, return_state=True)
-            found = {
-                n: self.description.normaliser.decode(n, f, self._physical[readings_alone])[
-                    :, 0
-                ].numpy()
-                for n, f in answer.fields.items()
-            }
+            decode, physical = self.description.normaliser.decode, self._physical[readings_alone]
+            found = {n: decode(n, f, physical)[:, 0].numpy() for n, f in answer.fields.items()}
         self.state, self.time, self.frames = state, time, self.frames + 1
         readings, cells = self.description.readings, self.description.cells
         left_out = self.description.of_cells if readings_alone else ()
@@ -157,11 +153,7 @@ class Run:
     def load(
         cls, path: Path, surrogate: Surrogate, model_sha256: str
     ) -> tuple["Run", dict[str, str]]:
-        """Read what `save` wrote, and what it was told beside.
-
-        Raises:
-            InputError: The file cannot be read, or belongs to another model.
-        """
+        """Read what `save` wrote, of this model; an `InputError` if that cannot be."""
         try:
             with safe_open(path, "pt") as file:
                 about = file.metadata() or {}
@@ -173,14 +165,8 @@ class Run:
                 f"{path} is the state of another model ({about.get('model', 'unknown')[:12]}; this "
                 f"one is {model_sha256[:12]}): give the model that it belongs to, or begin anew"
             )
-        run = cls(
-            surrogate,
-            {
-                name.removeprefix("constant/"): tensor.numpy()
-                for name, tensor in tensors.items()
-                if name != "state"
-            },
-        )
-        run.state, run.time = tensors.get("state"), json.loads(about["time"])
+        state = tensors.pop("state", None)
+        run = cls(surrogate, {n.removeprefix("constant/"): t.numpy() for n, t in tensors.items()})
+        run.state, run.time = state, json.loads(about["time"])
         run.frames = int(about["frames"])
         return run, json.loads(about["told"])

@@ -95,8 +95,7 @@ def predict_store(
 def open_inputs(surrogate: Surrogate, source: Path, steps: int | None) -> dict[str, zarr.Array]:
     """Open the arrays that a model is given, by name, of a Zarr group as `predict_store` takes it.
 
-    Raises:
-        InputError: One is missing, or they do not fit the model or each other.
+    An `InputError` says that one is missing, or they do not fit the model or each other.
     """
     description = surrogate.description
     try:

@@ -68,10 +68,8 @@ def follow_on(follow: Follower, batch: Batch, steps: int) -> Batch:
 
     Each frame is answered by the one behind it, the last one given, and then that answer, and so
     on: none is seen twice, however many there are. Forcings, and the batch's intervals, go on as
-    far as is needed, or further.
-
-    Returns:
-        All answers: to each given frame but the last the one behind it, then the steps.
+    far as is needed, or further. Returned are all answers: to each given frame but the last the one
+    behind it, then the steps.
     """
     given = min(field.shape[1] for field in batch.fields.values() if _has_frames(field, batch))
     answer, state = follow(_frames(batch, 0, given), None)

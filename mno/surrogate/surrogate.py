@@ -89,11 +89,7 @@ class Surrogate:
 
     @classmethod
     def load(cls, folder: Path | str) -> Surrogate:
-        """Read what `save` wrote.
-
-        Raises:
-            InputError: The folder does not hold a surrogate that this version can read.
-        """
+        """Read what `save` wrote, or raise an `InputError` if this version cannot."""
         folder = Path(folder)
         try:
             content = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
@@ -349,15 +345,10 @@ class Surrogate:
         history = self.description.history_of(given)
         for name in self.description.times:
             check_ascending(given[name], f"field {name}: times")
-        return {
-            name: self._checked_values(
-                name, array, self.description.frames_given(name, steps, history)
-            )
-            for name, array in given.items()
-        }
+        frames = self.description.frames_given
+        return {n: self._checked_values(n, a, frames(n, steps, history)) for n, a in given.items()}
 
     def _checked_values(self, name: str, array: np.ndarray, frames: int | None) -> np.ndarray:
-        """Return one input, float32, with so many frames, if it has any."""
         needed = array if frames is None else array[:, :frames]
         values = np.ascontiguousarray(needed, dtype=np.float32)
         knows_gaps = name in self.description.gaps

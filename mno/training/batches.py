@@ -23,7 +23,8 @@ from mno.core.observing import READ, Sensor, reading_stream
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split, StoredSplit
 from mno.data.samples import Samples
-from mno.surrogate.description import INTERVALS
+from mno.surrogate.description import INTERVALS, Description
+from mno.training.config import TrainConfig
 from mno.training.processes import Rank
 
 Purpose = Literal["turn", "window"]
@@ -61,11 +62,8 @@ def epoch_choices(
 class TrainingSamples:
     """The samples of a split, normalised, as `mno.data.loading.Loader` makes batches of them.
 
-    Args:
-        split: What lies in files is read when a batch asks for it.
-        normaliser: Of the surrogate.
-        changes: Applied to the fields of each batch, in this order.
-        rank: Of several processes, which one takes its part of each batch; all of it if not given.
+    What lies in files is read when a batch asks for it. The changes are made to the fields of each
+    batch, in this order; of several processes, `rank` takes its part of it.
     """
 
     def __init__(
@@ -140,13 +138,10 @@ class Readings:
         found = self._at_other_times(fields, samples, epoch)
         beside = self.normaliser.references(fields)
         for name, sensor in self.sensors.items():
+            runs = self.normaliser.decode(name, found[name], beside).numpy()
             rows = [
                 sensor.read(values, reading_stream(self.seed, name, number, epoch))
-                for values, number in zip(
-                    self.normaliser.decode(name, found[name], beside).numpy(),
-                    samples.tolist(),
-                    strict=True,
-                )
+                for values, number in zip(runs, samples.tolist(), strict=True)
             ]
             read = torch.from_numpy(np.stack(rows))
             found[name + READ] = self.normaliser.encode(name + READ, read, beside)
@@ -177,28 +172,14 @@ class Readings:
         return found
 
 
-@dataclass(frozen=True)
-class Turn:
-    """A symmetry as it acts on an array of one field, `(batch, *dims)`.
-
-    `order` is the dimension whose values run along each of the result's; along those of `flipped`
-    they run backwards.
-    """
-
-    order: tuple[int, ...]
-    flipped: tuple[int, ...]
-
-    def __call__(self, field: Tensor) -> Tensor:
-        """Return the turned field."""
-        return field.permute(self.order).flip(self.flipped)
+Turn = Callable[[Tensor], Tensor]
+"""A symmetry as it acts on an array of one field, `(batch, *dims)`."""
 
 
 def turns_of(schema: Schema) -> tuple[Mapping[str, Turn], ...]:
     """Return what each symmetry that a dataset declares does to each of its fields.
 
-    Raises:
-        InputError: A name is not that of a map of the grid onto itself, or a
-            field does not have the axes that a map exchanges.
+    An `InputError` says that one is no map of the grid, or exchanges axes that a field lacks.
     """
     return tuple(
         {field.name: _turn(schema, name, field) for field in schema.fields}
@@ -226,7 +207,7 @@ def _turn(schema: Schema, symmetry: str, field: Field) -> Turn:
             f"itself; name each axis once, for example {' '.join(lengths)!r}, and exchange such as "
             "have the same points: correct it in the scenario and generate the dataset again"
         )
-    return Turn(tuple(order), tuple(flipped))
+    return lambda values: values.permute(order).flip(flipped)
 
 
 @dataclass(frozen=True)
@@ -247,6 +228,30 @@ class Augmentation:
             for name, field in fields.items():
                 turned[name][rows] = self.turns[number][name](field[rows])
         return turned
+
+
+def changes_of(
+    training: Split | StoredSplit, description: Description, config: TrainConfig, seed: int
+) -> list[Change]:
+    """Return what is done to the fields of a batch before a step, in this order."""
+    forecast, changes = description.forecast, list[Change]()
+
+    def drawn(number: int, purpose: Purpose) -> Choices:
+        return lambda epoch: epoch_choices(len(training), number, seed, epoch, purpose)
+
+    if forecast is not None and description.rolls_out:
+        names = (*description.states, *description.forcings, *description.times)
+        starts = drawn(forecast.skip + forecast.steps - config.unroll + 1, "window")
+        frames = forecast.history + config.unroll
+        changes.append(Windows(names, frames, starts, forecast.intervals))
+    if sensors := description.sensors:
+        driving = [n for n in description.forcings if n.removesuffix(READ) not in sensors]
+        told, times = description.outputs, (*description.times,)
+        changes.append(Readings(sensors, description.normaliser, told, driving, seed, times))
+    if config.augment and training.schema.symmetries:
+        turns = turns_of(training.schema)
+        changes.append(Augmentation(turns, drawn(len(turns), "turn")))
+    return changes
 
 
 def corrupt(batch: Batch, *, noise: float, mask: float, gaps: Collection[str] = ()) -> Batch:

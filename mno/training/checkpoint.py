@@ -46,8 +46,7 @@ def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
 def write_checkpoint(folder: Path, epoch: int, content: dict[str, Any]) -> None:
     """Write the checkpoint of an epoch, counted from 1; keep the one before it and no other.
 
-    Raises:
-        MnoError: The file cannot be written, for example because the disk is full.
+    An `MnoError` says that the file cannot be written, for example because the disk is full.
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)

@@ -115,10 +115,8 @@ def scales_of(
 ) -> dict[str, str]:
     """Return the scale of each field that is not plain: as chosen, or else as its dataset says.
 
-    `chosen` is `train.scales`, `walls` is `model.walls`.
-
-    Raises:
-        InputError: A field is not there, or a scale does not fit it.
+    `chosen` is `train.scales`, `walls` is `model.walls`. An `InputError` says that a field is not
+    there, or a scale does not fit it.
     """
     known = {field.name: field for field in fields}
     if unknown := sorted(set(chosen) - set(known)):
@@ -180,10 +178,8 @@ class LearningCurveConfig(Config):
 def nested_samples(samples: int, share: float, seed: int) -> np.ndarray:
     """Return which samples of a split a share of it holds, ascending, int64.
 
-    A larger share (above 0, below 1) holds all of a smaller one with the same seed.
-
-    Raises:
-        InputError: The share holds no sample, or all.
+    A larger share (above 0, below 1) holds all of a smaller one with the same seed. An `InputError`
+    says that the share holds no sample, or all.
     """
     chosen = round(share * samples)
     if not 0 < chosen < samples:
@@ -206,10 +202,6 @@ def with_as_many_steps(config: TrainConfig, samples: int, chosen: int) -> TrainC
     are `chosen` to train on.
     """
     more = config.steps_per_epoch(samples) / config.steps_per_epoch(chosen)
-    return config.model_copy(
-        update={
-            "epochs": max(1, round(config.epochs * more)),
-            "patience": max(1, math.ceil(config.patience * more)),
-            "processes": 1,
-        }
-    )
+    epochs, patience = round(config.epochs * more), math.ceil(config.patience * more)
+    update = {"epochs": max(1, epochs), "patience": max(1, patience), "processes": 1}
+    return config.model_copy(update=update)

@@ -14,25 +14,13 @@ from torch import Tensor
 
 from mno.core.errors import InputError, MnoError
 from mno.core.forecast import TaskConfig
-from mno.core.observing import READ
 from mno.data.loading import Loader
 from mno.data.reading import Split, StoredSplit
 from mno.nn.config import ModelConfig
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 from mno.training import checkpoint, problem
-from mno.training.batches import (
-    Augmentation,
-    Change,
-    Choices,
-    Purpose,
-    Readings,
-    TrainingSamples,
-    Windows,
-    epoch_choices,
-    seed_epoch,
-    turns_of,
-)
+from mno.training.batches import TrainingSamples, changes_of, seed_epoch
 from mno.training.config import TrainConfig, check_unroll
 from mno.training.history import EpochRecord, History, Observer, Progress
 from mno.training.optimizer import optimizers_of
@@ -121,7 +109,6 @@ def _module(
     initial: Surrogate | None,
     rank: Rank,
 ) -> OperatorTraining:
-    """Return what is trained, with the weights that training begins with."""
     torch.manual_seed(seed)
     try:
         operator = description.build()
@@ -173,8 +160,9 @@ class _Loop:
         self._restore()
         if self.is_complete:
             return
-        normaliser, done = self.module.description.normaliser, len(self.history)
-        changes = _changes(self.module, training, self.seed)
+        description, done = self.module.description, len(self.history)
+        normaliser = description.normaliser
+        changes = changes_of(training, description, self.config, self.seed)
         samples = TrainingSamples(training, normaliser, changes, self.rank)
         batches = self._batches(samples, self.seed)
         batches.epoch = done
@@ -214,7 +202,6 @@ class _Loop:
         return Loader(samples, self.config.batch_size, seed=seed or 0, shuffle=shuffle, ahead=ahead)
 
     def _train(self, batches: Loader) -> None:
-        """Learn from every batch once."""
         config, epoch, every = self.config, len(self.history), self.config.accumulate
         seed_epoch(self.seed, epoch, self.rank.number)
         self.module.begin_epoch(epoch)
@@ -255,7 +242,6 @@ class _Loop:
         self.module.train()
 
     def _end_epoch(self) -> None:
-        """Record and save the epoch, and tell of it."""
         module, rank = self.module, self.rank
         train_loss = module.train_loss.over(rank)
         record = EpochRecord(
@@ -282,33 +268,6 @@ class _Loop:
 
     def _on_device(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: field.to(self.device) for name, field in batch.items()}
-
-
-def _changes(module: OperatorTraining, training: Split | StoredSplit, seed: int) -> list[Change]:
-    """Return what is done to the fields of a batch before a step, in this order."""
-    config, description = module.config, module.description
-    forecast = description.forecast
-
-    def drawn(number: int, purpose: Purpose) -> Choices:
-        return lambda epoch: epoch_choices(module.num_samples, number, seed, epoch, purpose)
-
-    changes: list[Change] = []
-    if forecast is not None and description.rolls_out:
-        names = (*description.states, *description.forcings, *description.times)
-        frames = forecast.history
-        starts = drawn(forecast.skip + forecast.steps - config.unroll + 1, "window")
-        windows = Windows(names, frames + config.unroll, starts, forecast.intervals)
-        changes.append(windows)
-    if description.sensors:
-        driving = [
-            n for n in description.forcings if n.removesuffix(READ) not in description.sensors
-        ]
-        sensors, told, times = description.sensors, description.outputs, (*description.times,)
-        changes.append(Readings(sensors, description.normaliser, told, driving, seed, times))
-    if config.augment and training.schema.symmetries:
-        turns = turns_of(training.schema)
-        changes.append(Augmentation(turns, drawn(len(turns), "turn")))
-    return changes
 
 
 def _tell(observers: Sequence[Observer], records: Sequence[EpochRecord]) -> None:

@@ -236,11 +236,9 @@ def _as_precise(answer: Fields, truth: Fields) -> dict[str, Tensor]:
 class Objective:
     """The error of a prediction, and the weighted residual that it leaves in the equation.
 
-    The parameters are the scenario's own, of which a residual may need those that are numbers.
-
-    Raises:
-        InputError: A residual is asked for, and the scenario has none, or inputs with gaps; or what
-            is asked for needs a grid.
+    The parameters are the scenario's own, of which a residual may need those that are numbers. An
+    `InputError` says that a residual is asked for, and the scenario has none, or inputs with gaps;
+    or what is asked for needs a grid.
     """
 
     def __init__(
@@ -271,11 +269,8 @@ class Objective:
     @property
     def is_relative_l2(self) -> bool:
         """Whether it is the relative L2 error and nothing else."""
-        return (
-            self.error == "relative_l2"
-            and not self.residual_weight
-            and not self.description.observes
-        )
+        more = self.residual_weight or self.description.observes
+        return self.error == "relative_l2" and not more
 
     def __call__(self, prediction: Prediction) -> Tensor:
         """Return what is minimised for each sample, shape `(batch,)`, nondimensional."""

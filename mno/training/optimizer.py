@@ -40,12 +40,9 @@ def optimizers_of(operator: nn.Module, config: TrainConfig) -> list[Optimizer]:
         groups = []
     groups.append({"params": others, "weight_decay": 0.0})
     is_real = not any(weight.is_complex() for group in groups for weight in group["params"])
-    adamw = AdamW(
-        [group for group in groups if group["params"]],
-        lr=config.learning_rate,
-        betas=(0.9, config.beta2),
-        fused=is_real and config.precision == 32,
-    )
+    groups = [group for group in groups if group["params"]]
+    fused = is_real and config.precision == 32
+    adamw = AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2), fused=fused)
     return [*optimizers, adamw]
 
 

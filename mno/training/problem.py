@@ -120,21 +120,16 @@ def describe(
     """Return what a training from fresh weights makes of a split.
 
     Fields are on the scales that the dataset says, or on those given here (`train.scales`). The
-    typical distance of unordered points is that of as many on a lattice that fills the box
-    around them.
-
-    Raises:
-        InputError: The task does not fit the dataset, or a scale not its field or its values.
+    typical distance of unordered points is that of as many on a lattice that fills the box around
+    them. An `InputError` says that the task does not fit the dataset, or a scale not its field or
+    its values.
     """
     schema = training.schema
     model = for_dataset(model, schema, task)
     scales = scales_of(schema.fields, scales or {}, model.walls)
     check_logarithms(scales, training)
-    normaliser = Normaliser.fit(
-        training.fields,
-        about_zero=[field.name for field in schema.outputs] if model.walls == "zero" else (),
-        scales=scales,
-    )
+    zero = [field.name for field in schema.outputs] if model.walls == "zero" else ()
+    normaliser = Normaliser.fit(training.fields, about_zero=zero, scales=scales)
     forecast = forecast_of(task, schema.fields, schema.axes)
     times = {field.name: field.units for field in schema.times if forecast}
     for name in times:
@@ -199,11 +194,8 @@ def fingerprint(
     initial: Surrogate | None,
 ) -> str:
     """Return the digest of all that the result depends on, but code and kind of device."""
-    content = {
-        "description": description.to_dict(),
-        "train": config.model_dump(mode="json"),
-        "seed": seed,
-    }
+    train = config.model_dump(mode="json")
+    content = {"description": description.to_dict(), "train": train, "seed": seed}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for split in splits:
         for name, array in sorted(split.fields.items()):
@@ -229,11 +221,9 @@ def continued(
     The normaliser and the reference spacing are those of the first training, so that the weights
     mean the same; with a dataset of a higher resolution, that is fine-tuning on finer grids, and
     the result still is one operator for all of them. Dropout may differ, and for how many steps a
-    rollout goes on. `scales` are those that were asked for (`train.scales`).
-
-    Raises:
-        InputError: The model is of another architecture, of other fields, of another domain, has
-            them on other scales than were asked for, or continues states in another way.
+    rollout goes on. `scales` are those that were asked for (`train.scales`). An `InputError` says
+    that the model is of another architecture, of other fields, of another domain, has them on other
+    scales than were asked for, or continues states in another way.
     """
     for name, scale in (scales or {}).items():
         if initial.normaliser.scale(name) != scale:
@@ -257,17 +247,10 @@ def continued(
             "sections model and task have it: make them alike, choose another model, or set "
             "train.warm_start=null"
         )
-    return replace(
-        initial,
-        scenario=fresh.scenario,
-        model=fresh.model,
-        offset=fresh.offset,
-        forecast=fresh.forecast,
-        sensors=fresh.sensors,
-        labels=fresh.labels,
-    )
+    return replace(initial, **{key: getattr(fresh, key) for key in _RENEWED})
 
 
+_RENEWED = ("scenario", "model", "offset", "forecast", "sensors", "labels")
 _FIELDS = ("inputs", "outputs", "coordinates", "times")
 _CONTINUED = ("history", "scheme", "frames_at_once", "interval", "along_time")
 

@@ -64,7 +64,6 @@ class Rank:
         return len(range(self.number, samples, self.size))
 
     def _gathered(self, value: T) -> list[T]:
-        """Return the values of all processes, in their order."""
         if self.is_all:
             return [value]
         values: list[Any] = [None] * self.size
@@ -147,11 +146,9 @@ def joined(rank: Rank, rendezvous: str) -> Iterator[None]:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     if devices:
         torch.cuda.set_device(rank.number)
+    backend = "nccl" if devices else "gloo"
     distributed.init_process_group(
-        "nccl" if devices else "gloo",
-        init_method=rendezvous,
-        rank=rank.number,
-        world_size=rank.size,
+        backend, init_method=rendezvous, rank=rank.number, world_size=rank.size
     )
     try:
         with warnings.catch_warnings():  # how gradients lie in memory is a matter of speed

@@ -79,13 +79,7 @@ class Mean:
 class OperatorTraining(nn.Module):
     """Trains an operator, built by its description, on normalised fields of a training split.
 
-    Args:
-        operator: What is trained.
-        description: What the surrogate is; its normaliser defines the loss.
-        schema: The training data's.
-        config: How to train.
-        num_samples: Samples in the training split.
-        rank: Which of several processes this is; the only one if not given.
+    The description's normaliser defines the loss; the split has the schema, and so many samples.
     """
 
     def __init__(
@@ -128,12 +122,8 @@ class OperatorTraining(nn.Module):
         An `MnoError` says that the loss is not a finite number.
         """
         config, description = self.config, self.description
-        seen = corrupt(
-            self._inputs(batch),
-            noise=config.input_noise,
-            mask=config.input_mask,
-            gaps=description.gaps,
-        )
+        seen, gaps = self._inputs(batch), description.gaps
+        seen = corrupt(seen, noise=config.input_noise, mask=config.input_mask, gaps=gaps)
         steps = objective.drawn_steps(description, config)
         predicted = objective.predict_batch(
             self.operator, description, batch, seen, steps, pushforward=config.pushforward
@@ -162,7 +152,6 @@ class OperatorTraining(nn.Module):
         self.validation_error.add(error, len(errors), objective.samples_with_truth(truth))
 
     def _measure(self, loss: Tensor, predicted: objective.Prediction, *, counts: bool) -> None:
-        """Add a batch to the means of what is minimised and of the error, if it counts."""
         value, truth = self._finite(loss.item(), "training"), predicted.truth
         if not counts:
             return

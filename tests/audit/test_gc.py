@@ -9,7 +9,8 @@ from flows import tidying
 from flows.params import edit_params
 from flows.retrain import tidy_up
 from flows.stages import read_stages
-from flows.tidying import Look, tidy
+from flows.tidying import plan_of as found_plan
+from flows.tidying import tidy
 from mno.core.config import read_params
 from mno.core.errors import MnoError
 from mno.core.files import locked
@@ -75,7 +76,7 @@ def verdicts(line, *versions):
 
 def plan_of(line, done=STAGES, cache=None):
     """Return what may go, as DVC would have told it."""
-    return Look(line.root, done, cache or line.cache).plan(0)
+    return found_plan(line.root, done, cache or line.cache, 0)
 
 
 def remove(line):
@@ -157,14 +158,14 @@ def test_what_is_interrupted_is_finished_the_next_time(place):
 
 
 def test_the_latest_runs_are_spared(place):
-    look, client = Look(place.root, STAGES, place.cache), place.mlflow.client
+    client = place.mlflow.client
     edit_params(place.root, None, ["retention.keep_runs=2"])
     plan = tidy(delete=False, retention=True, quiet=True)
-    assert plan.items == look.plan(2).items
+    assert plan.items == found_plan(place.root, STAGES, place.cache, 2).items
     latest = [run.info.run_name for run in client.search_runs(["1"])][:3]
     assert (counts(plan)["runs"], counts(plan)["snapshots"], plan.spared) == (1, 0, 2)
     assert client.get_run(a_run(plan).name).info.run_name == latest[-1]
-    assert look.plan(9).spared == 3
+    assert found_plan(place.root, STAGES, place.cache, 9).spared == 3
 
 
 @pytest.mark.parametrize("damage", ["list of files", "seal"])

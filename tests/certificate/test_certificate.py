@@ -209,11 +209,11 @@ def test_the_bill_of_materials_names_every_package_and_licences(certificate):
 
 
 def test_all_decisions_on_the_model_are_told(certificate):
-    assert [(d.version, d.decision) for d in certificate.decisions] == [
+    assert [(d["version"], d["decision"]) for d in certificate.decisions] == [
         (2, "champion"),
         (1, "champion"),
     ]
-    assert certificate.decisions[0].aliases == {"champion": 2}
+    assert certificate.decisions[0]["aliases"] == {"champion": 2}
     assert "of champion 1" in page_of(certificate).words
 
 

@@ -1,10 +1,12 @@
 """Costs of a surrogate that is fast and good, what is decided by them, and figures of a report."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mno.evaluation.config import EconomicsConfig, KpiConfig
 from mno.evaluation.decision import decide
-from mno.report.document import sections_of
+from mno.report.document import sections_of, write_report
 from mno.report.page import Results
 
 COST: dict[str, Any] = {
@@ -46,6 +48,13 @@ def decision_of(metrics, kpis=ASKED, economics=USED, cost=COST, curve=None, trus
 
 def figures_of(results):
     return tuple(figure for section in sections_of(results, "en") for figure in section.figures)
+
+
+def render_report(results, language="en"):
+    with TemporaryDirectory() as folder:
+        page = Path(folder) / "report.html"
+        write_report(page, results, language)
+        return page.read_text(encoding="utf-8")
 
 
 def results_of(evaluation, schema, history, **known):

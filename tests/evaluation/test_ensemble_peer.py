@@ -8,7 +8,7 @@ from mno.core.observing import Sensor
 from mno.data.parts import seen
 from mno.data.reading import Schema, Split
 from mno.evaluation.config import IntervalConfig
-from mno.evaluation.ensemble_peer import make_ensemble_filter
+from mno.evaluation.kalman_peer import make_ensemble_filter
 from mno.evaluation.tools import measure_tools
 from mno.nn.config import ModelConfig
 from mno.scenarios.base import make_scenario

@@ -14,9 +14,9 @@ from mno.core.numbers import number
 from mno.data.reading import Schema, Split
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate, mean_fields, split_error
-from mno.report.document import render_report, write_report
+from mno.report.document import write_report
 from mno.surrogate.surrogate import Surrogate
-from tests.evaluation.made import figures_of, results_of
+from tests.evaluation.made import figures_of, render_report, results_of
 from tests.support.untrained import untrained
 
 FRAMES, HISTORY, N = 7, 2, 6

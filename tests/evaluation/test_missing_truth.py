@@ -26,11 +26,10 @@ from mno.evaluation.robustness import measure_robustness
 from mno.evaluation.solver import physical_consistency
 from mno.evaluation.statistics import NO_GRID, Statistics
 from mno.evaluation.trust import calibrated_trust
-from mno.report.document import render_report
 from mno.report.page import Results
 from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust import TrustConfig
-from tests.evaluation.made import figures_of, results_of
+from tests.evaluation.made import figures_of, render_report, results_of
 from tests.support.untrained import broken, untrained
 
 FRAMES, HISTORY, N = 6, 3, 9

@@ -16,13 +16,13 @@ from mno.core.words import LANGUAGES, own_texts
 from mno.evaluation.config import EconomicsConfig, KpiConfig
 from mno.evaluation.learning import LearningCurve
 from mno.nn.config import ModelConfig
-from mno.report.document import SECTIONS, render_report, write_report
+from mno.report.document import SECTIONS, write_report
 from mno.report.language import Words, unknown
 from mno.report.sections.learning import section
 from mno.scenarios.base import make_scenario
 from mno.scenarios.kernels.thermal_stress import EQUILIBRIUM
 from mno.training.config import TrainConfig
-from tests.evaluation.made import COST, decision_of, results_of
+from tests.evaluation.made import COST, decision_of, render_report, results_of
 
 VOID = {"meta", "img", "source", "br", "link", "input", "hr"}
 HOSTILE = '<script>alert("1")</script><img src=https://evil.example/x.png>'

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from flows.params import read_params
-from mno.core.config import section
+from mno.core.config import read_params, section
 from mno.core.forecast import TaskConfig
 from mno.data.parts import seen
 from mno.nn.operator import count_parameters

@@ -143,7 +143,6 @@ class _ShardTask:
 def _solve(
     plan: DatasetPlan, folder: WorkFolder, missing: list[int], execution: ExecutionConfig
 ) -> Iterator[ShardRecord]:
-    """Make the missing shards; yield the record of each as it is done."""
     if execution.scheduler is None and min(execution.workers, len(missing)) == 1:
         written: Future[ShardRecord] | None = None
         with ThreadPoolExecutor(1) as writer:  # one is compressed while the next is solved
@@ -237,16 +236,10 @@ def summarise(
     for check in scenario.checks:
         total = reduce(add, (record.checks[check.name] for record in records))
         margins = reduce(add, (record.margins[check.name] for record in records))
-        checks[check.name] = CheckReport(
-            check.description, check.tolerance, total.max, total.mean, margins
-        )
+        figures = (check.tolerance, total.max, total.mean, margins)
+        checks[check.name] = CheckReport(check.description, *figures)
     digests = [digest for record in records for digest in record.inputs]
-    return DatasetReport(
-        scenario=scenario.dataset_name,
-        samples=len(splits),
-        shards=len(records),
-        splits={name: splits.count(name) for name in dict.fromkeys([*SPLITS, *splits])},
-        fields=fields,
-        checks=checks,
-        faults=Faults(*count_duplicates(digests, splits), not_finite),
-    )
+    faults = Faults(*count_duplicates(digests, splits), not_finite)
+    counts = {name: splits.count(name) for name in dict.fromkeys([*SPLITS, *splits])}
+    name, samples, shards = scenario.dataset_name, len(splits), len(records)
+    return DatasetReport(name, samples, shards, counts, fields, checks, faults)

@@ -51,8 +51,7 @@ def make_plan(
 ) -> "DatasetPlan":
     """Return a plan for as many samples as are wanted, or as there are; see `DatasetPlan`.
 
-    Raises:
-        InputError: The source cannot make samples.
+    An `InputError` says that the source cannot make samples.
     """
     limit = scenario.open(parameters, config, root).limit
     if limit is not None and limit < config.samples:
@@ -81,11 +80,7 @@ class DatasetPlan:
         return self.build().fields
 
     def build(self) -> SampleSource:
-        """Build the scenario at the dataset's resolution.
-
-        Raises:
-            InputError: The scenario cannot be solved at that resolution.
-        """
+        """Build the scenario at the dataset's resolution, or raise an `InputError`."""
         return self.scenario.open(self.parameters, self.config, self.root)
 
     @cached_property
@@ -170,11 +165,8 @@ def solve_shard(plan: DatasetPlan, shard: int) -> tuple[ShardRecord, dict[str, n
     """Sample, solve and check every sample of a shard.
 
     Its record, of no files yet, is returned, and arrays of shape `(samples, *sample shape)`,
-    float32, by field name.
-
-    Raises:
-        MnoError: A value is not finite, a check exceeds its tolerance, or the scenario yields
-            arrays that are not what it declares.
+    float32, by field name. An `MnoError` says that a value is not finite, a check exceeds its
+    tolerance, or the scenario yields arrays that are not what it declares.
     """
     scenario, samples = plan.build(), plan.samples_of(shard)
     read = scenario.read(samples) if isinstance(scenario, FilesSource) else None

@@ -76,8 +76,7 @@ def _committed(evidence: Evidence) -> Iterator[Finding]:
     if uncommitted and not (mark == "false" and head is not None):
         shown = ", ".join(uncommitted[:5]) + (" and more" if uncommitted[5:] else "")
         advice = f"nobody may have reviewed it; the snapshot has it: git show {tree.commit}"
-        why = f"at training time it was in no commit: {shown}"
-        yield SNAPSHOT.unknown(_COMMITTED, why, advice)
+        yield SNAPSHOT.unknown(_COMMITTED, f"at training time it was in no commit: {shown}", advice)
     else:
         named = head if uncommitted else evidence.recorded("head")
         yield from _equals_commit(evidence.root, tree.commit, named)
@@ -213,7 +212,6 @@ def _against_snapshot(
 
 
 def _md5(tree: objects.Tree, path: str) -> str | None:
-    """Return DVC's hash of a file or folder of the snapshot."""
     if path in tree.files:
         return md5(tree.files[path])
     inside = f"{path}/"

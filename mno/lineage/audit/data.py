@@ -11,15 +11,7 @@ from mno.core.config import IMPORTED
 from mno.core.errors import MnoError
 from mno.core.files import file_sha256, folder_files, md5, metadata_sha256
 from mno.data.reading import verify
-from mno.lineage.audit import Evidence, Finding, Link
-from mno.lineage.audit.objects import (
-    FOLDER_MARK,
-    Digests,
-    digests,
-    find_object,
-    is_inside,
-    read_listing,
-)
+from mno.lineage.audit import Evidence, Finding, Link, objects
 from mno.lineage.dvcfiles import DATA_FILE, parse_data_version, read_data_version
 from mno.lineage.record import Tag, entry
 
@@ -39,19 +31,19 @@ def check_data(evidence: Evidence) -> Iterator[Finding]:
         return
     yield DATASET.equal("source of the data", name, evidence.recorded("data", "source_md5"))
     yield from _versions(evidence, name)
-    subject, path = f"list of files {name}", find_object(evidence.caches, name)
+    subject, path = f"list of files {name}", objects.find_object(evidence.caches, name)
     if path is None:
         yield DATASET.missing(subject, "an object in DVC's cache", _FETCH)
         return
     content = path.read_bytes()
-    if md5(content) != name.removesuffix(FOLDER_MARK):
+    if md5(content) != name.removesuffix(objects.FOLDER_MARK):
         advice = f"remove {path}, then {_FETCH}"
         yield DATASET.changed(subject, name, f"{md5(content)} in {path}", advice)
         return
-    listing = read_listing(content)
+    listing = objects.read_listing(content)
     yield DATASET.verified(subject, f"{len(listing)} files")
-    objects = {file: find_object(evidence.caches, named) for file, named in listing.items()}
-    found = _digests({file: path for file, path in objects.items() if path is not None})
+    paths = {file: objects.find_object(evidence.caches, named) for file, named in listing.items()}
+    found = _digests({file: path for file, path in paths.items() if path is not None})
     yield from _compare("in DVC's cache", listing, found, _FETCH)
     here = evidence.root / DATA
     if here.is_dir() and read_data_version(evidence.root / DATA_FILE).md5 == name:
@@ -78,13 +70,13 @@ def _versions(evidence: Evidence, name: str) -> Iterator[Finding]:
         yield DATASET.changed(subject, name, str(error))
 
 
-def _digests(paths: Mapping[str, Path]) -> dict[str, Digests]:
+def _digests(paths: Mapping[str, Path]) -> dict[str, objects.Digests]:
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing leaves Python's lock
-        return dict(zip(paths, pool.map(digests, paths.values()), strict=True))
+        return dict(zip(paths, pool.map(objects.digests, paths.values()), strict=True))
 
 
 def _compare(
-    where: str, listing: Mapping[str, str], found: Mapping[str, Digests], advice: str
+    where: str, listing: Mapping[str, str], found: Mapping[str, objects.Digests], advice: str
 ) -> Iterator[Finding]:
     good = DATASET.verified(f"files {where}", f"{len(listing)} files, every byte read")
     present = {name: found[name].md5 for name in listing if name in found}
@@ -92,7 +84,7 @@ def _compare(
 
 
 def _checksums(
-    evidence: Evidence, listing: Mapping[str, str], found: Mapping[str, Digests]
+    evidence: Evidence, listing: Mapping[str, str], found: Mapping[str, objects.Digests]
 ) -> Iterator[Finding]:
     """Check the dataset's own record of its files, and of what it was made from."""
     subject, metadata = "the dataset's own checksums", _root_file(evidence, listing)
@@ -123,7 +115,7 @@ def _checksums(
 def _root_file(evidence: Evidence, listing: Mapping[str, str]) -> dict[str, Any] | None:
     """Return the dataset's root file if its bytes are those that the listing names."""
     name = listing.get(ROOT_FILE)
-    for path in (find_object(evidence.caches, name), evidence.root / DATA / ROOT_FILE):
+    for path in (objects.find_object(evidence.caches, name), evidence.root / DATA / ROOT_FILE):
         if path is not None and path.is_file() and md5(path.read_bytes()) == name:
             return json.loads(path.read_bytes())
     return None
@@ -145,7 +137,7 @@ def check_sources(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _original(evidence: Evidence, name: str, sha256: str) -> Finding:
-    inside = [f / name for f in (evidence.root, *evidence.originals) if is_inside(name)]
+    inside = [f / name for f in (evidence.root, *evidence.originals) if objects.is_inside(name)]
     path = next((path for path in inside if path.is_file()), None)
     if path is None:
         advice = f"name its folder with --originals, or compare by hand: sha256sum {name}; {sha256}"
@@ -158,7 +150,7 @@ def _converted(evidence: Evidence, dataset: str, file: Mapping[str, Any]) -> Fin
     subject, content = f"{file['file']} as converted", str(file.get("content"))
     folder = Path("build/imported") / dataset / "parts" / content[:16]
     path, advice = evidence.root / folder / ROOT_FILE, f"remove {folder} and import the file again"
-    if not is_inside(folder.as_posix()) or not path.is_file():
+    if not objects.is_inside(folder.as_posix()) or not path.is_file():
         return SOURCES.unknown(subject, f"{folder} is not there", "mno import it again to compare")
     found = file_sha256(path)
     if found != content:

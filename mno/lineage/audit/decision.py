@@ -50,8 +50,7 @@ def check_noted(judged: Mapping[str, Any], decision: str, reason: str) -> Iterat
             own, theirs = judged["relative_l2"], judged["champion_relative_l2"]
             apart = abs(own - theirs - judged["difference"]) / max(abs(own), abs(theirs), 1e-30)
     except (KeyError, TypeError, IndexError):
-        noted = "figures, or who decided"
-        yield DECISION.changed("what was judged", noted, "something else")
+        yield DECISION.changed("what was judged", "figures, or who decided", "something else")
         return
     yield DECISION.equal("decision by its figures", expected, decision)
     if apart > 1e-9:
@@ -64,7 +63,6 @@ def check_noted(judged: Mapping[str, Any], decision: str, reason: str) -> Iterat
 
 
 def _own_figure(evidence: Evidence) -> Iterator[Finding]:
-    """The error of the version, wherever it is kept."""
     tag, subject = evidence.tags.get(Tag.RELATIVE_L2), "relative L2 of the version"
     ours = _number(tag)
     if ours is None:
@@ -77,7 +75,6 @@ def _own_figure(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _figures(evidence: Evidence, judged: Mapping[str, Any]) -> Iterator[Finding]:
-    """The errors that a decision was judged by, wherever they are."""
     tags, ours = evidence.tags, _number(judged.get("relative_l2"))
     known = _errors(evidence, evidence.version, tags)
     if not _among(ours, known):
@@ -119,7 +116,6 @@ def _errors(evidence: Evidence, version: int, tags: Mapping[str, str], *same: st
 
 
 def _chain(evidence: Evidence) -> Iterator[Finding]:
-    """Check that the chain of the model's decisions is whole."""
     subject = "chain of decisions"
     if not evidence.chain:
         yield DECISION.missing(subject, "seals", "register with: mno run")
@@ -138,7 +134,6 @@ def _chain(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _aliases(evidence: Evidence) -> Iterator[Finding]:
-    """Check the model's aliases against those that the last decision left."""
     seals = evidence.whole_chain
     left: Mapping[str, Any] = seals[0].content["aliases"] if seals else {}
     advice = "it was moved past the pipeline, by hand; see who did, or set it back"

@@ -57,10 +57,7 @@ def is_object_name(name: object) -> bool:
 
 
 def find_object(caches: Iterable[Path], name: object) -> Path | None:
-    """Return the file of an object in the first DVC cache that has it.
-
-    Its name, the hash, may come from a record that may hold anything.
-    """
+    """Return the file of an object, whose name may be anything, in the first cache that has it."""
     if not isinstance(name, str) or not is_object_name(name):
         return None
     places = (place for cache in caches for place in (cache, cache / "files" / "md5"))
@@ -79,8 +76,7 @@ def whole_object(caches: Iterable[Path], name: object) -> bytes | None:
 def read_listing(content: bytes) -> dict[str, str]:
     """Read the object of a folder: the MD5 of its files, by path in it.
 
-    Raises:
-        ValueError: It is no such object, or a path in it leads out of the folder.
+    It is a ValueError if it is no such object, or a path in it leads out of the folder.
     """
     files = {item["relpath"]: item["md5"] for item in json.loads(content)}
     outside = [name for name in files if not is_inside(name)]

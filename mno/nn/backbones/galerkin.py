@@ -158,7 +158,6 @@ class GalerkinOperator(Operator):
 
 
 def _shape_of(domain: Grid | Points) -> tuple[int, ...]:
-    """Return the shape of a grid with equal cells; refuse what cannot be Fourier-transformed."""
     if isinstance(domain, Points) or any(isinstance(h, tuple) for h in domain.spacing):
         raise ValueError(
             "backbone='galerkin' ends in Fourier transforms, which need a grid with equal cells "

@@ -93,12 +93,8 @@ class GNOTBlock(nn.Module):
         """Apply the layer."""
         gates = self.gate(coordinates)
         query = self.cross_norm(x)
-        taken = [
-            mixer(query, norm(branch), domain, domain)
-            for mixer, norm, branch in zip(
-                self.cross_mixers, self.branch_norms, branches, strict=True
-            )
-        ]
+        ways = zip(self.cross_mixers, self.branch_norms, branches, strict=True)
+        taken = [mixer(query, norm(branch), domain, domain) for mixer, norm, branch in ways]
         x = x + self.dropout(torch.stack(taken).mean(0))
         x = x + self.cross_experts_norm(self.cross_experts(x, gates))
         x = x + self.dropout(self.mixer(self.mixer_norm(x), domain))

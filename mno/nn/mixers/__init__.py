@@ -52,10 +52,7 @@ def build_mixer(name: str, d_model: int, *, cross: bool = False, **options: Any)
     """Build one of `MIXERS` with fresh weights, for `d_model` features per point.
 
     With `cross` it mixes in a second input. Options are that mixer's own, for example `heads=8` or
-    `path="axial"`.
-
-    Raises:
-        ValueError: The name is not known, or an option does not fit.
+    `path="axial"`. A `ValueError` says that the name is not known, or an option does not fit.
     """
     if name not in MIXERS:
         raise ValueError(f"mixer={name!r} is not known; choose one of {', '.join(MIXERS)}")

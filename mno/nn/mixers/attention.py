@@ -52,7 +52,8 @@ class SelfMixer(nn.Module):
             ValueError: The input or the domain does not fit the mixer or each other.
         """
         self._check("input", x)
-        return self._mix(x, sources_of(x, domain), _quadrature("input", x, domain))
+        source = x[:, : domain.sources] if isinstance(domain, Points) else x
+        return self._mix(x, source, _quadrature("input", x, domain))
 
     def _mix(self, x: Tensor, source: Tensor, quadrature: Quadrature) -> Tensor:
         raise NotImplementedError
@@ -66,11 +67,6 @@ class SelfMixer(nn.Module):
 
     def _split(self, x: Float[Tensor, "batch point feature"]) -> OfHeads:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-
-
-def sources_of(x: Tensor, domain: Domain) -> Tensor:
-    """Return the features `(batch, points, d_model)` of those points that others take up."""
-    return x[:, : domain.sources] if isinstance(domain, Points) else x
 
 
 class CrossMixer(SelfMixer):
@@ -152,7 +148,6 @@ class ProjectedMixer(SelfMixer):
         return nn.Linear(self.d_model, self.d_model, bias=self.biased)
 
     def _parts(self, x: Tensor, source: Tensor) -> list[OfHeads]:
-        """Return queries, keys and values, divided among the heads."""
         parts = {"q": self.q_proj(x), "k": self.k_proj(source), "v": self.v_proj(source)}
         parts = {name: self._split(part) for name, part in parts.items()}
         for name in self.normed:

@@ -60,19 +60,10 @@ class MambaMixer(ScanMixer):
         if self.discretization == "trapezoidal":
             ends = torch.einsum("bpkr,kcr->bpkc", step, self.end_projs_weight)
             ends = torch.sigmoid(ends + self.end_projs_bias)
-        return ScanArguments(
-            inner[:, :, None],
-            step,
-            -torch.exp(self.A_logs.float()).unflatten(0, shape).transpose(1, 2),
-            b,
-            c,
-            self.Ds.unflatten(0, shape),
-            self.dt_projs_bias,
-            self.dt_projs_weight.transpose(1, 2),
-            path,
-            discretization=self.discretization,
-            end_weight=ends,
-        )
+        A = -torch.exp(self.A_logs.float()).unflatten(0, shape).transpose(1, 2)
+        D, weight = self.Ds.unflatten(0, shape), self.dt_projs_weight.transpose(1, 2)
+        given = inner[:, :, None], step, A, b, c, D, self.dt_projs_bias, weight, path
+        return ScanArguments(*given, discretization=self.discretization, end_weight=ends)
 
     def _compute(self, scan: ScanArguments) -> Tensor:
         return compute(scan, self.backend)

@@ -16,12 +16,7 @@ STEP_RANGE = (1e-3, 1e-1)
 
 
 class ScanMixer(nn.Module):
-    """Mix points by scans along every direction of a path (K directions in all).
-
-    With x, z = SiLU(in_proj(input)) split in two, direction k scans x with a step, input and output
-    weights that are linear in x; the directions' results are put back in place and summed,
-
-        output = out_proj(LayerNorm(sum_k scan_k(x)) * z).
+    """Mix points by scans along every direction of a path, as `MambaMixer` says.
 
     A subclass makes the weights of its scans in `_make_scans`, and says in `_scan` what is scanned
     and in `_compute` how.

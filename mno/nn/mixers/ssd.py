@@ -64,18 +64,9 @@ class SsdMixer(ScanMixer):
         if self.discretization == "trapezoidal":
             ends = torch.einsum("bpc,khc->bpkh", inner, self.end_proj_weight)
             ends = torch.sigmoid(ends + self.end_proj_bias)
-        return HeadScan(
-            inner[:, :, None],
-            step,
-            -torch.exp(self.A_logs.float()),
-            b,
-            c,
-            self.Ds,
-            self.dt_projs_bias,
-            path,
-            discretization=self.discretization,
-            end_weight=ends,
-        )
+        A = -torch.exp(self.A_logs.float())
+        given = inner[:, :, None], step, A, b, c, self.Ds, self.dt_projs_bias, path
+        return HeadScan(*given, discretization=self.discretization, end_weight=ends)
 
     def _compute(self, scan: HeadScan) -> Tensor:
         return ssd(scan)

@@ -1,6 +1,7 @@
 """What predictions cost beside solving, and when the surrogate has paid for itself."""
 
 import math
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,8 +15,7 @@ from mno.report.page import Figure, Results, Section, figure_of, section_of
 def section(results: Results, words: Words) -> Section | None:
     """Return the section; none where no cost was measured.
 
-    Its figures are measured times, which differ from run to run, so they are in the page alone and
-    not among the files, which are made of what the parameters determine.
+    Its figures show times, which differ from run to run, so they are not among the files.
     """
     cost, decision = results.cost, results.decision
     if not (cost and decision):
@@ -62,22 +62,16 @@ def _draw_break_even(ax: Axes, found: Known, words: Words) -> None:
 
 
 def _equal_error_figure(compared: Known | Absent, words: Words) -> Figure | None:
-    """Return the figure; none where the two were not compared."""
     if isinstance(compared, Absent):
         return None
-    return figure_of(
-        "equal_error",
-        words,
-        compared.get("by", "grids"),
-        style.curves(lambda ax: _draw_equal_error(ax, compared, words)),
-        problems=words.number(compared["problems"]),
-        reference=words.number(compared["reference"]),
-        error=words.percent(compared["model"]["error"]),
-    )
+    drawn = style.curves(lambda ax: _draw_equal_error(ax, compared, words))
+    told: Any = {name: words.number(compared[name]) for name in ("problems", "reference")}
+    error = words.percent(compared["model"]["error"])
+    key = compared.get("by", "grids")
+    return figure_of("equal_error", words, key, drawn, error=error, **told)
 
 
 def _draw_equal_error(ax: Axes, compared: Known, words: Words) -> None:
-    """Draw the relative L2 against the time of one solution."""
     curve, model = compared["curve"], compared["model"]
     times, errors = ([point[key] for point in curve] for key in ("ms", "error"))
     ax.plot(times, errors, "o-", color=style.TRUTH_COLOUR, lw=1.5, label=words("grids.solver"))

@@ -31,12 +31,7 @@ def section(results: Results, words: Words) -> Section:
 
 
 def check_figure(dataset: Known, words: Words | None = None) -> Figure | None:
-    """Return the figure of a dataset's physics checks; none where its report has no histograms.
-
-    Args:
-        dataset: The dataset's own report, `reports/dataset.json`; may be empty.
-        words: Those of the report's section on data; in English if not given.
-    """
+    """Return the figure of the checks in `reports/dataset.json`; none without histograms."""
     words = words or Words.of("en", "data")
     checks = []
     for name, check in dataset.get("checks", {}).items():

@@ -18,8 +18,7 @@ _LOOKS = {"worth_it": "good", "worth_it_if": "fair", "not_worth_it": "bad"}
 
 def section(results: Results, words: Words) -> Section | None:
     """Return the section; none where nothing was decided."""
-    decision = results.decision
-    if not decision:
+    if not (decision := results.decision):
         return None
     pays = decision["break_even"]
     return section_of(
@@ -72,8 +71,7 @@ def _plant_hours(solves: int, pays: Known, words: Words) -> str:
 def _tool_rows(results: Results, words: Words) -> list[tuple[str, str, str, str, str]]:
     """Return name, error, its interval, time of an answer and of making, the least error first."""
     cost, metrics = results.cost, results.metrics
-    tools = [tool for tool in cost.get("tools", ()) if "error" in tool]
-    if not tools:
+    if not (tools := [tool for tool in cost.get("tools", ()) if "error" in tool]):
         return []
     spent = cost["spent"]["train"]
     model = {

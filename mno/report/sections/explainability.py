@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from itertools import islice
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure as Drawing
@@ -26,8 +27,7 @@ _LINE = 30  # letters of a bar's name
 
 def section(results: Results, words: Words) -> Section | None:
     """Return the section; none where nobody asked."""
-    found = results.influence
-    if found is None:
+    if (found := results.influence) is None:
         return None
     schema = results.schema
     if schema.readings:
@@ -71,9 +71,8 @@ def _section_of_readings(found: Influence, schema: Schema, words: Words) -> Sect
 
 
 def _bars(
-    found: Influence, shares: Mapping[str, float], of: int, where: Mapping[str, str], words: Words
+    found: Influence, shares: Mapping[str, float], of: int, where: Mapping[str, Any], words: Words
 ) -> Figure | None:
-    """Return the figure of what weighs most; none where nothing does."""
     if not shares:
         return None
 
@@ -87,37 +86,21 @@ def _bars(
         finish(ax, words("readings.axis"), "", lines="x", per_cent="x")
 
     largest = (words("nested", outer=n, inner=words.percent(s)) for n, s in shares.items())
-    return figure_of(
-        "influence",
-        words,
-        "readings",
-        on_page_and_telephone(draw, 0.8 + 0.36 * len(shares)),
-        index=found.example.index,
-        count=len(shares),
-        of=of,
-        largest=words.list(largest),
-        output=where["output"],
-        place=where["place"],
-    )
+    told = {"index": found.example.index, "count": len(shares), "of": of, **where}
+    drawn = on_page_and_telephone(draw, 0.8 + 0.36 * len(shares))
+    return figure_of("influence", words, "readings", drawn, largest=words.list(largest), **told)
 
 
 def _influence_figure(found: Influence, schema: Schema, words: Words) -> Figure:
-    """Return the figure, the place of the prediction marked."""
     fields = [field for field in schema.inputs if field.name in found.maps]
     output = next(field for field in schema.outputs if field.name == found.output)
     top = max(float(found.maps[field.name].max()) for field in fields)
     fields = fields[:_MOST_INPUTS]
     panels = [panel for field in fields for panel in _panels(found, field, schema, top, words)]
-    return figure_of(
-        "influence",
-        words,
-        "figure",
-        pictures(placed(panels, schema, found.example.inputs), (4, 2)),
-        full_width=len(panels) > 2,
-        inputs=words.list(field.long_name for field in fields),
-        output=output.long_name,
-        index=found.example.index,
-    )
+    drawn = pictures(placed(panels, schema, found.example.inputs), (4, 2))
+    told: dict[str, Any] = {"output": output.long_name, "index": found.example.index}
+    told["inputs"] = words.list(field.long_name for field in fields)
+    return figure_of("influence", words, "figure", drawn, full_width=len(panels) > 2, **told)
 
 
 def _panels(
@@ -145,7 +128,6 @@ def _panels(
 
 
 def _finding(found: Influence, words: Words) -> str:
-    """Say how many points make up half of the influence."""
     weights = np.sort(found.total.ravel())[::-1]
     if not weights.any():
         return words("finding.none")

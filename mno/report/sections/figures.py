@@ -1,6 +1,7 @@
 """What predictions look like, and how their errors are spread."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -37,8 +38,7 @@ def section(results: Results, words: Words) -> Section:
 def _examples(results: Results, words: Words) -> Iterator[Figure | None]:
     found, schema = results.evaluation, results.schema
     if schema.readings:
-        middle = found.example("median")
-        yield plant_figure(middle, schema, results.bodies, words)
+        yield plant_figure(found.example("median"), schema, results.bodies, words)
     for example in found.examples:
         rank = words("and").join(words(f"rank.{rank}") for rank in example.ranks)
         if schema.readings:
@@ -68,7 +68,6 @@ def _example_figure(
 
 
 def _given(field: Field, example: Example, words: Words) -> str:
-    """Name an input, with its value where that is one number."""
     if not field.is_scalar:
         return field.long_name
     unit = "" if field.units == "1" else f" {field.units}"
@@ -98,23 +97,15 @@ def _error_map(evaluation: Evaluation, schema: Schema, words: Words) -> Figure |
         )
         average = float(finite.mean())
         times = words.number(float(finite.max()) / average if average else 1.0, 2)
-        said = words("error_map.worst", field=field.long_name, place=place, times=times)
-        worst.append(said)
+        worst.append(words("error_map.worst", field=field.long_name, place=place, times=times))
     if not panels:
         return None
-    return figure_of(
-        "error_map",
-        words,
-        "error_map",
-        pictures(panels, (4, 2), words),
-        full_width=len(panels) > 2,
-        fields=words.list(panel.title for panel in panels),
-        worst=" ".join(worst),
-    )
+    fields, drawn = words.list(panel.title for panel in panels), pictures(panels, (4, 2), words)
+    told: dict[str, Any] = {"fields": fields, "worst": " ".join(worst)}
+    return figure_of("error_map", words, "error_map", drawn, full_width=len(panels) > 2, **told)
 
 
 def _histogram(evaluation: Evaluation, words: Words) -> Figure:
-    """Return the figure of an evaluation's errors of single samples."""
     known = evaluation.measured
     errors = evaluation.relative_l2[known]
     baseline = mean(evaluation.baseline_relative_l2[known])
@@ -127,15 +118,9 @@ def _histogram(evaluation: Evaluation, words: Words) -> Figure:
     lost, without = errors.size - finite.size, int((~known).sum())
     left_out = words("histogram.lost", lost=lost, of=errors.size) if lost else ""
     left_out += words("histogram.without_truth", count=without) if without else ""
-    return figure_of(
-        "error_histogram",
-        words,
-        "histogram",
-        style.curves(lambda ax: draw_histogram(ax, errors, baseline, words)),
-        spread=spread,
-        left_out=left_out,
-        count=errors.size,
-    )
+    drawn = style.curves(lambda ax: draw_histogram(ax, errors, baseline, words))
+    told: dict[str, Any] = {"spread": spread, "left_out": left_out, "count": errors.size}
+    return figure_of("error_histogram", words, "histogram", drawn, **told)
 
 
 def draw_histogram(ax: Axes, errors: np.ndarray, baseline: float, words: Words) -> None:
@@ -156,25 +141,16 @@ def draw_histogram(ax: Axes, errors: np.ndarray, baseline: float, words: Words) 
 
 
 def _over_time(errors: OverTime, words: Words) -> Figure:
-    """Return the figure of an evaluation's errors of single frames."""
     known = np.flatnonzero(~np.isnan(errors.baseline))  # else no sample has a true value there
     ends = known[[0, -1]] if known.size else (0, -1)
     first, last = (words.percent(float(errors.model[k])) for k in ends)
-    frames = len(errors.times)
-    return figure_of(
-        "error_over_time",
-        words,
-        "over_time",
-        style.curves(lambda ax: _draw_over_time(ax, errors, words)),
-        first=first,
-        last=last,
-        frames=frames,
-        left_out=words("over_time.left_out") if known.size < frames else "",
-    )
+    frames, drawn = len(errors.times), style.curves(lambda ax: _draw_over_time(ax, errors, words))
+    left_out = words("over_time.left_out") if known.size < frames else ""
+    told: dict[str, Any] = {"first": first, "last": last, "frames": frames, "left_out": left_out}
+    return figure_of("error_over_time", words, "over_time", drawn, **told)
 
 
 def _draw_over_time(ax: Axes, errors: OverTime, words: Words) -> None:
-    """Draw the relative L2 of each predicted frame, of the model and of both baselines."""
     times, units = in_hours(errors.times, errors.units)
     for values, label, colour, dashes in (
         (errors.model, words("over_time.model"), style.PREDICTION_COLOUR, "-"),

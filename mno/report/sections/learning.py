@@ -1,6 +1,7 @@
 """What more training data would bring: the learning curve, carried on to the target."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,8 +18,7 @@ _UNLIKELY = 0.05  # weight of the curves below which an error counts as out of r
 
 def section(results: Results, words: Words) -> Section | None:
     """Return the section; none where nothing is known of a learning curve."""
-    measured = results.learning_curve
-    if not measured:
+    if not (measured := results.learning_curve):
         return None
     curve = fit_points(measured) if measured["points"] else None
     if curve is None or isinstance(curve, Absent):
@@ -32,7 +32,6 @@ def section(results: Results, words: Words) -> Section | None:
 
 
 def _answer(curve: LearningCurve, results: Results, target: float, words: Words) -> str:
-    """Say how many training samples the target takes."""
     goal, times = words.percent(target), words.number(FURTHEST)
     last = results.learning_curve["points"][-1]["validation"]["relative_l2"]
     if last is not None and last <= target:
@@ -70,8 +69,7 @@ def _price(more: float, results: Results, words: Words) -> str:
 
 
 def _furthest_errors(curve: LearningCurve, words: Words) -> dict[str, str]:
-    errors = curve.error(FURTHEST * curve.largest)
-    values = {"middle": errors.middle, "low": errors.low, "high": errors.high}
+    values = curve.error(FURTHEST * curve.largest)._asdict()
     return {name: words.percent(float("nan") if v is None else v) for name, v in values.items()}
 
 
@@ -79,18 +77,13 @@ def _curve_figure(
     points: Sequence[Known], curve: LearningCurve, target: float | None, words: Words
 ) -> Figure:
     points = [p for p in points if p["validation"]["relative_l2"] is not None]
-    first, last = points[0], points[-1]
-    return figure_of(
-        "learning_curve",
-        words,
-        "curve",
-        style.curves(lambda ax: _draw(ax, points, curve, target, words)),
-        first=words.percent(first["validation"]["relative_l2"]),
-        few=words.number(first["samples"]),
-        last=words.percent(last["validation"]["relative_l2"]),
-        many=words.number(last["samples"]),
-        times=words.number(FURTHEST),
-    )
+    ends = points[0], points[-1]
+    first, last = (words.percent(point["validation"]["relative_l2"]) for point in ends)
+    few, many = (words.number(point["samples"]) for point in ends)
+    drawn = style.curves(lambda ax: _draw(ax, points, curve, target, words))
+    told: Any = {"first": first, "few": few, "last": last, "many": many}
+    times = words.number(FURTHEST)
+    return figure_of("learning_curve", words, "curve", drawn, times=times, **told)
 
 
 def _draw(

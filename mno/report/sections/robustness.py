@@ -138,7 +138,6 @@ def _frame_rate(found: Any, words: Words) -> Part:
 
 
 def _outside(found: Any, words: Words) -> Part:
-    """Say what other parameters of the scenario do."""
     changed, errors, as_trained = found["changed"], _errors(found), words("outside.as_trained")
     told = {label: _changes(label, of, words) or as_trained for label, of in changed.items()}
     sentences = [words("outside.what", samples=words.number(found["samples"]))]
@@ -165,7 +164,6 @@ def _changes(label: str, changed: Mapping[str, Any], words: Words) -> str:
 
 
 def _over_time(found: Any, words: Words) -> Part:
-    """Say how errors grow, and for how long predictions are usable."""
     within, beyond = found["within"], found["beyond"]
     inside = isinstance(beyond, Absent)
     shown = within if inside else beyond
@@ -264,12 +262,7 @@ def _row(what: str, values: Known, tolerance: float | None, words: Words) -> dic
 
 
 def _draw_curves(
-    ax: Axes,
-    levels: Sequence[float],
-    shown: Mapping[str, Any],
-    axis: str,
-    words: Words,
-    share: bool = False,
+    ax: Axes, levels: Sequence[float], shown: Known, axis: str, words: Words, share: bool = False
 ) -> None:
     """Draw errors with their intervals by level, or by a share; levels are marked if few."""
     for who, curve in shown.items():
@@ -286,7 +279,6 @@ def _draw_curves(
 
 
 def _draw_rows(ax: Axes, names: Sequence[str], shown: Mapping[str, Any], words: Words) -> None:
-    """Draw errors with their intervals in rows, each of which has a name."""
     rows = np.arange(len(names))
     for shift, (who, curve) in zip((0.0, 0.18, -0.18), shown.items(), strict=False):
         colour, _, marker = _LOOKS[who]

@@ -8,8 +8,7 @@ from mno.report import style
 from mno.report.language import Known, Words, fact_rows
 from mno.report.page import Figure, Results, Section, figure_of, section_of
 
-NARROW_SPREAD = 4.0
-"""Largest over smallest error up to which a linear axis shows more than a logarithmic one."""
+NARROW_SPREAD = 4.0  # of errors, up to which a linear axis shows more than a logarithmic one
 
 
 def section(results: Results, words: Words) -> Section:
@@ -34,7 +33,6 @@ def losses(history: Known, words: Words) -> Figure:
 
 
 def _draw_losses(ax: Axes, history: Known, words: Words) -> None:
-    """Draw the relative L2 on both splits by epoch, with the best epoch marked."""
     epochs, best = history["epochs"], history["best_epoch"]
     numbers, marker = [record["epoch"] for record in epochs], "." if len(epochs) == 1 else ""
     errors = []

@@ -27,8 +27,7 @@ def section(results: Results, words: Words) -> Section | None:
     if not results.trust:
         return None
     trust = Trust.model_validate_json(json.dumps(results.trust))
-    measured = trust.measured
-    if measured is None:
+    if (measured := trust.measured) is None:
         return None
     outputs = {field.name: field for field in results.schema.outputs}
     points = {outputs[name].long_name: _points(pairs) for name, pairs in measured.pairs.items()}
@@ -61,7 +60,6 @@ def _points(found: Pairs) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _bounds_figure(points: Points, words: Words) -> Figure | None:
-    """Return the figure; none where no sample has both a bound and an error."""
     if not points:
         return None
     samples = sum(len(bounds) for bounds, _ in points.values())
@@ -90,7 +88,6 @@ def _draw_bounds(ax: Axes, points: Points, words: Words) -> None:
 
 
 def _verdict(trust: Trust, measured: Measured, words: Words) -> str:
-    """Say first whether bounds hold as stated."""
     rates = [by_measure["relative_l2"][0] for by_measure in measured.coverage.values()]
     known = [(rate.rate, rate.expected) for rate in rates if rate and rate.rate and rate.expected]
     if not known:
@@ -103,10 +100,7 @@ def _verdict(trust: Trust, measured: Measured, words: Words) -> str:
 def _bound_row(
     trust: Trust, measured: Measured, field: Field, kind: str, words: Words
 ) -> tuple[str, ...]:
-    """Return field, measure, typical bound, coverage, and what was to be expected of it.
-
-    Of a state with a bound for each frame, bound and coverage are those of the last frame.
-    """
+    """Return field, measure, typical bound (of the last frame), coverage, and the expected one."""
     values = trust.bounds[field.name][kind].values
     value, last = values[-1], words("last_frame") if len(values) > 1 else ""
     typical, expected = words("no_bound"), words("not_measured")

@@ -3,11 +3,7 @@
 Kernels are compiled by numba on first use and kept in the user's cache folder. Importing this
 package loads neither numba nor torch.
 
-`vectors` has instructions on vectors of channels, `rules` the three discretisations and the loops
-over a tile's steps, `tiles` brings what lies along a walk into scratch memory and back, `tasks` has
-the passes made of them; `job` is what they are given, `plan` what of it a layout determines,
-`threads` compiles and runs them, `launch` is called for a pass, and `memory` keeps memory for
-results. `blocks` has the passes of a scan with one decay per head, which `launch_blocks` runs.
+`launch` is called for a pass of a scan, `launch_blocks` for one of a scan with one decay per head.
 Shared words are those of `mno.scan.arguments`, and
 
     dt      step, scale * softplus(delta + bias)

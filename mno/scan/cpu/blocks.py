@@ -19,32 +19,11 @@ import numpy as np
 from numba import njit
 from numba.core import types
 
+from mno.scan.cpu import vectors as simd
 from mno.scan.cpu.job import FLOAT_BYTES, OPTIONS, made
 from mno.scan.cpu.rules import LOG2E, exp2
-from mno.scan.cpu.vectors import (
-    AVX512,
-    LANES,
-    VECTOR,
-    VECTOR_BYTES,
-    ZERO,
-    Address,
-    Lanes,
-    emitted,
-    fused,
-    load,
-    load_everywhere,
-    load_float,
-    load_part,
-    product,
-    store,
-    store_float,
-    store_part,
-    sums_of_vectors,
-    total,
-    transpose,
-    zeros,
-    zeros_of,
-)
+from mno.scan.cpu.tiles import fill_zeros
+from mno.scan.cpu.vectors import AVX512, LANES, VECTOR, VECTOR_BYTES, ZERO, Address, Lanes, emitted
 
 FIELDS = 32
 (
@@ -63,7 +42,7 @@ TALL = 8 if AVX512 else 4
 
 def _rows_of_product(count: int, wide: int) -> Any:
     """Return what makes `count` rows and `wide` vectors of columns of a product, in registers."""
-    nothing = zeros_of(types.UniTuple(VECTOR, count * wide))
+    nothing = simd.zeros_of(types.UniTuple(VECTOR, count * wide))
 
     @emitted(0)
     def loaded(like: list[Lanes], c: Address, row: Address) -> list[Lanes]:
@@ -158,9 +137,6 @@ def _decay(read: Lanes, write: Lanes, most: Lanes) -> Lanes:
     return exp2(x.where(">", LEAST, LEAST) * LOG2E)[0]
 
 
-_minus = emitted(VECTOR)(lambda a, b: a - b)
-
-
 class Scratch(NamedTuple):
     """The parts of a task's scratch memory: where they lie, or how many bytes they take."""
 
@@ -225,10 +201,10 @@ def _copy(to, to_row, source, source_row, rows, columns):
     for i in range(rows):
         here, there = source + i * source_row, to + i * to_row
         for j in range(0, whole, LANES):
-            store(there + j * FLOAT_BYTES, load(here + j * FLOAT_BYTES))
+            simd.store(there + j * FLOAT_BYTES, simd.load(here + j * FLOAT_BYTES))
         if whole < columns:
-            value = load_part(here + whole * FLOAT_BYTES, columns - whole)
-            store_part(there + whole * FLOAT_BYTES, value, columns - whole)
+            value = simd.load_part(here + whole * FLOAT_BYTES, columns - whole)
+            simd.store_part(there + whole * FLOAT_BYTES, value, columns - whole)
 
 
 @njit(**OPTIONS)
@@ -237,7 +213,7 @@ def _transposed(to, to_row, source, source_row, rows, columns):
     for i in range(0, rows, LANES):
         for j in range(0, columns, LANES):
             at = source + i * source_row + j * FLOAT_BYTES
-            transpose(at, source_row, to + j * to_row + i * FLOAT_BYTES, to_row)
+            simd.transpose(at, source_row, to + j * to_row + i * FLOAT_BYTES, to_row)
 
 
 @njit(**OPTIONS)
@@ -245,7 +221,7 @@ def _scale(to, row, rows, vectors, factor):
     for i in range(rows):
         for j in range(vectors):
             at = to + i * row + j * VECTOR_BYTES
-            store(at, product(load(at), factor))
+            simd.store(at, simd.product(simd.load(at), factor))
 
 
 @njit(**OPTIONS)
@@ -266,22 +242,25 @@ def _matrix(job, s, way, head, block, back, q):
     _copy(s.write, row, job[WRITE] + at, row, 1, size)
     for j in range(vectors):
         v = j * VECTOR_BYTES
-        store(s.most + v, _minus(load(s.read + v), load(s.write + v)))
+        simd.store(s.most + v, simd.difference(simd.load(s.read + v), simd.load(s.write + v)))
     own = job[OWN] + (head * blocks + block) * size * FLOAT_BYTES
     products = job[PRODUCTS] + (way * blocks + block) * size * size * FLOAT_BYTES
     for t in range(size):
-        read = load_everywhere(s.read + t * FLOAT_BYTES)
+        read = simd.load_everywhere(s.read + t * FLOAT_BYTES)
         first, last = _columns(t, back, vectors)
         last = min(last, vectors)
         for j in range(first, last):
             v = j * VECTOR_BYTES
-            decay = _decay(read, load(s.write + v), load(s.most + v))
-            store(s.L + t * row + v, decay)
+            decay = _decay(read, simd.load(s.write + v), simd.load(s.most + v))
+            simd.store(s.L + t * row + v, decay)
             there = products + t * size * FLOAT_BYTES + v
-            store(s.M + t * row + v, product(decay, load_part(there, min(LANES, size - j * LANES))))
+            simd.store(
+                s.M + t * row + v,
+                simd.product(decay, simd.load_part(there, min(LANES, size - j * LANES))),
+            )
         if way == 0:
             here = t * FLOAT_BYTES
-            store_float(s.M + t * row + here, load_float(own + here))
+            simd.store_float(s.M + t * row + here, simd.load_float(own + here))
 
 
 @njit(**OPTIONS)
@@ -289,37 +268,30 @@ def _weights(job, s, way, head, block, q, n):
     """Make R and W of a block, and the factors in them; return the decay of the whole block."""
     size, heads, blocks, state = job[SIZE], job[HEADS], job[BLOCKS], job[STATE]
     here = ((way * heads + head) * blocks + block) * FLOAT_BYTES
-    whole = load_everywhere(job[WHOLE] + here)
+    whole = simd.load_everywhere(job[WHOLE] + here)
     for j in range(q // LANES):
         v = j * VECTOR_BYTES
-        store(s.reading + v, _exponential(load(s.read + v)))
-        store(s.writing + v, _exponential(_minus(whole, load(s.write + v))))
+        simd.store(s.reading + v, _exponential(simd.load(s.read + v)))
+        simd.store(s.writing + v, _exponential(simd.difference(whole, simd.load(s.write + v))))
     at = (way * blocks + block) * size * state * FLOAT_BYTES
     for t in range(size):
-        reading = load_everywhere(s.reading + t * FLOAT_BYTES)
-        writing = load_everywhere(s.writing + t * FLOAT_BYTES)
+        reading = simd.load_everywhere(s.reading + t * FLOAT_BYTES)
+        writing = simd.load_everywhere(s.writing + t * FLOAT_BYTES)
         for j in range(0, state, LANES):
             there = at + (t * state + j) * FLOAT_BYTES
             to, part = (t * n + j) * FLOAT_BYTES, min(LANES, state - j)
-            store(s.R + to, product(load_part(job[C] + there, part), reading))
-            store(s.W + to, product(load_part(job[B] + there, part), writing))
+            simd.store(s.R + to, simd.product(simd.load_part(job[C] + there, part), reading))
+            simd.store(s.W + to, simd.product(simd.load_part(job[B] + there, part), writing))
     return _exponential(whole)
 
 
-@njit(**OPTIONS)
-def _clear(address, count):
-    for i in range(0, count, LANES):
-        store(address + i * FLOAT_BYTES, zeros())
-
-
 def _forward(job, task, scratch):
-    """Run a task of the forward pass."""
     size, heads, blocks, state = job[SIZE], job[HEADS], job[BLOCKS], job[STATE]
     channels, per_line, ways = job[CHANNELS], job[PER_LINE], job[WAYS]
     q, n, p = _padded(size), _padded(state), _padded(channels)
     parts = sizes(size, state, channels)
     s = _laid_out(parts, scratch)
-    _clear(scratch, sum(parts) // FLOAT_BYTES)
+    fill_zeros(scratch, sum(parts) // FLOAT_BYTES)
     splits = (heads + job[FEW_HEADS] - 1) // job[FEW_HEADS]
     first_line, first_head = task // splits * job[FEW_LINES], task % splits * job[FEW_HEADS]
     row_q, row_n, row_p = q * FLOAT_BYTES, n * FLOAT_BYTES, p * FLOAT_BYTES
@@ -328,7 +300,7 @@ def _forward(job, task, scratch):
         for line in range(first_line, min(first_line + job[FEW_LINES], job[LINES])):
             for way in range(ways):
                 back = job[BACKWARDS + way]
-                _clear(s.h, n * p)
+                fill_zeros(s.h, n * p)
                 for i in range(per_line):
                     block = line * per_line + (per_line - 1 - i if back else i)
                     at = (block * size * heads + head) * channels * FLOAT_BYTES
@@ -362,7 +334,7 @@ def _forward(job, task, scratch):
 @njit(**OPTIONS)
 def _erase(at, count):
     for i in range(0, count, LANES):
-        store_part(at + i * FLOAT_BYTES, zeros(), min(LANES, count - i))
+        simd.store_part(at + i * FLOAT_BYTES, simd.zeros(), min(LANES, count - i))
 
 
 @njit(**OPTIONS)
@@ -373,21 +345,22 @@ def _by_matrix(job, s, split, way, head, block, back, q):
     at = (way * blocks + block) * size * size * FLOAT_BYTES
     of_split = split * job[WAYS] * blocks * size * size * FLOAT_BYTES
     products, to = job[PRODUCTS] + at, job[DPRODUCTS] + of_split + at
-    _clear(s.by_column, q)
+    fill_zeros(s.by_column, q)
     for t in range(size):
-        sums = zeros()
+        sums = simd.zeros()
         first, last = _columns(t, back, vectors)
         last = min(last, vectors)
         for j in range(first, last):
             v, part = j * VECTOR_BYTES, min(LANES, size - j * LANES)
             here = t * size * FLOAT_BYTES + v
-            by_product = product(load(s.dM + t * row + v), load(s.L + t * row + v))
-            store_part(to + here, total(load_part(to + here, part), by_product), part)
-            by_exponent = product(by_product, load_part(products + here, part))
-            sums = total(sums, by_exponent)
-            store(s.by_column + v, total(load(s.by_column + v), by_exponent))
-        store(s.by_read + t * VECTOR_BYTES, sums)
-        store(s.by_write + t * VECTOR_BYTES, zeros())
+            by_product = simd.product(simd.load(s.dM + t * row + v), simd.load(s.L + t * row + v))
+            before = simd.load_part(to + here, part)
+            simd.store_part(to + here, simd.total(before, by_product), part)
+            by_exponent = simd.product(by_product, simd.load_part(products + here, part))
+            sums = simd.total(sums, by_exponent)
+            simd.store(s.by_column + v, simd.total(simd.load(s.by_column + v), by_exponent))
+        simd.store(s.by_read + t * VECTOR_BYTES, sums)
+        simd.store(s.by_write + t * VECTOR_BYTES, simd.zeros())
 
 
 @njit(**OPTIONS)
@@ -396,25 +369,24 @@ def _by_weights(job, tensor, by_weight, weights, factors, sums, split, way, bloc
     size, blocks, state = job[SIZE], job[BLOCKS], job[STATE]
     at = ((split * job[WAYS] + way) * blocks + block) * size * state * FLOAT_BYTES
     for t in range(size):
-        factor = load_everywhere(factors + t * FLOAT_BYTES)
-        lanes = load(sums + t * VECTOR_BYTES)
+        factor = simd.load_everywhere(factors + t * FLOAT_BYTES)
+        lanes = simd.load(sums + t * VECTOR_BYTES)
         for j in range(0, state, LANES):
             here, part = (t * n + j) * FLOAT_BYTES, min(LANES, state - j)
             there = job[tensor] + at + (t * state + j) * FLOAT_BYTES
-            value = load(by_weight + here)
-            lanes = fused(value, load(weights + here), lanes)
-            store_part(there, fused(value, factor, load_part(there, part)), part)
-        store(sums + t * VECTOR_BYTES, lanes)
+            value = simd.load(by_weight + here)
+            lanes = simd.fused(value, simd.load(weights + here), lanes)
+            simd.store_part(there, simd.fused(value, factor, simd.load_part(there, part)), part)
+        simd.store(sums + t * VECTOR_BYTES, lanes)
 
 
 def _backward(job, task, scratch):
-    """Run a task of the backward pass."""
     size, heads, blocks, state = job[SIZE], job[HEADS], job[BLOCKS], job[STATE]
     channels, per_line, ways = job[CHANNELS], job[PER_LINE], job[WAYS]
     q, n, p = _padded(size), _padded(state), _padded(channels)
     parts = sizes(size, state, channels)
     s = _laid_out(parts, scratch)
-    _clear(scratch, sum(parts) // FLOAT_BYTES)
+    fill_zeros(scratch, sum(parts) // FLOAT_BYTES)
     splits = (heads + job[FEW_HEADS] - 1) // job[FEW_HEADS]
     split = task % splits
     first_line, first_head = task // splits * job[FEW_LINES], split * job[FEW_HEADS]
@@ -425,7 +397,7 @@ def _backward(job, task, scratch):
             for way in range(ways):
                 back = job[BACKWARDS + way]
                 triangle = -1 if back else 1
-                _clear(s.dh, n * p)
+                fill_zeros(s.dh, n * p)
                 for i in range(per_line):
                     block = line * per_line + (i if back else per_line - 1 - i)
                     at = (block * size * heads + head) * channels * FLOAT_BYTES
@@ -446,9 +418,8 @@ def _backward(job, task, scratch):
                     if way == 0:
                         to = job[DOWN] + (head * blocks + block) * size * FLOAT_BYTES
                         for t in range(size):
-                            store_float(
-                                to + t * FLOAT_BYTES, load_float(s.dM + t * (row_q + FLOAT_BYTES))
-                            )
+                            value = simd.load_float(s.dM + t * (row_q + FLOAT_BYTES))
+                            simd.store_float(to + t * FLOAT_BYTES, value)
                     if head == first_head:
                         sums_of = (split * ways + way) * blocks + block
                         amount = size * state
@@ -458,7 +429,7 @@ def _backward(job, task, scratch):
                         _erase(job[DPRODUCTS] + sums_of * amount * FLOAT_BYTES, amount)
                     _by_matrix(job, s, split, way, head, block, back, q)
                     step = ((way * heads + head) * blocks + block) * FLOAT_BYTES
-                    store_float(job[DWHOLE] + step, ZERO)
+                    simd.store_float(job[DWHOLE] + step, ZERO)
                     if per_line > 1:
                         whole = _weights(job, s, way, head, block, q, n)
                         _copy(
@@ -489,19 +460,21 @@ def _backward(job, task, scratch):
                                 s.W, row_n, FLOAT_BYTES, s.dh, row_p, s.y, row_p, size, state,
                                 vectors, False, 0,
                             )  # fmt: skip
-                        sums = zeros()
+                        sums = simd.zeros()
                         for m in range(state):
                             for j in range(vectors):
                                 here = m * row_p + j * VECTOR_BYTES
-                                sums = fused(load(s.h + here), load(s.dh + here), sums)
-                        sums = product(sums, whole)
+                                sums = simd.fused(
+                                    simd.load(s.h + here), simd.load(s.dh + here), sums
+                                )
+                        sums = simd.product(sums, whole)
                         for t in range(size):
-                            sums = total(sums, load(s.by_write + t * VECTOR_BYTES))
-                        store(s.most, sums)
+                            sums = simd.total(sums, simd.load(s.by_write + t * VECTOR_BYTES))
+                        simd.store(s.most, sums)
                         by_whole = ZERO
                         for lane in range(LANES):
-                            by_whole += load_float(s.most + lane * FLOAT_BYTES)
-                        store_float(job[DWHOLE] + step, by_whole)
+                            by_whole += simd.load_float(s.most + lane * FLOAT_BYTES)
+                        simd.store_float(job[DWHOLE] + step, by_whole)
                         _scale(s.dh, row_p, state, vectors, whole)
                         multiply(
                             s.R, FLOAT_BYTES, row_n, s.dy, row_p, s.dh, row_p, state, size, vectors,
@@ -509,12 +482,14 @@ def _backward(job, task, scratch):
                         )  # fmt: skip
                     for j in range(0, size, LANES):
                         part = min(LANES, size - j)
-                        by_read = sums_of_vectors(s.by_read + j * VECTOR_BYTES)
-                        by_write = sums_of_vectors(s.by_write + j * VECTOR_BYTES)
-                        by_write = total(by_write, load(s.by_column + j * FLOAT_BYTES))
+                        by_read = simd.sums_of_vectors(s.by_read + j * VECTOR_BYTES)
+                        by_write = simd.sums_of_vectors(s.by_write + j * VECTOR_BYTES)
+                        by_write = simd.total(by_write, simd.load(s.by_column + j * FLOAT_BYTES))
                         to = step * size + j * FLOAT_BYTES
-                        store_part(job[DREAD] + to, by_read, part)
-                        store_part(job[DWRITE] + to, _minus(zeros(), by_write), part)
+                        simd.store_part(job[DREAD] + to, by_read, part)
+                        simd.store_part(
+                            job[DWRITE] + to, simd.difference(simd.zeros(), by_write), part
+                        )
                     _copy(job[DU] + at, row, s.y, row_p, size, channels)
 
 
@@ -525,28 +500,28 @@ def _exponents(job, task, scratch):
         since = np.float64(0.0)
         for i in range(size):
             at = (row * size + (size - 1 - i if back else i)) * FLOAT_BYTES
-            z, drive = load_float(job[Z] + at), load_float(job[DRIVE] + at)
+            z, drive = simd.load_float(job[Z] + at), simd.load_float(job[DRIVE] + at)
             since += z
             read = since - z / 2 if job[CENTRED] else since
-            store_float(job[READ] + at, np.float32(read))
-            store_float(job[WRITE] + at, np.float32(read - math.log(max(drive, LEAST_DRIVE))))
-        store_float(job[WHOLE] + row * FLOAT_BYTES, np.float32(since))
+            simd.store_float(job[READ] + at, np.float32(read))
+            simd.store_float(job[WRITE] + at, np.float32(read - math.log(max(drive, LEAST_DRIVE))))
+        simd.store_float(job[WHOLE] + row * FLOAT_BYTES, np.float32(since))
 
 
 def _exponents_back(job, task, scratch):
     """From DREAD, DWRITE and DWHOLE to the gradients by Z and DRIVE, DZ and DDRIVE."""
     size, rows, back = job[SIZE], job[HEADS] * job[BLOCKS], job[BACKWARDS + task]
     for row in range(task * rows, (task + 1) * rows):
-        by_since = np.float64(load_float(job[DWHOLE] + row * FLOAT_BYTES))
+        by_since = np.float64(simd.load_float(job[DWHOLE] + row * FLOAT_BYTES))
         for i in range(size):
             at = (row * size + (i if back else size - 1 - i)) * FLOAT_BYTES
-            by_write, drive = load_float(job[DWRITE] + at), load_float(job[DRIVE] + at)
-            here = np.float64(load_float(job[DREAD] + at)) + by_write
+            by_write, drive = simd.load_float(job[DWRITE] + at), simd.load_float(job[DRIVE] + at)
+            here = np.float64(simd.load_float(job[DREAD] + at)) + by_write
             by_since += here
             by_z = by_since - here / 2 if job[CENTRED] else by_since
-            store_float(job[DZ] + at, np.float32(by_z))
+            simd.store_float(job[DZ] + at, np.float32(by_z))
             by_drive = -by_write / drive if drive > LEAST_DRIVE else ZERO
-            store_float(job[DDRIVE] + at, np.float32(by_drive))
+            simd.store_float(job[DDRIVE] + at, np.float32(by_drive))
 
 
 PASSES = {

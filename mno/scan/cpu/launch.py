@@ -9,7 +9,7 @@ import torch
 from numba.core import types
 from torch import Tensor
 
-from mno.scan.arguments import AS_GIVEN, Arrangement, ScanArguments, ScanPath, Tensors, check_shapes
+from mno.scan.arguments import How, ScanArguments, Tensors, check_shapes
 from mno.scan.cpu import job as fields
 from mno.scan.cpu.job import FLOAT_BYTES, VIEW
 from mno.scan.cpu.memory import FLOATS, empty
@@ -27,46 +27,31 @@ _kernels: dict[tuple[str, str], Kernel] = {}
 def forward(scan: ScanArguments, *, save: bool) -> tuple[Tensor, Tensor]:
     """Run the scan along every direction, and save the states that `backward` needs if asked to.
 
-    Returns:
-        The output, with u's shape, and the states. Channels are innermost in the output where
-        they are in u, as in a contiguous tensor; otherwise it is a contiguous (batch, groups,
-        channel, points) tensor, permuted.
-
-    Raises:
-        ValueError: A tensor does not fit the others, or the layout the points.
+    The output has u's shape. Channels are innermost in it where they are in u, as in a contiguous
+    tensor; otherwise it is a contiguous (batch, groups, channel, points) tensor, permuted. A
+    `ValueError` says that a tensor does not fit the others, or the layout the points.
     """
-    how = scan.path, scan.softplus, scan.discretization
-    return arranged_forward(scan.tensors, AS_GIVEN, *how, save=save)[:2]
+    return arranged_forward(scan.tensors, scan.how, save=save)[:2]
 
 
 def backward(scan: ScanArguments, states: Tensor, dy: Tensor) -> tuple[Tensor | None, ...]:
     """Return the gradients by u, delta, A, B, C, D, bias and dt_weight, None for what is absent.
 
     States are those that `forward` saved of the same scan. Gradients by u and delta are laid out by
-    the rule that it states for its output (the low-rank delta's is contiguous).
-
-    Raises:
-        ValueError: A tensor does not fit the others.
+    the rule that it states for its output (the low-rank delta's is contiguous). A `ValueError` says
+    that a tensor does not fit the others.
     """
-    how = scan.path, scan.softplus, scan.discretization
-    return arranged_backward(scan.tensors, AS_GIVEN, *how, states, dy)[:-1]
+    return arranged_backward(scan.tensors, scan.how, states, dy)[:-1]
 
 
 def arranged_forward(
-    tensors: Tensors,
-    arrangement: Arrangement,
-    path: ScanPath,
-    softplus: bool,
-    discretization: str,
-    initial: Tensor | None = None,
-    *,
-    save: bool,
+    tensors: Tensors, how: How, initial: Tensor | None = None, *, save: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Do what `forward` does, given and returning tensors in some arrangement.
 
     Behind the states is what each walk ends with, where it is given what each begins with.
     """
-    plan, job, _given = planned(tensors, arrangement, path, softplus, discretization)
+    plan, job, _given = planned(tensors, how)
     y = plan.y.new()
     batch, _, *state = plan.states.shape
     states = plan.states.new() if save else empty(batch, 0, *state)
@@ -78,20 +63,13 @@ def arranged_forward(
 
 
 def arranged_backward(
-    tensors: Tensors,
-    arrangement: Arrangement,
-    path: ScanPath,
-    softplus: bool,
-    discretization: str,
-    states: Tensor,
-    dy: Tensor | None,
-    dstate: Tensor | None = None,
+    tensors: Tensors, how: How, states: Tensor, dy: Tensor | None, dstate: Tensor | None = None
 ) -> tuple[Tensor | None, ...]:
     """Do what `backward` does, given and returning tensors in some arrangement.
 
     The last is the gradient by what each walk begins with, given that by what each ends with.
     """
-    plan, job, _given = planned(tensors, arrangement, path, softplus, discretization)
+    plan, job, _given = planned(tensors, how)
     if states.shape != plan.states.shape:
         sizes = dict(zip("bnsc", plan.states.shape, strict=True))
         check_shapes({"states": (states, "b n s c")}, sizes)
@@ -120,7 +98,7 @@ def arranged_backward(
             _add_parts(x, splits, x.numel())
         _add_parts(parameters, chunks, plan.parameters)
     dA, dD, dbias, ddt_weight = (parameters.as_strided(*x) for x in plan.by_parameter)
-    _, _, _, _, _, D, bias, dt_weight = tensors
+    arrangement, (_, _, _, _, _, D, bias, dt_weight) = how[0], tensors
     return (
         du, ddelta, arrangement.of_matrix(dA), dB, dC,
         None if D is None else arrangement.of_channels(dD),
@@ -133,8 +111,7 @@ def arranged_backward(
 def _put_ends(plan: Plan, job: np.ndarray, given: Tensor) -> Tensor:
     """Put what is given for one end of each walk where the kernels find and leave it.
 
-    Returns:
-        Both ends, `(batch, 2, K, state, channel)`, alike as long as no kernel has run.
+    Both ends are returned, `(batch, 2, K, state, channel)`, alike as long as no kernel has run.
     """
     ends = plan.ends.new().copy_(given.transpose(1, 2)[:, None])
     job[fields.ENDS] = ends.data_ptr()

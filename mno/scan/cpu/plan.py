@@ -6,7 +6,7 @@ is to fill in addresses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from itertools import accumulate
 from math import prod
@@ -17,14 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mno.scan.arguments import (
-    Arrangement,
-    Direction,
-    ScanArguments,
-    ScanPath,
-    Tensors,
-    check_shapes,
-)
+from mno.scan import arguments
+from mno.scan.arguments import Arrangement, Direction, How, ScanArguments, Tensors
 from mno.scan.cpu import job as fields
 from mno.scan.cpu import num_states
 from mno.scan.cpu.job import FLOAT_BYTES, VIEW, WIDTH, scratch_bytes
@@ -66,11 +60,7 @@ class Plan:
     """The job of a scan but for addresses, and the forms of its results."""
 
     def __init__(self, scan: ScanArguments, arrangement: Arrangement) -> None:
-        """Plan a scan, given as the kernels take it; its results are as its caller wants them.
-
-        Raises:
-            ValueError: A tensor does not fit the others, or the path the points.
-        """
+        """Plan a scan, given as the kernels take it; a `ValueError` if tensors do not fit."""
         _check(scan)
         batch, points, shared, channel = self.shape = scan.u.shape
         groups, state, _ = scan.A.shape
@@ -131,8 +121,8 @@ class Plan:
         make = partial(torch.empty, dtype=torch.float32, device="meta")
         batch, points, groups, state = scan.B.shape
         channel, low_rank = scan.u.shape[-1], scan.dt_weight is not None
-        y, weights = _like_output(scan.u, make), make(scan.B.shape)
-        ddelta = make(scan.delta.shape) if low_rank else _like_output(scan.delta, make)
+        y, weights = arguments.like_output(scan.u, make), make(scan.B.shape)
+        ddelta = make(scan.delta.shape) if low_rank else arguments.like_output(scan.delta, make)
         states = make(batch, num_states(points), state, groups, channel)
         ends = make(batch, 2, state, groups, channel)
         for field, tensor, axes in (
@@ -173,22 +163,21 @@ class Plan:
         layout, distances = self._dy
         if layout != (dy.shape, dy.stride()):
             inner = self.arrangement.to_output(dy)
-            check_shapes({"dy": (inner, "b p k c")}, dict(zip("bpkc", self.shape, strict=True)))
+            sizes = dict(zip("bpkc", self.shape, strict=True))
+            arguments.check_shapes({"dy": (inner, "b p k c")}, sizes)
             distances = _view(inner, 0, self._group_axis, 1, 3)[1:]
             self._dy = (dy.shape, dy.stride()), distances
         return [dy.data_ptr(), *distances]
 
 
-def planned(
-    tensors: Tensors, arrangement: Arrangement, path: ScanPath, softplus: bool, discretization: str
-) -> tuple[Plan, np.ndarray, object]:
+def planned(tensors: Tensors, how: How) -> tuple[Plan, np.ndarray, object]:
     """Return the plan of a scan, its job, and what the job has addresses of."""
+    arrangement, path, softplus, discretization = how
     given = (*tensors, path.factors, path.order)
     layout = [None if x is None else (x.shape, x.stride(), x.dtype, x.device) for x in given]
     key = (arrangement, path.directions, softplus, discretization, *layout)
     if (plan := _plans.get(key)) is None:
-        scan = ScanArguments.arranged(tensors, arrangement, path, softplus, discretization)
-        plan = Plan(scan, arrangement)
+        plan = Plan(ScanArguments.arranged(tensors, how), arrangement)
         with _lock:
             if len(_plans) >= _MOST_PLANS:
                 del _plans[next(iter(_plans))]
@@ -202,14 +191,6 @@ def _view(tensor: Tensor, *axes: int | None) -> list[int]:
     """Describe a tensor; `axes` are its (batch, group, row, column), None where it has none."""
     size, strides = tensor.element_size(), tensor.stride()
     return [tensor.data_ptr(), *(0 if axis is None else strides[axis] * size for axis in axes)]
-
-
-def _like_output(u: Tensor, make: Callable[..., Tensor]) -> Tensor:
-    """Return an empty tensor of u's shape: channels innermost where u has them so, else points."""
-    if u.stride(-1) == 1:
-        return make(u.shape)
-    batch, points, group, channel = u.shape
-    return make(batch, group, channel, points).permute(0, 3, 1, 2)
 
 
 @lru_cache(maxsize=64)
@@ -237,7 +218,7 @@ def _check(scan: ScanArguments) -> None:
     for name, tensor in (("scale", scale), ("order", order)):
         one = tensor is not None and len(tensor) == 1
         given[name] = tensor, f"{'one' if one else 'batch'} {by_point}"
-    check_shapes(given, sizes)
+    arguments.check_shapes(given, sizes)
     if sizes["shared"] not in (1, sizes["group"]):
         raise ValueError(f"u has {sizes['shared']} groups; expected 1 or {sizes['group']}")
     check_types({name: tensor for name, (tensor, _) in given.items()})

@@ -12,17 +12,9 @@ from typing import Any, NamedTuple
 
 from numba.core import types
 
+from mno.scan.cpu import vectors as simd
 from mno.scan.cpu.job import FLOAT_BYTES, INDEX_BYTES, ROW, made
-from mno.scan.cpu.vectors import (
-    AVX512,
-    VECTOR,
-    VECTOR_BYTES,
-    Address,
-    Lanes,
-    emitted,
-    load_int,
-    zeros_of,
-)
+from mno.scan.cpu.vectors import AVX512, VECTOR, VECTOR_BYTES, Address, Lanes, emitted
 
 Block = list[Lanes]
 
@@ -305,7 +297,7 @@ def forward_block(rule: Rule, count: int) -> Any:
         drive   the rule's x                                row per step
         y       output, added to                            row per step
     """
-    nothing = zeros_of(types.UniTuple(VECTOR, count))
+    nothing = simd.zeros_of(types.UniTuple(VECTOR, count))
 
     @emitted(0)
     def advance(state, rates, inverse, dt, drive, y, B, C):  # type: ignore[no-untyped-def]
@@ -321,8 +313,8 @@ def forward_block(rule: Rule, count: int) -> Any:
         for segment in range(segments):
             if segment > 0:
                 state = nothing()
-            start = load_int(bounds + INDEX_BYTES * segment)
-            stop = load_int(bounds + INDEX_BYTES * (segment + 1))
+            start = simd.load_int(bounds + INDEX_BYTES * segment)
+            stop = simd.load_int(bounds + INDEX_BYTES * (segment + 1))
             for i in range(start, stop):
                 at, weights = i * ROW, i * weights_row
                 state = advance(
@@ -346,7 +338,7 @@ def backward_block(rule: Rule, count: int) -> Any:
                     row per step
         dB, dC      gradients by the weights, lane by lane, added to; a block per step
     """
-    nothing = zeros_of(types.UniTuple(VECTOR, count))
+    nothing = simd.zeros_of(types.UniTuple(VECTOR, count))
     block = count * VECTOR_BYTES
     kept_block = rule.num_kept * block
 
@@ -385,8 +377,8 @@ def backward_block(rule: Rule, count: int) -> Any:
         for segment in range(segments):
             if segment > 0:
                 state = nothing()
-            start = load_int(bounds + INDEX_BYTES * segment)
-            stop = load_int(bounds + INDEX_BYTES * (segment + 1))
+            start = simd.load_int(bounds + INDEX_BYTES * segment)
+            stop = simd.load_int(bounds + INDEX_BYTES * (segment + 1))
             # One more state than steps is kept per segment: the one it starts from.
             keep(kept_h + (start + segment) * block, state)
             for i in range(start, stop):
@@ -402,8 +394,8 @@ def backward_block(rule: Rule, count: int) -> Any:
             segment = segments - 1 - back
             if back > 0:
                 carry = nothing()
-            start = load_int(bounds + INDEX_BYTES * segment)
-            stop = load_int(bounds + INDEX_BYTES * (segment + 1))
+            start = simd.load_int(bounds + INDEX_BYTES * segment)
+            stop = simd.load_int(bounds + INDEX_BYTES * (segment + 1))
             after = like(carry, kept_h + (stop + segment) * block)
             for j in range(stop - start):
                 i = stop - 1 - j

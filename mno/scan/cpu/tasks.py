@@ -4,44 +4,12 @@ from typing import Any
 
 from numba import njit
 
-from mno.scan.cpu import TILE
+from mno.scan.cpu import TILE, tiles
 from mno.scan.cpu import job as fields
+from mno.scan.cpu import vectors as simd
 from mno.scan.cpu.job import ADDRESS_BYTES, FLOAT_BYTES, OPTIONS, ROW, laid_out, sizes, view
 from mno.scan.cpu.rules import RULES, backward_block, forward_block, softplus_and_slope
-from mno.scan.cpu.tiles import (
-    cut_into_lines,
-    fetch,
-    fill_zeros,
-    gather,
-    in_place,
-    in_tile,
-    load_parameters,
-    load_state,
-    load_walk,
-    put_channels,
-    raw_step,
-    read_inputs,
-    read_rows,
-    scatter,
-    step_length,
-    store_state,
-    store_sums,
-    task_ranges,
-)
-from mno.scan.cpu.vectors import (
-    LANES,
-    VECTOR_BYTES,
-    fused,
-    load,
-    load_address,
-    load_everywhere,
-    load_part,
-    product,
-    store,
-    store_part,
-    total,
-    zeros,
-)
+from mno.scan.cpu.vectors import LANES, VECTOR_BYTES
 
 
 @njit(**OPTIONS)
@@ -54,15 +22,15 @@ def add_low_rank_gradients(s, rank, steps, width):
     for r in range(rank):
         for j in range(0, width, LANES):
             here = r * ROW + j * FLOAT_BYTES
-            weight, by_weight = load(s.dt_weight + here), zeros()
+            weight, by_weight = simd.load(s.dt_weight + here), simd.zeros()
             for i in range(steps):
-                gradient = load(s.gt + i * ROW + j * FLOAT_BYTES)
-                factor = load_everywhere(s.low + (i * rank + r) * FLOAT_BYTES)
-                by_weight = fused(gradient, factor, by_weight)
+                gradient = simd.load(s.gt + i * ROW + j * FLOAT_BYTES)
+                factor = simd.load_everywhere(s.low + (i * rank + r) * FLOAT_BYTES)
+                by_weight = simd.fused(gradient, factor, by_weight)
                 to = s.low_lanes + (i * rank + r) * VECTOR_BYTES
-                before = load(to) if j > 0 else zeros()
-                store(to, fused(gradient, weight, before))
-            store(s.ddt_weight + here, total(by_weight, load(s.ddt_weight + here)))
+                before = simd.load(to) if j > 0 else simd.zeros()
+                simd.store(to, simd.fused(gradient, weight, before))
+            simd.store(s.ddt_weight + here, simd.total(by_weight, simd.load(s.ddt_weight + here)))
 
 
 def forward_task(discretization: str) -> Any:
@@ -72,52 +40,53 @@ def forward_task(discretization: str) -> Any:
     four_states, two_states = forward_block(rule, 4), forward_block(rule, 2)
 
     def run(job, task, scratch):
-        """Run one task."""
         state, rank, points = job[fields.STATE], job[fields.RANK], job[fields.POINTS]
         padded = state + state % 2
         weights_row = padded * FLOAT_BYTES
         s = laid_out(sizes(state, rank, 0), scratch)
-        _, first, end, _, channel, end_channel, group, end_group = task_ranges(job, task)
+        _, first, end, _, channel, end_channel, group, end_group = tiles.task_ranges(job, task)
         width = end_channel - channel
-        fill_zeros(s.B, 2 * TILE * padded)
+        tiles.fill_zeros(s.B, 2 * TILE * padded)
         first_group = group
         while group < end_group:
             line = job[fields.DIRECTIONS + 2 * group]
-            load_parameters(job, s, group, channel, width)
+            tiles.load_parameters(job, s, group, channel, width)
             for batch in range(first, end):
                 for tile in range((points + TILE - 1) // TILE):
                     start = tile * TILE
                     steps = min(TILE, points - start)
-                    load_walk(job, s, batch, group, start, steps)
-                    segments = cut_into_lines(line, start, steps, s.bounds)
+                    tiles.load_walk(job, s, batch, group, start, steps)
+                    segments = tiles.cut_into_lines(line, start, steps, s.bounds)
                     if start % line == 0:
-                        fill_zeros(s.h, padded * ROW // FLOAT_BYTES)
+                        tiles.fill_zeros(s.h, padded * ROW // FLOAT_BYTES)
                         if job[fields.ENDS]:
-                            load_state(job, fields.ENDS, s.h, batch, group, 0, channel, width)
+                            tiles.load_state(job, fields.ENDS, s.h, batch, group, 0, channel, width)
                     if job[fields.SAVING]:
-                        store_state(job, fields.STATES, s.h, batch, group, tile, channel, width)
-                    read_inputs(job, s, batch, group, channel, width, steps, 1)
+                        tiles.store_state(
+                            job, fields.STATES, s.h, batch, group, tile, channel, width
+                        )
+                    tiles.read_inputs(job, s, batch, group, channel, width, steps, 1)
                     y = view(job, fields.Y, batch, group, channel)
-                    fetch(y, s.index, steps, width, 0)
+                    tiles.fetch(y, s.index, steps, width, 0)
                     if group > first_group:
-                        read_rows(s.y, y, s.index, steps, width, s.y_rows)
+                        tiles.read_rows(s.y, y, s.index, steps, width, s.y_rows)
                     for i in range(steps):
-                        u_row = load_address(s.u_rows + ADDRESS_BYTES * i)
-                        delta_row = load_address(s.delta_rows + ADDRESS_BYTES * i)
-                        old_row = load_address(s.y_rows + ADDRESS_BYTES * i)
+                        u_row = simd.load_address(s.u_rows + ADDRESS_BYTES * i)
+                        delta_row = simd.load_address(s.delta_rows + ADDRESS_BYTES * i)
+                        old_row = simd.load_address(s.y_rows + ADDRESS_BYTES * i)
                         low_row = s.low + i * rank * FLOAT_BYTES
                         for j in range(0, width, LANES):
                             at = j * FLOAT_BYTES
                             here = i * ROW + at
-                            x = load(u_row + at)
-                            raw = raw_step(
+                            x = simd.load(u_row + at)
+                            raw = tiles.raw_step(
                                 rank, delta_row + at, low_row, s.bias + at, s.dt_weight + at
                             )
-                            step = step_length(job, raw, s.scale + i * FLOAT_BYTES)
-                            store(s.dt + here, step)
-                            store(s.drive + here, x if reads_input else product(step, x))
-                            before = load(old_row + at) if group > first_group else zeros()
-                            store(s.y + here, fused(x, load(s.direct + at), before))
+                            step = tiles.step_length(job, raw, s.scale + i * FLOAT_BYTES)
+                            simd.store(s.dt + here, step)
+                            simd.store(s.drive + here, x if reads_input else simd.product(step, x))
+                            old = simd.load(old_row + at) if group > first_group else simd.zeros()
+                            simd.store(s.y + here, simd.fused(x, simd.load(s.direct + at), old))
                     for j in range(0, width, LANES):
                         at, n = j * FLOAT_BYTES, 0
                         while n < padded:
@@ -130,9 +99,9 @@ def forward_task(discretization: str) -> Any:
                             else:
                                 two_states(*block, *rest, s.bounds, segments)
                                 n += 2
-                    scatter(s.y, y, s.index, steps, width)
+                    tiles.scatter(s.y, y, s.index, steps, width)
                 if job[fields.ENDS]:
-                    store_state(job, fields.ENDS, s.h, batch, group, 1, channel, width)
+                    tiles.store_state(job, fields.ENDS, s.h, batch, group, 1, channel, width)
             group += 1
 
     return run
@@ -145,79 +114,80 @@ def backward_task(discretization: str) -> Any:
     four_states, two_states = backward_block(rule, 4), backward_block(rule, 2)
 
     def run(job, task, scratch):
-        """Run one task."""
         state, rank, points = job[fields.STATE], job[fields.RANK], job[fields.POINTS]
         padded = state + state % 2
         weights_row = padded * FLOAT_BYTES
         row_floats = ROW // FLOAT_BYTES
         s = laid_out(sizes(state, rank, 1), scratch)
-        chunk, first, end, split, channel, end_channel, group, end_group = task_ranges(job, task)
+        ranges = tiles.task_ranges(job, task)
+        chunk, first, end, split, channel, end_channel, group, end_group = ranges
         width = end_channel - channel
         partial = split * job[fields.BATCH]
-        fill_zeros(s.B, 2 * TILE * padded)
-        fill_zeros(s.h, padded * row_floats)  # checkpoints have no padding
-        tiles = (points + TILE - 1) // TILE
+        tiles.fill_zeros(s.B, 2 * TILE * padded)
+        tiles.fill_zeros(s.h, padded * row_floats)  # checkpoints have no padding
+        num_tiles = (points + TILE - 1) // TILE
         first_group = group
         while group < end_group:
             line = job[fields.DIRECTIONS + 2 * group]
-            load_parameters(job, s, group, channel, width)
-            fill_zeros(s.dA, padded * row_floats)
-            fill_zeros(s.dD, row_floats)
-            fill_zeros(s.dbias, row_floats)
-            fill_zeros(s.ddt_weight, rank * row_floats)
+            tiles.load_parameters(job, s, group, channel, width)
+            tiles.fill_zeros(s.dA, padded * row_floats)
+            tiles.fill_zeros(s.dD, row_floats)
+            tiles.fill_zeros(s.dbias, row_floats)
+            tiles.fill_zeros(s.ddt_weight, rank * row_floats)
             for batch in range(first, end):
-                for back in range(tiles):
-                    tile = tiles - 1 - back
+                for back in range(num_tiles):
+                    tile = num_tiles - 1 - back
                     start = tile * TILE
                     steps = min(TILE, points - start)
-                    load_walk(job, s, batch, group, start, steps)
-                    segments = cut_into_lines(line, start, steps, s.bounds)
+                    tiles.load_walk(job, s, batch, group, start, steps)
+                    segments = tiles.cut_into_lines(line, start, steps, s.bounds)
                     if start % line == 0 and not job[fields.ENDS]:
-                        fill_zeros(s.h, padded * row_floats)
+                        tiles.fill_zeros(s.h, padded * row_floats)
                     else:
-                        load_state(job, fields.STATES, s.h, batch, group, tile, channel, width)
+                        tiles.load_state(
+                            job, fields.STATES, s.h, batch, group, tile, channel, width
+                        )
                     if (start + steps) % line == 0:
-                        fill_zeros(s.g, padded * row_floats)
+                        tiles.fill_zeros(s.g, padded * row_floats)
                         if job[fields.ENDS]:
-                            load_state(job, fields.ENDS, s.g, batch, group, 1, channel, width)
-                    read_inputs(job, s, batch, group, channel, width, steps, -1)
+                            tiles.load_state(job, fields.ENDS, s.g, batch, group, 1, channel, width)
+                    tiles.read_inputs(job, s, batch, group, channel, width, steps, -1)
                     dy = view(job, fields.DY, batch, group, channel)
-                    gather(s.dy, dy, s.index, steps, width)
-                    fetch(dy, s.index, steps, width, -1)
+                    tiles.gather(s.dy, dy, s.index, steps, width)
+                    tiles.fetch(dy, s.index, steps, width, -1)
                     du = view(job, fields.DU, batch, group, channel)
-                    fetch(du, s.index, steps, width, 0)
+                    tiles.fetch(du, s.index, steps, width, 0)
                     ddelta = view(job, fields.DDELTA, batch, group, channel)
                     if rank == 0:
-                        fetch(ddelta, s.index, steps, width, 0)
+                        tiles.fetch(ddelta, s.index, steps, width, 0)
                     for i in range(steps):
-                        u_row = load_address(s.u_rows + ADDRESS_BYTES * i)
-                        delta_row = load_address(s.delta_rows + ADDRESS_BYTES * i)
+                        u_row = simd.load_address(s.u_rows + ADDRESS_BYTES * i)
+                        delta_row = simd.load_address(s.delta_rows + ADDRESS_BYTES * i)
                         low_row = s.low + i * rank * FLOAT_BYTES
                         for j in range(0, width, LANES):
                             at = j * FLOAT_BYTES
                             here = i * ROW + at
-                            raw = raw_step(
+                            raw = tiles.raw_step(
                                 rank, delta_row + at, low_row, s.bias + at, s.dt_weight + at
                             )
-                            step = by_raw = load_everywhere(s.scale + i * FLOAT_BYTES)
+                            step = by_raw = simd.load_everywhere(s.scale + i * FLOAT_BYTES)
                             if job[fields.SOFTPLUS]:
-                                value, slope_here = softplus_and_slope(raw)
-                                step, by_raw = product(step, value), product(by_raw, slope_here)
-                            else:
-                                step = product(step, raw)
-                            store(s.slope + here, by_raw)
-                            store(s.dt + here, step)
-                            x = load(u_row + at)
-                            store(s.drive + here, x if reads_input else product(step, x))
-                            store(s.gx + here, zeros())
-                            store(s.gt + here, zeros())
+                                raw, slope_here = softplus_and_slope(raw)
+                                by_raw = simd.product(by_raw, slope_here)
+                            step = simd.product(step, raw)
+                            simd.store(s.slope + here, by_raw)
+                            simd.store(s.dt + here, step)
+                            x = simd.load(u_row + at)
+                            simd.store(s.drive + here, x if reads_input else simd.product(step, x))
+                            simd.store(s.gx + here, simd.zeros())
+                            simd.store(s.gt + here, simd.zeros())
 
                     n = 0
                     while n < padded:
                         weights = n * FLOAT_BYTES
                         count = 4 if padded - n >= 4 else 2
-                        fill_zeros(s.dB_lanes, steps * count * LANES)
-                        fill_zeros(s.dC_lanes, steps * count * LANES)
+                        tiles.fill_zeros(s.dB_lanes, steps * count * LANES)
+                        tiles.fill_zeros(s.dC_lanes, steps * count * LANES)
                         for j in range(0, width, LANES):
                             at = j * FLOAT_BYTES
                             here = n * ROW + at
@@ -232,60 +202,62 @@ def backward_task(discretization: str) -> Any:
                             else:
                                 two_states(*block)
                         dB = view(job, fields.DB, partial + batch, group, n)
-                        store_sums(s.dB_lanes, state - n, count, s.sums, dB, s.index, steps)
+                        tiles.store_sums(s.dB_lanes, state - n, count, s.sums, dB, s.index, steps)
                         dC = view(job, fields.DC, partial + batch, group, n)
-                        store_sums(s.dC_lanes, state - n, count, s.sums, dC, s.index, steps)
+                        tiles.store_sums(s.dC_lanes, state - n, count, s.sums, dC, s.index, steps)
                         n += count
 
-                    du_placed = in_place(du, s.index, steps, width, s.du_rows)
+                    du_placed = tiles.in_place(du, s.index, steps, width, s.du_rows)
                     if not du_placed:
-                        in_tile(s.old, steps, s.du_rows)
+                        tiles.in_tile(s.old, steps, s.du_rows)
                         if group > first_group:
-                            gather(s.old, du, s.index, steps, width)
-                    placed = rank == 0 and in_place(ddelta, s.index, steps, width, s.delta_rows)
+                            tiles.gather(s.old, du, s.index, steps, width)
+                    placed = rank == 0 and tiles.in_place(
+                        ddelta, s.index, steps, width, s.delta_rows
+                    )
                     if not placed:
-                        in_tile(s.gt, steps, s.delta_rows)
+                        tiles.in_tile(s.gt, steps, s.delta_rows)
                     # Sums over steps begin anew in every tile: a sum over a long sequence in one
                     # float32 would lose its last digits.
                     for j in range(0, width, LANES):
                         lane = j * FLOAT_BYTES
-                        by_direct, by_bias = zeros(), zeros()
+                        by_direct, by_bias = simd.zeros(), simd.zeros()
                         for i in range(steps):
                             here = i * ROW + lane
-                            to_u = load_address(s.du_rows + ADDRESS_BYTES * i) + lane
-                            to_delta = load_address(s.delta_rows + ADDRESS_BYTES * i) + lane
-                            x = load(load_address(s.u_rows + ADDRESS_BYTES * i) + lane)
-                            by_y, by_drive = load(s.dy + here), load(s.gx + here)
-                            by_step, by_u = load(s.gt + here), by_drive
+                            to_u = simd.load_address(s.du_rows + ADDRESS_BYTES * i) + lane
+                            to_delta = simd.load_address(s.delta_rows + ADDRESS_BYTES * i) + lane
+                            x = simd.load(simd.load_address(s.u_rows + ADDRESS_BYTES * i) + lane)
+                            by_y, by_drive = simd.load(s.dy + here), simd.load(s.gx + here)
+                            by_step, by_u = simd.load(s.gt + here), by_drive
                             if not reads_input:
-                                by_step = fused(by_drive, x, by_step)
-                                by_u = product(by_drive, load(s.dt + here))
-                            by_raw = product(by_step, load(s.slope + here))
-                            store(to_delta, by_raw)
-                            by_u = fused(by_y, load(s.direct + lane), by_u)
+                                by_step = simd.fused(by_drive, x, by_step)
+                                by_u = simd.product(by_drive, simd.load(s.dt + here))
+                            by_raw = simd.product(by_step, simd.load(s.slope + here))
+                            simd.store(to_delta, by_raw)
+                            by_u = simd.fused(by_y, simd.load(s.direct + lane), by_u)
                             if group > first_group:
-                                by_u = total(by_u, load(to_u))
-                            store(to_u, by_u)
-                            by_direct = fused(by_y, x, by_direct)
-                            by_bias = total(by_raw, by_bias)
-                        store(s.dD + lane, total(by_direct, load(s.dD + lane)))
-                        store(s.dbias + lane, total(by_bias, load(s.dbias + lane)))
+                                by_u = simd.total(by_u, simd.load(to_u))
+                            simd.store(to_u, by_u)
+                            by_direct = simd.fused(by_y, x, by_direct)
+                            by_bias = simd.total(by_raw, by_bias)
+                        simd.store(s.dD + lane, simd.total(by_direct, simd.load(s.dD + lane)))
+                        simd.store(s.dbias + lane, simd.total(by_bias, simd.load(s.dbias + lane)))
                     if not du_placed:
-                        scatter(s.old, du, s.index, steps, width)
+                        tiles.scatter(s.old, du, s.index, steps, width)
                     if rank == 0 and not placed:
-                        scatter(s.gt, ddelta, s.index, steps, width)
+                        tiles.scatter(s.gt, ddelta, s.index, steps, width)
                     if rank > 0:
                         add_low_rank_gradients(s, rank, steps, width)
                         ddelta = view(job, fields.DDELTA, partial + batch, group, 0)
-                        store_sums(s.low_lanes, rank, rank, s.sums, ddelta, s.index, steps)
+                        tiles.store_sums(s.low_lanes, rank, rank, s.sums, ddelta, s.index, steps)
                 if job[fields.ENDS]:
-                    store_state(job, fields.ENDS, s.g, batch, group, 0, channel, width)
+                    tiles.store_state(job, fields.ENDS, s.g, batch, group, 0, channel, width)
 
-            put_channels(view(job, fields.DA, chunk, group, channel), width, s.dA, state)
-            put_channels(view(job, fields.DD, chunk, group, channel), width, s.dD, 1)
-            put_channels(view(job, fields.DBIAS, chunk, group, channel), width, s.dbias, 1)
+            tiles.put_channels(view(job, fields.DA, chunk, group, channel), width, s.dA, state)
+            tiles.put_channels(view(job, fields.DD, chunk, group, channel), width, s.dD, 1)
+            tiles.put_channels(view(job, fields.DBIAS, chunk, group, channel), width, s.dbias, 1)
             dt_weight = view(job, fields.DDT_WEIGHT, chunk, group, channel)
-            put_channels(dt_weight, width, s.ddt_weight, rank)
+            tiles.put_channels(dt_weight, width, s.ddt_weight, rank)
             group += 1
 
     return run
@@ -295,10 +267,10 @@ def add_parts(first, parts, count):  # type: ignore[no-untyped-def]
     """Add up parts of `count` floats, one behind the other, in their order, into the first."""
     for i in range(0, count, LANES):
         here, part = first + i * FLOAT_BYTES, min(LANES, count - i)
-        value = load_part(here, part)
+        value = simd.load_part(here, part)
         for k in range(1, parts):
-            value = total(value, load_part(here + k * count * FLOAT_BYTES, part))
-        store_part(here, value, part)
+            value = simd.total(value, simd.load_part(here + k * count * FLOAT_BYTES, part))
+        simd.store_part(here, value, part)
 
 
 PASSES = {"forward": forward_task, "backward": backward_task}

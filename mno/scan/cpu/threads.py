@@ -54,9 +54,7 @@ class Kernel(NamedTuple):
 def compiled_tasks(task: Callable[..., Any], name: str) -> Kernel:
     """Compile a function of a job, the number of a task and the address of scratch memory.
 
-    Args:
-        task: A function that another one has made, to be compiled with what it calls.
-        name: Its own, which is linked by.
+    The task is a function that another one has made; its name is its own, which is linked by.
     """
     run_task = njit(**OPTIONS)(named(task, f"{name}_task"))
 

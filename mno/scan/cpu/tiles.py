@@ -18,30 +18,10 @@ from numba import njit
 
 from mno.scan.cpu import TILE
 from mno.scan.cpu import job as fields
+from mno.scan.cpu import vectors as simd
 from mno.scan.cpu.job import ADDRESS_BYTES, FLOAT_BYTES, INDEX_BYTES, OPTIONS, ROW, made, view
 from mno.scan.cpu.rules import by_log2e, softplus
-from mno.scan.cpu.vectors import (
-    LANES,
-    VECTOR_BYTES,
-    ZERO,
-    fused,
-    load,
-    load_everywhere,
-    load_float,
-    load_int,
-    load_part,
-    prefetch,
-    product,
-    store,
-    store_address,
-    store_float,
-    store_int,
-    store_part,
-    sums_of_vectors,
-    total,
-    transpose,
-    zeros,
-)
+from mno.scan.cpu.vectors import LANES, VECTOR_BYTES, ZERO
 
 CACHE_LINE = 64
 ONE, HALF = np.float32(1.0), np.float32(0.5)
@@ -52,12 +32,13 @@ def consecutive(index, start, steps, row):
     """Return +1 or -1 where `LANES` steps walk through neighbouring numbers, up or down, else 0."""
     if row != FLOAT_BYTES or start + LANES > steps:
         return 0
-    step = load_int(index + INDEX_BYTES * (start + 1)) - load_int(index + INDEX_BYTES * start)
+    first = simd.load_int(index + INDEX_BYTES * start)
+    step = simd.load_int(index + INDEX_BYTES * (start + 1)) - first
     if step != 1 and step != -1:
         return 0
     for i in range(start + 2, start + LANES):
-        here = load_int(index + INDEX_BYTES * i)
-        if here - load_int(index + INDEX_BYTES * (i - 1)) != step:
+        here = simd.load_int(index + INDEX_BYTES * i)
+        if here - simd.load_int(index + INDEX_BYTES * (i - 1)) != step:
             return 0
     return step
 
@@ -73,18 +54,16 @@ def _mover(into_tile: bool) -> Any:
         whole = width // LANES * LANES
         if column == FLOAT_BYTES or width == 1:
             for i in range(steps):
-                there, here = (
-                    start_of_tensor + load_int(index + INDEX_BYTES * i) * row,
-                    tile + i * tile_row,
-                )
+                there = start_of_tensor + simd.load_int(index + INDEX_BYTES * i) * row
+                here = tile + i * tile_row
                 source, target = (there, here) if into_tile else (here, there)
                 for j in range(0, whole, LANES):
-                    store(target + j * FLOAT_BYTES, load(source + j * FLOAT_BYTES))
+                    simd.store(target + j * FLOAT_BYTES, simd.load(source + j * FLOAT_BYTES))
                 source, target = source + whole * FLOAT_BYTES, target + whole * FLOAT_BYTES
                 if whole < width and into_tile:
-                    store(target, load_part(source, width - whole))
+                    simd.store(target, simd.load_part(source, width - whole))
                 elif whole < width:
-                    store_part(target, load(source), width - whole)
+                    simd.store_part(target, simd.load(source), width - whole)
             return
         # Channel by channel, since the next one lies in another page.
         for j in range(0, whole, LANES):
@@ -92,29 +71,28 @@ def _mover(into_tile: bool) -> Any:
                 step = consecutive(index, start, steps, row)
                 if step != 0:
                     ends = start if step > 0 else start + LANES - 1
-                    there = (
-                        start_of_tensor + j * column + load_int(index + INDEX_BYTES * ends) * row
-                    )
+                    at = simd.load_int(index + INDEX_BYTES * ends)
+                    there = start_of_tensor + j * column + at * row
                     here = tile + ends * tile_row + j * FLOAT_BYTES
                     if into_tile:
-                        transpose(there, column, here, tile_row * step)
+                        simd.transpose(there, column, here, tile_row * step)
                     else:
-                        transpose(here, tile_row * step, there, column)
+                        simd.transpose(here, tile_row * step, there, column)
         padded = (width + LANES - 1) // LANES * LANES
         for start in range(0, steps, LANES):
             first = 0 if consecutive(index, start, steps, row) == 0 else whole
             for i in range(start, min(start + LANES, steps)):
-                there, here = (
-                    start_of_tensor + load_int(index + INDEX_BYTES * i) * row,
-                    tile + i * tile_row,
-                )
+                there = start_of_tensor + simd.load_int(index + INDEX_BYTES * i) * row
+                here = tile + i * tile_row
                 for j in range(first, width):
                     if into_tile:
-                        store_float(here + j * FLOAT_BYTES, load_float(there + j * column))
+                        value = simd.load_float(there + j * column)
+                        simd.store_float(here + j * FLOAT_BYTES, value)
                     else:
-                        store_float(there + j * column, load_float(here + j * FLOAT_BYTES))
+                        value = simd.load_float(here + j * FLOAT_BYTES)
+                        simd.store_float(there + j * column, value)
                 for j in range(width, padded if into_tile else width):
-                    store_float(here + j * FLOAT_BYTES, ZERO)
+                    simd.store_float(here + j * FLOAT_BYTES, ZERO)
 
     return made(move, "gather_rows" if into_tile else "scatter_rows")
 
@@ -147,12 +125,12 @@ def fetch(tensor, index, steps, width, ahead):
     step = consecutive(index, 0, steps, row)
     if column == FLOAT_BYTES or steps < TILE or step == 0:
         return
-    lowest = load_int(index) + ahead * step * TILE
+    lowest = simd.load_int(index) + ahead * step * TILE
     if step < 0:
         lowest -= TILE - 1
     for j in range(width):
         for i in range(0, TILE * FLOAT_BYTES, CACHE_LINE):
-            prefetch(at + j * column + lowest * FLOAT_BYTES + i)
+            simd.prefetch(at + j * column + lowest * FLOAT_BYTES + i)
 
 
 @njit(**OPTIONS)
@@ -162,7 +140,9 @@ def in_place(tensor, index, steps, width, rows):
     if column != FLOAT_BYTES or width % LANES != 0:
         return False
     for i in range(steps):
-        store_address(rows + ADDRESS_BYTES * i, at + load_int(index + INDEX_BYTES * i) * row)
+        simd.store_address(
+            rows + ADDRESS_BYTES * i, at + simd.load_int(index + INDEX_BYTES * i) * row
+        )
     return True
 
 
@@ -170,7 +150,7 @@ def in_place(tensor, index, steps, width, rows):
 def in_tile(tile, steps, rows):
     """Write the addresses of a tile's rows."""
     for i in range(steps):
-        store_address(rows + ADDRESS_BYTES * i, tile + i * ROW)
+        simd.store_address(rows + ADDRESS_BYTES * i, tile + i * ROW)
 
 
 @njit(**OPTIONS)
@@ -192,21 +172,21 @@ def gather_states(rows, row_bytes, tensor, index, steps, state):
         gather_rows(rows, row_bytes, tensor, index, steps, state)
         return
     for i in range(steps):
-        at, to = start + load_int(index + INDEX_BYTES * i) * row, rows + i * row_bytes
+        at, to = start + simd.load_int(index + INDEX_BYTES * i) * row, rows + i * row_bytes
         if column == FLOAT_BYTES:
             for n in range(0, state, LANES):
                 here = n * FLOAT_BYTES
-                store(to + here, load_part(at + here, min(LANES, state - n)))
+                simd.store(to + here, simd.load_part(at + here, min(LANES, state - n)))
         else:
             for n in range(state):
-                store_float(to + n * FLOAT_BYTES, load_float(at + n * column))
+                simd.store_float(to + n * FLOAT_BYTES, simd.load_float(at + n * column))
 
 
 @njit(**OPTIONS)
 def fill_zeros(address, count):
     """Set `count` floats to zero, a multiple of `LANES`."""
     for i in range(0, count, LANES):
-        store(address + i * FLOAT_BYTES, zeros())
+        simd.store(address + i * FLOAT_BYTES, simd.zeros())
 
 
 @njit(**OPTIONS)
@@ -214,13 +194,13 @@ def store_sums(lanes, vectors, columns, sums, tensor, index, steps):
     """Sum `columns` vectors per step over their lanes and write them to the rows `index`."""
     start, row, _ = tensor
     for k in range(0, steps * columns, LANES):
-        store(sums + k * FLOAT_BYTES, sums_of_vectors(lanes + k * VECTOR_BYTES))
+        simd.store(sums + k * FLOAT_BYTES, simd.sums_of_vectors(lanes + k * VECTOR_BYTES))
     for i in range(steps):
-        to = start + load_int(index + INDEX_BYTES * i) * row
+        to = start + simd.load_int(index + INDEX_BYTES * i) * row
         for n in range(0, columns, LANES):
             part = min(LANES, min(columns, vectors) - n)
             at = n * FLOAT_BYTES
-            store_part(to + at, load(sums + i * columns * FLOAT_BYTES + at), part)
+            simd.store_part(to + at, simd.load(sums + i * columns * FLOAT_BYTES + at), part)
 
 
 @njit(**OPTIONS)
@@ -229,8 +209,8 @@ def put_channels(tensor, width, source, rows):
     at, row, _ = tensor
     for n in range(rows):
         for j in range(0, width, LANES):
-            value = load(source + n * ROW + j * FLOAT_BYTES)
-            store_part(at + n * row + j * FLOAT_BYTES, value, min(LANES, width - j))
+            value = simd.load(source + n * ROW + j * FLOAT_BYTES)
+            simd.store_part(at + n * row + j * FLOAT_BYTES, value, min(LANES, width - j))
 
 
 @njit(**OPTIONS)
@@ -260,10 +240,10 @@ def read_parameters(rows, job, tensor, group, channel, width, count):
         for j in range(0, width, LANES):
             part = min(LANES, width - j)
             if column == FLOAT_BYTES:
-                store(to + j * FLOAT_BYTES, load_part(at + j * FLOAT_BYTES, part))
+                simd.store(to + j * FLOAT_BYTES, simd.load_part(at + j * FLOAT_BYTES, part))
             else:
                 for i in range(j, j + part):
-                    store_float(to + i * FLOAT_BYTES, load_float(at + i * column))
+                    simd.store_float(to + i * FLOAT_BYTES, simd.load_float(at + i * column))
 
 
 @njit(**OPTIONS)
@@ -280,7 +260,7 @@ def load_parameters(job, s, group, channel, width):
     for n in range(state):
         for j in range(0, width, LANES):
             at = n * ROW + j * FLOAT_BYTES
-            store(s.rates + at, by_log2e(load(s.rates_e + at)))
+            simd.store(s.rates + at, by_log2e(simd.load(s.rates_e + at)))
     if job[fields.BIAS]:
         read_parameters(s.bias, job, fields.BIAS, group, channel, width, 1)
     if job[fields.D]:
@@ -300,29 +280,29 @@ def load_walk(job, s, batch, group, start, steps):
         position = start + i
         if backwards:
             position = job[fields.POINTS] - 1 - position
-        store_int(s.index + INDEX_BYTES * i, load_int(at + position * row))
+        simd.store_int(s.index + INDEX_BYTES * i, simd.load_int(at + position * row))
     at, row, _ = view(job, fields.SCALE, batch, group, 0)
     for i in range(steps):
         factor = ONE
         if job[fields.SCALE]:
-            factor = load_float(at + load_int(s.index + INDEX_BYTES * i) * row)
+            factor = simd.load_float(at + simd.load_int(s.index + INDEX_BYTES * i) * row)
         if job[fields.CENTRED]:
             factor *= HALF
-        store_float(s.scale + FLOAT_BYTES * i, factor)
+        simd.store_float(s.scale + FLOAT_BYTES * i, factor)
 
 
 @njit(**OPTIONS)
 def cut_into_lines(line, start, steps, bounds):
     """Write where the lines in a tile begin and end; return how many parts there are."""
     segments = 0
-    store_int(bounds, 0)
+    simd.store_int(bounds, 0)
     following = line - start % line
     while following < steps:
         segments += 1
-        store_int(bounds + INDEX_BYTES * segments, following)
+        simd.store_int(bounds + INDEX_BYTES * segments, following)
         following += line
     segments += 1
-    store_int(bounds + INDEX_BYTES * segments, steps)
+    simd.store_int(bounds + INDEX_BYTES * segments, steps)
     return segments
 
 
@@ -348,11 +328,13 @@ def read_inputs(job, s, batch, group, channel, width, steps, ahead):
 @njit(**OPTIONS)
 def raw_step(rank, delta, low, bias, dt_weight):
     """Return bias + delta, or bias + delta @ dt_weight."""
-    x = load(bias)
+    x = simd.load(bias)
     if rank == 0:
-        return total(load(delta), x)
+        return simd.total(simd.load(delta), x)
     for r in range(rank):
-        x = fused(load_everywhere(low + r * FLOAT_BYTES), load(dt_weight + r * ROW), x)
+        x = simd.fused(
+            simd.load_everywhere(low + r * FLOAT_BYTES), simd.load(dt_weight + r * ROW), x
+        )
     return x
 
 
@@ -361,7 +343,7 @@ def step_length(job, x, factor):
     """Return the step of raw step `x`, `factor` being the address of its scale."""
     if job[fields.SOFTPLUS]:
         x = softplus(x)
-    return product(x, load_everywhere(factor))
+    return simd.product(x, simd.load_everywhere(factor))
 
 
 def _mover_of_states(saving: bool) -> Any:
@@ -374,9 +356,9 @@ def _mover_of_states(saving: bool) -> Any:
             for j in range(0, width, LANES):
                 there, here = at + n * row + j * FLOAT_BYTES, h + n * ROW + j * FLOAT_BYTES
                 if saving:
-                    store_part(there, load(here), min(LANES, width - j))
+                    simd.store_part(there, simd.load(here), min(LANES, width - j))
                 else:
-                    store(here, load_part(there, min(LANES, width - j)))
+                    simd.store(here, simd.load_part(there, min(LANES, width - j)))
 
     return made(move, "store_state" if saving else "load_state")
 

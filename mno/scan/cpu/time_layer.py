@@ -13,32 +13,14 @@ from numba import njit
 from torch import Tensor
 from torch.nn import functional as F
 
+from mno.scan.cpu import vectors as simd
 from mno.scan.cpu.blocks import TALL, multiply
 from mno.scan.cpu.job import FLOAT_BYTES, OPTIONS
 from mno.scan.cpu.memory import empty
 from mno.scan.cpu.rules import LOG2E, decay_and_hold, exp2, softplus
 from mno.scan.cpu.threads import Kernel, compiled_tasks, run_tasks
 from mno.scan.cpu.tiles import fill_zeros
-from mno.scan.cpu.vectors import (
-    LANES,
-    VECTOR,
-    VECTOR_BYTES,
-    Address,
-    Lanes,
-    emitted,
-    fused,
-    load,
-    load_everywhere,
-    load_float,
-    load_part,
-    product,
-    store,
-    store_float,
-    store_part,
-    sums_of_vectors,
-    total,
-    zeros,
-)
+from mno.scan.cpu.vectors import LANES, VECTOR, VECTOR_BYTES, Address, Lanes, emitted
 
 ROWS = 32
 """Lines of a task at most, a multiple of `TALL` and `LANES`."""
@@ -73,9 +55,6 @@ def _advanced(h: Lanes, rate: Lanes, inverse: Lanes, dt: Lanes, u: Lanes, B: Add
     return h * a + (u * B.load_everywhere()) * hold
 
 
-_minus = emitted(VECTOR)(lambda a, b: a - b)
-
-
 @njit(**OPTIONS)
 def _row(count):
     """Return the bytes of a row of so many numbers, filled up."""
@@ -86,34 +65,34 @@ def _row(count):
 def _standardise(rows, row, count, width, sums, of_row):
     """Give so many rows mean zero and variance one; behind `width` they may hold anything then."""
     for i in range(count):
-        value = zeros()
+        value = simd.zeros()
         for j in range(0, width, LANES):
             at = rows + i * row + j * FLOAT_BYTES
-            value = total(value, load_part(at, min(LANES, width - j)))
-        store(sums + i * VECTOR_BYTES, value)
+            value = simd.total(value, simd.load_part(at, min(LANES, width - j)))
+        simd.store(sums + i * VECTOR_BYTES, value)
     for i in range(0, count, LANES):
-        store(of_row + i * FLOAT_BYTES, sums_of_vectors(sums + i * VECTOR_BYTES))
+        simd.store(of_row + i * FLOAT_BYTES, simd.sums_of_vectors(sums + i * VECTOR_BYTES))
     for i in range(count):
-        store_float(
-            of_row + i * FLOAT_BYTES, load_float(of_row + i * FLOAT_BYTES) / np.float32(width)
+        simd.store_float(
+            of_row + i * FLOAT_BYTES, simd.load_float(of_row + i * FLOAT_BYTES) / np.float32(width)
         )
-        mean, value = load_everywhere(of_row + i * FLOAT_BYTES), zeros()
+        mean, value = simd.load_everywhere(of_row + i * FLOAT_BYTES), simd.zeros()
         for j in range(0, width, LANES):
             at, part = rows + i * row + j * FLOAT_BYTES, min(LANES, width - j)
-            store_part(at, _minus(load(at), mean), part)
-            rest = load_part(at, part)
-            value = fused(rest, rest, value)
-        store(sums + i * VECTOR_BYTES, value)
+            simd.store_part(at, simd.difference(simd.load(at), mean), part)
+            rest = simd.load_part(at, part)
+            value = simd.fused(rest, rest, value)
+        simd.store(sums + i * VECTOR_BYTES, value)
     for i in range(0, count, LANES):
-        store(of_row + i * FLOAT_BYTES, sums_of_vectors(sums + i * VECTOR_BYTES))
+        simd.store(of_row + i * FLOAT_BYTES, simd.sums_of_vectors(sums + i * VECTOR_BYTES))
     for i in range(count):
         at = of_row + i * FLOAT_BYTES
-        variance = load_float(at) / np.float32(width)
-        store_float(at, np.float32(1.0) / np.float32(math.sqrt(variance + LEAST)))
-        factor = load_everywhere(at)
+        variance = simd.load_float(at) / np.float32(width)
+        simd.store_float(at, np.float32(1.0) / np.float32(math.sqrt(variance + LEAST)))
+        factor = simd.load_everywhere(at)
         for j in range(0, width, LANES):
             at = rows + i * row + j * FLOAT_BYTES
-            store(at, product(load(at), factor))
+            simd.store(at, simd.product(simd.load(at), factor))
 
 
 @njit(**OPTIONS)
@@ -123,17 +102,17 @@ def _convolve(job, i, newest, u, c):
     kept = job[STATE] + (i * (job[STATES] + seen) + job[STATES]) * channels * FLOAT_BYTES
     for j in range(0, channels, LANES):
         at, part = j * FLOAT_BYTES, min(LANES, channels - j)
-        x = load(newest + at)
+        x = simd.load(newest + at)
         last = job[WINDOW] + seen * c + at
-        value = fused(x, load(last), load(job[WINDOW_BIAS] + at))
+        value = simd.fused(x, simd.load(last), simd.load(job[WINDOW_BIAS] + at))
         for k in range(seen):
             there = kept + k * channels * FLOAT_BYTES + at
-            old = load_part(there, part)
-            value = fused(old, load(job[WINDOW] + k * c + at), value)
+            old = simd.load_part(there, part)
+            value = simd.fused(old, simd.load(job[WINDOW] + k * c + at), value)
             if k > 0:
-                store_part(there - channels * FLOAT_BYTES, old, part)
-        store_part(kept + (seen - 1) * channels * FLOAT_BYTES + at, x, part)
-        store(u + at, _silu(value))
+                simd.store_part(there - channels * FLOAT_BYTES, old, part)
+        simd.store_part(kept + (seen - 1) * channels * FLOAT_BYTES + at, x, part)
+        simd.store(u + at, _silu(value))
 
 
 @njit(**OPTIONS)
@@ -144,19 +123,21 @@ def _scan(job, i, interval, u, low, y, c):
     h = job[STATE] + i * (states + job[SEEN]) * channels * FLOAT_BYTES
     for j in range(0, channels, LANES):
         at, part = j * FLOAT_BYTES, min(LANES, channels - j)
-        raw, x = load(job[STEP_BIAS] + at), load(u + at)
+        raw, x = simd.load(job[STEP_BIAS] + at), simd.load(u + at)
         for r in range(rank):
-            weight = load(job[STEP] + r * c + at)
-            raw = fused(load_everywhere(low + r * FLOAT_BYTES), weight, raw)
-        dt = product(softplus(raw), load_everywhere(interval))
-        value = product(x, load(job[DIRECT] + at))
+            weight = simd.load(job[STEP] + r * c + at)
+            raw = simd.fused(simd.load_everywhere(low + r * FLOAT_BYTES), weight, raw)
+        dt = simd.product(softplus(raw), simd.load_everywhere(interval))
+        value = simd.product(x, simd.load(job[DIRECT] + at))
         for n in range(states):
             there, own = h + n * channels * FLOAT_BYTES + at, n * c + at
-            rate, inverse = load(job[RATES] + own), load(job[INVERSE] + own)
-            behind = _advanced(load_part(there, part), rate, inverse, dt, x, B + n * FLOAT_BYTES)
-            store_part(there, behind, part)
-            value = fused(behind, load_everywhere(C + n * FLOAT_BYTES), value)
-        store(y + at, value)
+            rate, inverse = simd.load(job[RATES] + own), simd.load(job[INVERSE] + own)
+            behind = _advanced(
+                simd.load_part(there, part), rate, inverse, dt, x, B + n * FLOAT_BYTES
+            )
+            simd.store_part(there, behind, part)
+            value = simd.fused(behind, simd.load_everywhere(C + n * FLOAT_BYTES), value)
+        simd.store(y + at, value)
 
 
 def _follow(job, task, scratch):
@@ -178,11 +159,11 @@ def _follow(job, task, scratch):
             there = job[X] + ((first + i) * frames + frame) * width * FLOAT_BYTES
             for j in range(0, width, LANES):
                 at = j * FLOAT_BYTES
-                store(x + i * w + at, load_part(there + at, min(LANES, width - j)))
+                simd.store(x + i * w + at, simd.load_part(there + at, min(LANES, width - j)))
         _standardise(x, w, count, width, sums, of_row)
         for i in range(rows):
             for j in range(0, 2 * c, VECTOR_BYTES):
-                store(z + i * 2 * c + j, load(job[INWARD_BIAS] + j))
+                simd.store(z + i * 2 * c + j, simd.load(job[INWARD_BIAS] + j))
         vectors = c // VECTOR_BYTES
         multiply(
             x, w, FLOAT_BYTES, job[INWARD], 2 * c, z, 2 * c, rows, width, 2 * vectors, False, 0
@@ -199,8 +180,10 @@ def _follow(job, task, scratch):
         for i in range(count):
             for j in range(0, c, VECTOR_BYTES):
                 at = y + i * c + j
-                value = fused(load(at), load(job[SCALE] + j), load(job[OFFSET] + j))
-                store(at, product(value, _silu(load(z + i * 2 * c + c + j))))
+                value = simd.fused(
+                    simd.load(at), simd.load(job[SCALE] + j), simd.load(job[OFFSET] + j)
+                )
+                simd.store(at, simd.product(value, _silu(simd.load(z + i * 2 * c + c + j))))
         multiply(
             y, c, FLOAT_BYTES, job[OUTWARD], w, x, w, rows, channels, w // VECTOR_BYTES, True, 0
         )
@@ -208,8 +191,10 @@ def _follow(job, task, scratch):
             here = ((first + i) * frames + frame) * width * FLOAT_BYTES
             for j in range(0, width, LANES):
                 at, part = here + j * FLOAT_BYTES, min(LANES, width - j)
-                value = total(load_part(job[X] + at, part), load(x + i * w + j * FLOAT_BYTES))
-                store_part(job[Y] + at, value, part)
+                value = simd.total(
+                    simd.load_part(job[X] + at, part), simd.load(x + i * w + j * FLOAT_BYTES)
+                )
+                simd.store_part(job[Y] + at, value, part)
 
 
 class TimeLayer:
@@ -230,11 +215,7 @@ class TimeLayer:
         self.scratch_bytes = ROWS * (w + 4 * c + p + VECTOR_BYTES + FLOAT_BYTES)
 
     def __call__(self, x: Tensor, intervals: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Do what `TimeBlock` does, with float32 tensors.
-
-        Raises:
-            ValueError: Shapes do not fit each other.
-        """
+        """Do what `TimeBlock` does, with float32 tensors; a `ValueError` if shapes do not fit."""
         lines, frames, _ = x.shape
         width, channels, *_ = self.sizes
         for name, tensor, shape in (

@@ -115,6 +115,7 @@ store_address = emitted()(lambda address, number: address.store(number))
 product = emitted(VECTOR)(lambda a, b: a * b)
 fused = emitted(VECTOR)(lambda a, b, c: a * b + c)
 total = emitted(VECTOR)(lambda a, b: a + b)
+difference = emitted(VECTOR)(lambda a, b: a - b)
 
 
 @emitted()

@@ -61,11 +61,7 @@ def draw_run(plant: Plant, rng: np.random.Generator) -> Draw:
 
 
 def refuse_impossible(plant: Plant, draw: Draw) -> None:
-    """Refuse a run whose pieces or wear the plant cannot have.
-
-    Raises:
-        InputError: One line says which, and what is expected.
-    """
+    """Refuse, by an `InputError` of one line, pieces or wear that the plant cannot have."""
     most = min(plant.lining.walls[0].thickness, plant.lining.roof[0].thickness) - THINNEST
     if not 0.0 <= draw.wear <= most:
         raise InputError(f"wear={draw.wear:g} m; expected from 0 to {most:g} for this lining")
@@ -340,7 +336,6 @@ class Cells:
 
 
 def _edges(plant: Plant, draw: Draw, axis: int, width: float) -> np.ndarray:
-    """Return where cells begin and end along an axis."""
     size, wear, lining = plant.chamber.size[axis], draw.wear, plant.lining
     low, high = (lining.hearth, lining.roof) if axis == 1 else (lining.walls, lining.walls)
     start, end = (0.0 if axis == 1 else -wear), size + wear

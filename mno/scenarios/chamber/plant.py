@@ -8,12 +8,13 @@ or greater than the chamber is wide, high or long.
 import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import Field as Key
-from pydantic import field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from mno.core.bodies import Body
 from mno.core.config import Config, read_file
@@ -58,17 +59,18 @@ class Material(Config):
         "conductivity", "heat_capacity", "youngs_modulus", "thermal_expansion", "poisson_ratio"
     )
     @classmethod
-    def _can_be_used(cls, table: list[list[float]] | None) -> list[list[float]] | None:
-        if table is None:
-            return None
-        for (before, _), (after, _) in zip(table, table[1:], strict=False):
+    def _can_be_used(cls, table: list[Pair] | None, about: ValidationInfo) -> list[Pair] | None:
+        for (before, _), (after, _) in pairwise(table or ()):
             if not before < after:
                 raise ValueError(
                     f"{after:g} K follows {before:g} K; expected temperatures that rise, sort them"
                 )
-        for at, value in table:
+        for at, value in table or ():
             if not (math.isfinite(value) and value > 0.0 and math.isfinite(at)):
                 raise ValueError(f"{value:g} at {at:g} K; expected positive numbers, correct it")
+        for at, value in table or ():
+            if about.field_name == "poisson_ratio" and value >= 0.5:
+                raise ValueError(f"{value:g} at {at:g} K; expected less than 0.5, correct it")
         return table
 
     @model_validator(mode="after")
@@ -85,14 +87,6 @@ class Material(Config):
             )
         return self
 
-    @field_validator("poisson_ratio")
-    @classmethod
-    def _is_below_half(cls, table: list[list[float]] | None) -> list[list[float]] | None:
-        for at, value in table or ():
-            if value >= 0.5:
-                raise ValueError(f"{value:g} at {at:g} K; expected less than 0.5, correct it")
-        return table
-
     @model_validator(mode="after")
     def _is_elastic_or_not(self) -> Self:
         missing = [key for key in ELASTIC if getattr(self, key) is None]
@@ -102,11 +96,6 @@ class Material(Config):
                 "add what is missing"
             )
         return self
-
-    @property
-    def is_elastic(self) -> bool:
-        """Whether it is said what stress follows from temperatures."""
-        return self.youngs_modulus is not None
 
     @cached_property
     def table(self) -> Table:
@@ -167,9 +156,7 @@ class Lining(Config):
     @property
     def thicknesses(self) -> tuple[float, float, float]:
         """Of walls, roof and hearth, all layers together, m."""
-        walls, roof, hearth = (
-            sum(layer.thickness for layer in part) for part in (self.walls, self.roof, self.hearth)
-        )
+        walls, roof, hearth = (sum(layer.thickness for layer in layers) for _, layers in self)
         return walls, roof, hearth
 
 
@@ -256,7 +243,7 @@ class Schedule(Config):
                     f"{corner}; expected an hour, the least and the greatest set-point in K"
                 )
         hours = [corner[0] for corner in corners]
-        rise = all(a < b < math.inf for a, b in zip(hours, hours[1:], strict=False))
+        rise = all(a < b < math.inf for a, b in pairwise(hours))
         if hours[0] != 0.0 or not rise:
             raise ValueError(f"hours {hours}; expected them to rise from 0, sort them")
         return corners
@@ -274,7 +261,7 @@ class Schedule(Config):
                 f"interval={self.interval:g} does not divide hours={self.hours:g}; choose one that "
                 "does"
             )
-        closest = min(b[0] - a[0] for a, b in zip(self.corners, self.corners[1:], strict=False))
+        closest = min(b[0] - a[0] for a, b in pairwise(self.corners))
         if 2.0 * self.shift >= closest:
             raise ValueError(
                 f"shift={self.shift:g} may put corners that are {closest:g} h apart in another "
@@ -374,16 +361,10 @@ class Plant(Config):
             )
 
     def _named(self) -> None:
-        parts = ("walls", "roof", "hearth")
-        used = [
-            *(
-                (f"lining.{part}", layer.material)
-                for part in parts
-                for layer in getattr(self.lining, part)
-            ),
-            *(("pieces.grades", grade) for grade in self.pieces.grades),
-            *(("unseen.grade", grade) for grade in [self.unseen.grade] if grade),
-        ]  # fmt: skip
+        used = [(f"lining.{part}", one.material) for part, layers in self.lining for one in layers]
+        used += [("pieces.grades", grade) for grade in self.pieces.grades]
+        if self.unseen.grade:
+            used.append(("unseen.grade", self.unseen.grade))
         for key, name in used:
             if name not in self.materials:
                 known = ", ".join(self.materials)
@@ -507,11 +488,7 @@ class Plant(Config):
 
     @classmethod
     def read(cls, given: str, root: Path = Path()) -> Self:
-        """Read a plant by the name of its file in `plants/`.
-
-        Raises:
-            InputError: One line says what of it cannot be used.
-        """
+        """Read a plant by the name of its file in `plants/`, or raise an `InputError`."""
         path = root / FOLDER / f"{given}.yaml"
         if path.is_file():
             return read_file(cls, path)

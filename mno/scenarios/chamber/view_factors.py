@@ -56,11 +56,7 @@ class Views(NamedTuple):
 
 
 def find_faces(zone: np.ndarray, widths: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Faces:
-    """Return the faces of all cells of gas, whose `zone` is not negative; others are solid.
-
-    Raises:
-        MnoError: Gas lies at the end of the grid: the chamber is open.
-    """
+    """Return the faces of all cells of gas, of `zone` 0 or more; an `MnoError` if it is open."""
     ends = [np.moveaxis(zone, axis, 0)[[0, -1]] for axis in range(3)]
     if any((end >= 0).any() for end in ends):
         raise MnoError("gas reaches the end of the cells; expected solids around it: close it")
@@ -94,10 +90,8 @@ def find_views(
 ) -> Views:
     """Trace rays from every face, and return what the faces exchange.
 
-    Absorption is that of the gas, 1/m. The same faces get the same rays anywhere.
-
-    Raises:
-        MnoError: A face sees no other, or rows do not come to their sums.
+    Absorption is that of the gas, 1/m. The same faces get the same rays anywhere. An `MnoError`
+    says that a face sees no other, or rows do not come to their sums.
     """
     count = len(faces.area)
     edges = [np.concatenate([[0.0], np.cumsum(width)]) for width in widths]

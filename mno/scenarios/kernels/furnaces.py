@@ -22,6 +22,8 @@ AMBIENT = (283.0, 313.0)  # K
 NARROWEST_PIECE = 0.4  # share of its stretch of the hearth
 LOWEST_PIECE = 0.15  # share of the cavity's height
 _PERIODS = 8  # times in a run at which burners are set anew
+PROGRAM = (0.05, 0.25), (0.4, 0.7), (0.85, 1.1), (0.3, 0.6)  # see `Plant.program`
+ROUND_PROGRAM = (0.05, 0.25), (0.4, 0.6), (0.75, 1.05), (0.3, 0.6)
 _FINE = 4000  # points at which the schedule is integrated
 
 LAYERS = (  # from the crucible outwards: W/(m K) and J/(m3 K), from and to
@@ -131,7 +133,6 @@ def centres(side: float, resolution: int) -> np.ndarray:
 
 
 def _share(edges: np.ndarray, box: np.ndarray | tuple[float, ...]) -> np.ndarray:
-    """Return the share of each cell that lies in a box."""
     left, right, floor, roof = box
     across, upwards = (
         np.diff(np.clip(edges, low, high)) / np.diff(edges)
@@ -171,24 +172,12 @@ def draw_plant(parameters: "FurnaceParameters", rng: np.random.Generator) -> Pla
         else:
             x = left + flame if wall == 0 else right - flame
             burners.append((x, floor + (0.6 + 0.25 * along) * height, flame))
+    levels = rng.uniform(0.6, 1.4, (len(burners), _PERIODS))
+    ramp, heating, cooling, soak = (rng.uniform(*ends) for ends in PROGRAM)
+    cavity, gas = (left, right, floor, roof), (p.gas_conductivity, GAS_CAPACITY)
+    places, program = np.array(burners), (ramp, heating, cooling, soak)
     return Plant(
-        ambient=ambient,
-        peak=peak,
-        warmth=warmth,
-        cavity=(left, right, floor, roof),
-        side=side,
-        lining=lining,
-        charge=charge,
-        gas=(p.gas_conductivity, GAS_CAPACITY),
-        pieces=pieces,
-        burners=np.array(burners),
-        levels=rng.uniform(0.6, 1.4, (len(burners), _PERIODS)),
-        program=(
-            rng.uniform(0.05, 0.25),
-            rng.uniform(0.4, 0.7),
-            rng.uniform(0.85, 1.1),
-            rng.uniform(0.3, 0.6),
-        ),
+        ambient, peak, warmth, cavity, side, lining, charge, gas, pieces, places, levels, program
     )
 
 
@@ -240,12 +229,7 @@ def draw_round_furnace(
     turns = rng.random() + (np.arange(number) + 0.6 * rng.random(number)) / number
     depths = rng.uniform(*DEPTH, number)
     settings = rng.uniform(0.7, 1.3, (number, 1)) * rng.uniform(0.6, 1.4, (number, _INSTANTS))
-    program = (
-        rng.uniform(0.05, 0.25),
-        rng.uniform(0.4, 0.6),
-        rng.uniform(0.75, 1.05),
-        rng.uniform(0.3, 0.6),
-    )
+    ramp, full, cooling, soak = (rng.uniform(*ends) for ends in ROUND_PROGRAM)
 
     # Both curves at the rays of the mesh and through the elements.
     rays = np.concatenate([mesh.angles(), 2.0 * np.pi * turns])
@@ -259,15 +243,9 @@ def draw_round_furnace(
 
     share = np.repeat(mesh.shares(), mesh.around)
     conductivity, heat_capacity = _draw_materials(p, rng, x, y, share)
-    return RoundFurnace(
-        ring={"x": x, "y": y, "conductivity": conductivity, "heat_capacity": heat_capacity},
-        bells=bells,
-        ambient=ambient,
-        peak=peak,
-        initial_rise=warmth * (peak - ambient) * (1.0 - share),
-        program=program,
-        settings=settings,
-    )
+    ring = {"x": x, "y": y, "conductivity": conductivity, "heat_capacity": heat_capacity}
+    rise, program = warmth * (peak - ambient) * (1.0 - share), (ramp, full, cooling, soak)
+    return RoundFurnace(ring, bells, ambient, peak, rise, program, settings)
 
 
 def _draw_materials(

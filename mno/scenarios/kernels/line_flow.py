@@ -21,7 +21,6 @@ START = 0.5 ** np.array([6, 6, 5, 4, 3, 2, 1])
 
 @inlined
 def _term(u, slopes, squaring, out):
-    """Set `out` to the nonlinear term of `u`."""
     square_on_line(u, squaring, out)
     for k in range(u.size):
         out[k] = complex(-slopes[k] * out[k].imag, slopes[k] * out[k].real)

@@ -95,7 +95,6 @@ def restrict(fine, coarse, size):
 
 @inlined
 def _with_neighbours(own, u, trans_x, trans_y, i, j):
-    """Add to a number what a cell's neighbours give it."""
     total = own + trans_x[i - 1, j] * u[i - 1, j] + trans_x[i, j] * u[i + 1, j]
     return total + trans_y[i, j - 1] * u[i, j - 1] + trans_y[i, j] * u[i, j + 1]
 

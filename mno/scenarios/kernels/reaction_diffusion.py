@@ -86,7 +86,6 @@ def _rates(
     of_u: _Species, of_v: _Species, here: Address, up: Address, down: Address,
     numbers: Sequence[Vector],
 ) -> tuple[Vector, Vector]:  # fmt: skip
-    """Return how fast eight cells of either species change."""
     mobility_u, mobility_v, offset = numbers
     u, v = of_u.load(here), of_v.load(here)
     spread_u = mobility_u * of_u.curvature(here, up, down)

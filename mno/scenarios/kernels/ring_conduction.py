@@ -40,11 +40,9 @@ def solve_conduction(
     """Integrate from an initial temperature, in equal steps, with one sparse factorisation.
 
     Each interval, s, begins with the frame as it is stored and has its own `power`, W/m3, shape
-    `(interval, point)`. Temperatures are in K.
-
-    Returns:
-        The frames, float32, shape `(interval + 1, point)`, and what is stored, supplied and lost in
-        each interval, J/m, shape `(interval, 3)`.
+    `(interval, point)`. Temperatures are in K. Returned are the frames, float32, shape
+    `(interval + 1, point)`, and what is stored, supplied and lost in each interval, J/m, shape
+    `(interval, 3)`.
     """
     step = interval / steps
     rate = network.capacity / (GAMMA * step)

@@ -48,14 +48,11 @@ def etdrk4(rates: np.ndarray, step: float) -> np.ndarray:
 def _beyond(z: np.ndarray) -> np.ndarray:
     """Return `q, f_1, f_2, f_3` over `h` as Cox and Matthews write them."""
     e = np.exp(z)
-    return np.stack(
-        [
-            np.expm1(0.5 * z) / z,
-            (e * (4.0 - 3.0 * z + z * z) - 4.0 - z) / z**3,
-            2.0 * (2.0 + z + e * (z - 2.0)) / z**3,
-            (e * (4.0 - z) - 4.0 - 3.0 * z - z * z) / z**3,
-        ]
-    )
+    q = np.expm1(0.5 * z) / z
+    first = (e * (4.0 - 3.0 * z + z * z) - 4.0 - z) / z**3
+    middle = 2.0 * (2.0 + z + e * (z - 2.0)) / z**3
+    last = (e * (4.0 - z) - 4.0 - 3.0 * z - z * z) / z**3
+    return np.stack([q, first, middle, last])
 
 
 def _series(z: np.ndarray) -> np.ndarray:
@@ -66,14 +63,8 @@ def _series(z: np.ndarray) -> np.ndarray:
         halved = halved * (0.5 * z) + 1.0 / math.factorial(k + 1)
     phi_2 = z * phi_3 + 0.5
     phi_1 = z * phi_2 + 1.0
-    return np.stack(
-        [
-            0.5 * halved,
-            phi_1 - 3.0 * phi_2 + 4.0 * phi_3,
-            2.0 * phi_2 - 4.0 * phi_3,
-            4.0 * phi_3 - phi_2,
-        ]
-    )
+    first, middle = phi_1 - 3.0 * phi_2 + 4.0 * phi_3, 2.0 * phi_2 - 4.0 * phi_3
+    return np.stack([0.5 * halved, first, middle, 4.0 * phi_3 - phi_2])
 
 
 ADVANCES = (0.2289916370980513, 0.28925929311448756, 0.8120672559405827, 0.7610439557154025, 0.8)

@@ -55,7 +55,6 @@ def _half_slopes_of_waves(c0, c1, u0, u1):
 
 @_compiled
 def _reconstruct(now, i, slopes, n):
-    """Set the half slopes of a row."""
     c, u, v = now[0], now[1], now[2]
     for j in range(1, n + 3):
         slopes[0, j], slopes[1, j] = _half_slopes_of_waves(
@@ -173,7 +172,6 @@ def _extend(field, n):
 
 @_compiled
 def _step(conserved, now, courant, slopes, middle, flux_x, flux_y, fastest, lowest, n):
-    """Advance all cells by one step."""
     for field in range(3):
         _extend(now[field], n)
     fastest[:] = 0.0

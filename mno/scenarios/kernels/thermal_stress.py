@@ -59,10 +59,8 @@ def charge_stress(inputs: Fields, temperature: np.ndarray, solid: Solid) -> np.n
     """Return the stress at frames of the temperature, Pa, float32, shape `(time, x, y)`.
 
     Each piece of the charge is an elastic body, free of stress at the ambient temperature. Nothing
-    holds its surface: it stands on the hearth without friction, and has no weight.
-
-    Raises:
-        InputError: A piece has a hole, so that one Airy function does not describe it.
+    holds its surface: it stands on the hearth without friction, and has no weight. An `InputError`
+    says that a piece has a hole, so that one Airy function does not describe it.
     """
     charge = charge_cells(inputs["heat_capacity"])
     if np.any(ndimage.binary_fill_holes(charge) != charge):

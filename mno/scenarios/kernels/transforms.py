@@ -170,7 +170,6 @@ def _part(rows: Address, turns: Address) -> None:
 
 @emitted
 def _square_parts(row: Address) -> None:
-    """Square real and imaginary parts, each for itself."""
     z = load(row)
     store(Row(z.re * z.re, z.im * z.im), row)
 
@@ -238,7 +237,6 @@ def line_square(cutoff: int, points: int) -> tuple[Any, ...]:
 
 @emitted
 def _copy(source: Address, target: Address) -> None:
-    """Copy one row."""
     store(load(source), target)
 
 

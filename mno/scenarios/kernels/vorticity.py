@@ -195,11 +195,8 @@ class VorticityFlow:
     def integrate(self, omega: np.ndarray, duration: float, step: float = STEP) -> None:
         """Advance rows in time, in place.
 
-        The time is divided into equal legs, and these into equal steps, as many as the speed at
-        the beginning of the leg asks for.
-
-        Raises:
-            MnoError: The speed grew without bound.
+        The time is divided into equal legs, and these into equal steps, as many as the speed at the
+        beginning of the leg asks for. An `MnoError` says that the speed grew without bound.
         """
         legs = math.ceil(duration / LEG)
         leg, shortest = duration / legs, 2.0 * np.pi * self.cutoff
@@ -314,15 +311,12 @@ class PlainFlow:
         rates = -4.0 * np.pi**2 * self._viscosity * dt * np.arange(self._squares.max() + 1)
         z = rates[:, None] + _CIRCLE
         e = np.exp(z)
-        contours = np.stack(
-            [
-                (np.exp(z / 2) - 1) / z,
-                (-4 - z + e * (4 - 3 * z + z**2)) / z**3,
-                2 * (2 + z + e * (z - 2)) / z**3,
-                (-4 - 3 * z - z**2 + e * (4 - z)) / z**3,
-            ]
-        )
-        q, first, middle, last = dt * contours.mean(axis=2).real[:, self._squares]
+        q = (np.exp(z / 2) - 1) / z
+        first = (-4 - z + e * (4 - 3 * z + z**2)) / z**3
+        middle = 2 * (2 + z + e * (z - 2)) / z**3
+        last = (-4 - 3 * z - z**2 + e * (4 - z)) / z**3
+        contours = np.stack([q, first, middle, last]).mean(axis=2).real
+        q, first, middle, last = dt * contours[:, self._squares]
         whole, half = np.exp(rates)[self._squares], np.exp(rates / 2)[self._squares]
         fastest = 0.0
         for _ in range(steps):

@@ -26,10 +26,8 @@ class Fallback:
     It answers what is unlike the training data, and from a bound on the relative L2 error on that
     is `above` this fraction; it counts what it has done. `shape` is the grid of the inputs or the
     number of their points; `steps` are the frames of states to predict, those of the description if
-    not given.
-
-    Raises:
-        InputError: There is no solver, or it does not solve on that grid or for so many frames.
+    not given. An `InputError` says that there is no solver, or it does not solve on that grid or
+    for so many frames.
     """
 
     def __init__(
@@ -80,11 +78,7 @@ class Fallback:
         return wanted if self._above is None else wanted | (assessment.relative_bound > self._above)
 
     def answer(self, given: Arrays, predicted: Arrays) -> dict[str, np.ndarray] | None:
-        """Solve one sample, starting from its prediction where the solver iterates.
-
-        Returns:
-            The same fields as predicted; none where the solver cannot solve it.
-        """
+        """Solve one sample, from its prediction if the solver iterates; none if it cannot."""
         inputs, scenario = {n: self._as_drawn(n, v) for n, v in given.items()}, self._scenario
         try:
             if isinstance(scenario, StartsFromGuess):
@@ -137,15 +131,13 @@ class Answers:
             f"holds for {trust.level:.0%} of predictions of inputs like the training data; inf "
             "where there is none, NaN where the solver answered"
         )
-        bounds = {
-            f"{name}_{kind}_bound": {
-                "units": outputs[name] if MEASURES[kind].physical else "1",
-                "long_name": f"bound on the {MEASURES[kind].words} of {name}",
-                "comment": comment,
-            }
-            for name, measures in trust.bounds.items()
-            for kind in measures
-        }
+        bounds = {}
+        for name, measures in trust.bounds.items():
+            for kind in measures:
+                units = outputs[name] if MEASURES[kind].physical else "1"
+                said = f"bound on the {MEASURES[kind].words} of {name}"
+                about = {"units": units, "long_name": said, "comment": comment}
+                bounds[f"{name}_{kind}_bound"] = about
         residual = "norm of the residual in the equation, relative to its source or size"
         features = [name.replace(" ", "_") for name in trust.likeness.names]
         return {
@@ -166,8 +158,7 @@ class Answers:
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Judge a batch of predictions, and let the solver take the place of some.
 
-        Returns:
-            The fields to keep, and the arrays beside them, `(samples, *frames)` by name.
+        Returned are the fields to keep, and the arrays beside them, `(samples, *frames)` by name.
         """
         trust, description = self._trust, self._description
         found = trust.assess(description, given, predicted)
@@ -229,14 +220,12 @@ class Answers:
         """
         bounds = np.concatenate(self._bounds) if self._bounds else np.empty(0)
         residuals = np.concatenate(self._residuals) if self._residuals else np.empty(0)
+        typical = {n: _finite_median(np.concatenate(parts)) for n, parts in self._by_field.items()}
         summary: dict[str, Any] = {
             "unlike_training": sum(self._flagged.values()),
             "most_unusual": dict(self._flagged.most_common()),
             "level": self._trust.level,
-            "typical_relative_bounds": {
-                name: _finite_median(np.concatenate(parts))
-                for name, parts in self._by_field.items()
-            },
+            "typical_relative_bounds": typical,
             "typical_residual": _finite_median(residuals),
             "notes": self._notes(bounds),
         }
@@ -245,7 +234,6 @@ class Answers:
         return summary
 
     def _notes(self, bounds: np.ndarray) -> list[str]:
-        """Return what limits the figures, one line each."""
         trust, notes = self._trust, []
         if self._shape != trust.shape:
             here, there = (" x ".join(map(str, s)) for s in (self._shape, trust.shape))

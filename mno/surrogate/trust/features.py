@@ -68,12 +68,11 @@ class Features:
 
 def _each(function: Callable[..., Any], parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Apply a function to the arrays of the same name, of mappings that may have mappings."""
-    return {
-        name: _each(function, [part[name] for part in parts])
-        if isinstance(first, Mapping)
-        else function([part[name] for part in parts])
-        for name, first in parts[0].items()
-    }
+    found = {}
+    for name, first in parts[0].items():
+        own = [part[name] for part in parts]
+        found[name] = _each(function, own) if isinstance(first, Mapping) else function(own)
+    return found
 
 
 def describe(description: Description, given: Arrays, shape: tuple[int, ...]) -> Features:
@@ -305,7 +304,6 @@ def _texture_of_points(
 
 
 def _some_frames(frames: np.ndarray) -> np.ndarray:
-    """Return a few frames, evenly spread."""
     count = frames.shape[1]
     if count <= _MOST_FRAMES:
         return frames

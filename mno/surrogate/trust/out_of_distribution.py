@@ -154,12 +154,9 @@ class Smoothness(Config):
         weights = _discriminant(as_given, copies)
         usual = float(np.median(as_given @ weights))
         return cls(
-            field=field,
-            centre=_row(centre),
-            spread=_row(spread),
-            weights=_row(weights),
+            field=field, centre=_row(centre), spread=_row(spread), weights=_row(weights),
             usual=usual,
-        )
+        )  # fmt: skip
 
     def scores(self, features: Features) -> np.ndarray:
         """Return the discriminant, `(samples,)`; more is smoother."""
@@ -258,12 +255,9 @@ class OutOfDistribution(Config):
         reach = np.where(np.isfinite(edge), np.maximum(edge, _NARROWEST), 1.0)
         threshold = quantile(_farthest(usual, reach), 1.0 - rate)
         return cls(
-            tests=tests,
-            reach=_row(reach),
+            tests=tests, reach=_row(reach), false_alarm_rate=rate, calibrated_on=len(usual),
             threshold=threshold if math.isfinite(threshold) else None,
-            false_alarm_rate=rate,
-            calibrated_on=len(usual),
-        )
+        )  # fmt: skip
 
     def distances(self, features: Features) -> np.ndarray:
         """Return how far inputs are from the training data, in reaches, shape `(samples,)`.
@@ -301,7 +295,6 @@ def of_several_tests(content: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _fit(train: Features, smoothed: Features) -> tuple[Test, ...]:
-    """Fit all tests that there are features for."""
     tests: list[Test] = [Ellipse.fit(train.plain)]
     steps = {n: v for one in train.texture.values() for n, v in one.items() if " steps " in n}
     if steps:

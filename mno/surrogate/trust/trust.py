@@ -228,11 +228,7 @@ class Trust(Config):
 
     @classmethod
     def read(cls, path: Path) -> Trust:
-        """Read what `evaluate` wrote.
-
-        Raises:
-            InputError: The file cannot be read, or is of another version.
-        """
+        """Read what `evaluate` wrote; an `InputError` if this version cannot."""
         try:
             content = json.loads(path.read_bytes())
             content["likeness"] = of_several_tests(content["likeness"])
@@ -273,13 +269,8 @@ class Trust(Config):
                 else np.full((len(distance), 1), np.inf)
                 for measure, bound in measures.items()
             }
-        return Assessment(
-            bounds=bounds,
-            residual=residual,
-            distance=distance,
-            unlike_training=self.likeness.unlike(distance),
-            most_unusual=self.likeness.most_unusual(features),
-        )
+        unlike, unusual = self.likeness.unlike(distance), self.likeness.most_unusual(features)
+        return Assessment(bounds, residual, distance, unlike, unusual)
 
     def features(self, description: Description, given: Arrays) -> Features:
         """Return the features of some inputs, that `likeness` looks at."""
