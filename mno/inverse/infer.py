@@ -1,11 +1,11 @@
 """An answer to a question asked backwards: draws of what is not known, and how good they are."""
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import arviz
 import numpy as np
 import torch
 
@@ -14,6 +14,10 @@ from mno.core.errors import InputError
 from mno.data.reading import Split, StoredSplit
 from mno.inverse.chains import Chains, follow, follow_exactly, smooth, warm_up
 from mno.inverse.posterior import Posterior
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", FutureWarning)  # of what it will be one day
+    import arviz
 
 CHAINS, SOLVED_CHAINS = 16, 4
 MOST_RHAT, LEAST_DRAWS = 1.01, 400
