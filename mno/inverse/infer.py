@@ -125,7 +125,7 @@ def _answer(
     def fields(z: np.ndarray) -> dict[str, np.ndarray]:
         flat = posterior.unknowns(torch.from_numpy(z.reshape(-1, count)))
         return {
-            name: values.numpy().reshape(*z.shape[:2], *values.shape[1:])
+            name: values.float().numpy().reshape(*z.shape[:2], *values.shape[1:])
             for name, values in flat.items()
         }
 
@@ -137,7 +137,8 @@ def _answer(
         observed_data={"readings": posterior.observations.value},
     )
     numbers: Any = arviz.convert_to_dataset({"z": found.z})
-    effective, rhat = (f(numbers)["z"].to_numpy() for f in (arviz.ess, arviz.rhat))
+    scores: list[Any] = [arviz.ess(numbers), arviz.rhat(numbers)]
+    effective, rhat = (score["z"].to_numpy() for score in scores)
     least, most = float(effective.min()), float(rhat.max())
     if not math.isfinite(most):  # a chain that stays where it is has none
         least, most = 0.0, math.inf

@@ -101,11 +101,13 @@ class Posterior:
 
     def errors_at(self, z: Tensor) -> np.ndarray:
         """Return the surrogate's errors at some numbers, by the solver where it does not refuse."""
-        found = [self.solved(one.numpy()) for one in z]
-        kept = [number for number, solved in enumerate(found) if solved is not None]
+        found = [(one, self.solved(one.numpy())) for one in z]
+        kept = [(one, solved) for one, solved in found if solved is not None]
+        if not kept:
+            return np.empty((0, len(self._read)))
         with torch.no_grad():
-            predicted = self.predicted(z[kept]).numpy()
-        return np.array([found[k] for k in kept]).reshape(predicted.shape) - predicted
+            predicted = self.predicted(torch.stack([one for one, _ in kept])).numpy()
+        return np.stack([solved for _, solved in kept]) - predicted
 
     def exact(self, z: np.ndarray) -> float:
         """Return the same by the solver, of one chain; minus infinity where it refuses."""

@@ -101,10 +101,11 @@ class Unknowns:
                     "one with --inputs, or give it a distribution of its own under unknown"
                 )
             fields = read_split(data, "train").fields[name].astype(np.float64)
-            if fields.ndim < 2 or not np.isfinite(fields).all():
+            fits = fields.ndim > 1 and fields.shape[1:] == given[name].shape[1:]
+            if not fits or not np.isfinite(fields).all():
                 raise InputError(
-                    f"karhunen_loeve: {name} is a number, or has gaps, in {data}; expected a whole "
-                    "field: give it a distribution under unknown"
+                    f"karhunen_loeve: {name} is a number, is on another grid than the run, or has "
+                    f"gaps, in {data}; expected a whole field: give it a distribution under unknown"
                 )
             is_log = description.normaliser.scale(name) == LOG
             rows = (np.log(fields) if is_log else fields).reshape(len(fields), -1)

@@ -224,6 +224,13 @@ def test_a_question_that_cannot_be_asked_is_one_line(workspace, question, messag
     assert "\n" not in str(refused.value)
 
 
+def test_modes_of_another_grid_are_refused(workspace):
+    root, surrogate = workspace
+    finer = {"permeability": np.ones((1, 16, 16), np.float32)}
+    with pytest.raises(InputError, match="on another grid than the run"):
+        Unknowns(validate(Question, QUESTION), surrogate.description, finer, root / "data")
+
+
 def test_readings_of_nothing_that_is_predicted_are_refused(workspace, tmp_path):
     root, surrogate = workspace
     given = from_store(surrogate, root / "data", RUN)
