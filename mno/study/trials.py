@@ -187,7 +187,10 @@ def _record(trial: FrozenTrial) -> TrialRecord:
     return TrialRecord(trial.number, params, bool(marks.get(DEFAULT_MARK)), outcome)
 
 
-_open_splits = cache(open_splits)
+@cache
+def _search_splits(data: Path) -> Any:
+    """Return what a trial is trained on, and what it is judged by."""
+    return open_splits(data, "train", "validation")
 
 
 def data_digest(data: Path) -> str:
@@ -217,7 +220,7 @@ def train_in_worker(job: Job, data: Path, root: Path, search: str, spec: SearchS
     """
     keep_freed_memory()
     trial = Trials(root, search, spec).of(job.number) if job.watched else None
-    splits = _open_splits(data, "train", "validation")  # what it is trained on, and judged by
+    splits = _search_splits(data)
     start, outcome = time.monotonic(), Outcome("done")
 
     def observe(epoch: int, metrics: Mapping[str, float]) -> None:
