@@ -9,7 +9,7 @@ from flows.data import from_here, workspace_or_none
 from flows.options import Json, Quiet, answer, console, interruptible, writing_to
 from flows.predict import model_folder
 from flows.workspace import progress_bar
-from mno.core.config import read_yaml, validate
+from mno.core.config import read_file
 from mno.core.errors import InputError, MnoError
 from mno.core.files import replacing
 
@@ -41,7 +41,7 @@ def infer(
         int,
         typer.Option(min=0, help="How often the solver may be asked, which makes draws exact."),
     ] = 0,
-    draws: Annotated[int, typer.Option(min=50, help="Of each of sixteen chains.")] = 250,
+    draws: Annotated[int, typer.Option(min=50, help="Of each of sixteen chains.")] = 600,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
     mapping: Annotated[
         Path | None,
@@ -69,7 +69,7 @@ def infer(
     from mno.sensors.inputs import from_store
     from mno.surrogate.surrogate import Surrogate
 
-    asked = validate(Question, read_yaml(prior), prior.name)
+    asked = read_file(Question, prior)
     surrogate, workspace = Surrogate.load(model_folder(model)), workspace_or_none() or Path()
     description = surrogate.description
     if description.observes or description.times:
