@@ -296,13 +296,13 @@ def _about_solver(pays: Known, cost: Known, economics: EconomicsConfig) -> Itera
     exact = pays["solver_source"] == "equal_error"
     speeds = {"solver_seconds": solve, "surrogate_seconds": prediction}
     speeds |= {"error": cost["equal_error"]["model"]["error"]} if exact else {}
-    if pays["state"] == "never" and in_batch >= solve:
+    if pays["state"] == "never" and (in_batch >= solve or batch["solves"] is None):
         yield Reason("against", "coarser_solver_as_good" if exact else "never_pays", speeds)
         return
     speeds |= {"batch": size, "batch_seconds": in_batch, "batch_speedup": solve / in_batch}
     speeds |= {"speedup": solve / prediction}
     if pays["state"] == "never":
-        values = {**speeds, "solves": batch["solves"]}
+        values = {**speeds, "batch_solves": batch["solves"]}
         yield Reason("condition", "pays_in_batches", values)
         return
     yield Reason("for", "faster_at_equal_error" if exact else "faster", speeds)

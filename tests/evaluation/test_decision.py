@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from mno.core.errors import InputError
 from mno.evaluation.config import EconomicsConfig, KpiConfig
 from mno.evaluation.decision import break_even, check_kpis, indicators, solves_to_break_even
 from mno.evaluation.learning import LearningCurve
+from mno.report.language import Words
+from mno.report.sections.decision import _sentence
 from tests.evaluation.made import ASKED, COST, USED, decision_of
 
 SECONDS = st.floats(1e-6, 1e6)
@@ -245,6 +248,16 @@ def test_a_coarser_solver_that_is_as_good_and_as_fast_speaks_against_it():
 def test_questions_that_are_asked_are_set_against_those_it_takes(questions, verdict, code):
     found, codes = decided(ASKED, EconomicsConfig(questions=questions))
     assert found == verdict and code in codes
+
+
+def test_what_pays_in_batches_alone_is_said_with_all_its_numbers():
+    slow = {**COST, "solver": {"ms": 9.0}, "equal_error": Absent("cost.off")}
+    found = decision_of(METRICS, ASKED, USED, slow)
+    (reason,) = (r for r in found["reasons"] if r["code"] == "pays_in_batches")
+    solves = found["break_even"]["batch"]["solves"]
+    assert solves == reason["values"]["batch_solves"]
+    said = _sentence(reason, found["break_even"], Words.of("en", "decision"))
+    assert str(solves) in re.sub(r"\D", "", said)
 
 
 @pytest.mark.parametrize("questions", [None, 10065.0, 10344.0, 20000.0])
