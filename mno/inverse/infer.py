@@ -22,7 +22,7 @@ with warnings.catch_warnings():
 CHAINS, SOLVED_CHAINS = 16, 4
 MOST_RHAT, LEAST_DRAWS = 1.01, 400
 """Beyond these, chains have not converged: R-hat of any number, and effective draws of each."""
-_MEMBERS = 200
+_MEMBERS, _PRIOR = 200, 1000  # of the smoother, and draws of the prior that are kept
 _WARM_UP = 150
 _PILOT = 20  # solves by which the surrogate's error is estimated, at most a quarter of all
 
@@ -120,7 +120,7 @@ def infer(
 def _answer(
     posterior: Posterior, found: Chains, asked: int, is_exact: bool, rng: torch.Generator
 ) -> Answer:
-    chains, draws, count = found.z.shape
+    count = found.z.shape[-1]
 
     def fields(z: np.ndarray) -> dict[str, np.ndarray]:
         flat = posterior.unknowns(torch.from_numpy(z.reshape(-1, count)))
@@ -129,7 +129,9 @@ def _answer(
             for name, values in flat.items()
         }
 
-    prior = torch.randn(1, 1000, count, generator=rng, dtype=torch.float64).numpy()
+    # One draw of each of as many equal parts, so that chance is not taken for what was learned.
+    ranks = torch.rand(_PRIOR, count, generator=rng).argsort(0).double()
+    prior = torch.special.ndtri((ranks + 0.5) / _PRIOR)[None].numpy()
     told = arviz.from_dict(
         posterior=fields(found.z),
         prior=fields(prior),
