@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.data import from_here, workspace_or_none
-from flows.options import Json, Quiet, answer, console, interruptible, writing_to
+from flows.options import (
+    Json,
+    Quiet,
+    TableMapping,
+    answer,
+    console,
+    interruptible,
+    writing_to,
+)  # fmt: skip
 from flows.predict import model_folder
 from flows.workspace import progress_bar
 from mno.core.config import read_file
@@ -43,10 +51,7 @@ def infer(
     ] = 0,
     draws: Annotated[int, typer.Option(min=50, help="Of each of sixteen chains.")] = 600,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
-    mapping: Annotated[
-        Path | None,
-        typer.Option(help="File that says what the table's columns are.", metavar="FILE"),
-    ] = None,
+    mapping: TableMapping = None,
     output: Annotated[
         Path | None,
         typer.Option(help="Where to write; reports/inference/.", metavar="FOLDER"),

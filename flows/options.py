@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,10 @@ Assignments = Annotated[
         help="Set a parameter in params.yaml, as in --set train.epochs=40; may be repeated.",
         metavar="KEY=VALUE",
     ),
+]
+TableMapping = Annotated[
+    Path | None,
+    typer.Option(help="File that says what the table's columns are.", metavar="FILE"),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from flows.data import from_here, table, workspace_or_none
-from flows.options import Json, Quiet, answer, console, writing_to
+from flows.options import Json, Quiet, TableMapping, answer, console, writing_to
 from flows.workspace import find_workspace, prepare_environment, progress_bar
 from mno.core.absent import Absent
 from mno.core.errors import InputError
@@ -124,10 +124,7 @@ def compare(
         float | None,
         typer.Option(help="When the run begins on the readings' clock; 0.", metavar="SECONDS"),
     ] = None,
-    mapping: Annotated[
-        Path | None,
-        typer.Option(help="File that says what the table's columns are.", metavar="FILE"),
-    ] = None,
+    mapping: TableMapping = None,
     output: Annotated[
         Path | None,
         typer.Option(help="Where to write; reports/comparison/ if not given.", metavar="FOLDER"),
