@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from mno.core.absent import Absent
 from mno.core.errors import MnoError
+from mno.core.readings import Layout
 from mno.data.parts import seen
 from mno.data.reading import Split, StoredSplit
 from mno.evaluation.solver import solver_of
@@ -130,7 +132,11 @@ class Posterior:
     def _solver(self) -> Any:
         if self._origin is None:
             return Absent("solver.run_not_recorded", {"run": "the run"})
-        return solver_of(self._origin.schema)
+        schema, part = self._origin.schema, self._surrogate.description.part
+        layout = Layout(part, schema.fields, schema.axes)
+        if layout.changes:
+            schema = replace(schema, fields=layout.fields, axes=layout.axes, part=part)
+        return solver_of(schema)
 
     def _run(self) -> dict[str, np.ndarray]:
         """Return what the solver is given of the run, as it takes it."""
