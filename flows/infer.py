@@ -92,7 +92,7 @@ def infer(
     folder = output or workspace / "reports/inference"
     with (
         writing_to(folder, "; name another with --output"),
-        interruptible(),
+        interruptible("no draws are kept"),
         progress_bar(quiet or as_json) as show,
     ):
         posterior = Posterior(surrogate, given, unknowns, observed)

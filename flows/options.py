@@ -57,12 +57,12 @@ def seconds_of(option: str, text: str) -> float:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """End the command where Ctrl-C ends the body, and say that it can be continued."""
+def interruptible(said: str = "what is finished is kept, run again to continue") -> Iterator[None]:
+    """End the command where Ctrl-C ends the body, and say what came of it."""
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("\ninterrupted; what is finished is kept, run again to continue", err=True)
+        typer.echo(f"\ninterrupted; {said}", err=True)
         raise typer.Exit(130) from None
 
 
