@@ -1,12 +1,15 @@
 """Unknowns, readings and posteriors of Darcy flow: by a small model, and by the solver."""
 
 import json
+from pathlib import Path
 
 import arviz
 import numpy as np
 import pytest
+import scipy.special
 import torch
 import typer
+import zarr
 from typer.testing import CliRunner
 
 from flows.infer import infer as command
@@ -22,10 +25,12 @@ from mno.inverse.infer import infer, rows_of
 from mno.inverse.posterior import Posterior
 from mno.inverse.question import Question, Unknowns, read_observations
 from mno.nn.config import ModelConfig
+from mno.scenarios.batch_furnace import BatchFurnace, BatchFurnaceParameters
 from mno.scenarios.darcy import Darcy, DarcyParameters
 from mno.sensors.inputs import from_store
 from mno.training.config import TrainConfig
 from mno.training.fit import train
+from tests.support import furnace_runs
 
 SIDE, NOISE, RUN = 8, 0.002, 50
 POINTS = [(1, 1), (3, 5), (6, 4), (4, 2)]
@@ -251,3 +256,33 @@ def test_numbers_of_a_distribution_are_distributed_so():
     assert flat[3] == 3.0 and 2.0 < flat[0] < 2.01 and 3.99 < flat[-1] < 4.0
     assert float(drawn(loguniform=[0.01, 1.0])[3]) == pytest.approx(0.1)
     assert float(drawn(lognormal=[1.0, 0.5])[4].log()) == pytest.approx(1.5)
+
+
+def test_readings_of_a_plant_are_solved_as_the_model_is_given_them(tmp_path):
+    root = Path(__file__).parents[2]
+    split = {"train": 0.5, "validation": 0.25, "test": 0.25}
+    config = GenerateConfig(
+        samples=4, resolution=furnace_runs.RESOLUTION, shard_size=4, seed=0, split=split
+    )
+    own = validate(BatchFurnaceParameters, furnace_runs.QUICK)
+    plan = make_plan(BatchFurnace, own, config, "", root)
+    generate(plan, tmp_path / "work", tmp_path / "data", ExecutionConfig(workers=1))
+    data, run = zarr.open_group(tmp_path / "data", mode="r"), 2
+    surrogate, _ = furnace_runs.trusted()
+    place = surrogate.description.places("thermocouple_temperature")[1]
+    time = float(data["time"][3])
+    (tmp_path / "log.csv").write_text(
+        f"time,quantity,value,unit,uncertainty\n{time},thermocouple_temperature.{place},20,degC,2\n"
+    )
+    given = from_store(surrogate, tmp_path / "data", run)
+    arrays, _ = surrogate.at_points(given.inputs, given.steps)
+    question = validate(Question, {"unknown": {"wear": {"uniform": [0.0, 0.05]}}})
+    unknowns = Unknowns(question, surrogate.description, arrays, tmp_path / "data")
+    observed = read_observations(tmp_path / "log.csv", Mapping(), surrogate.description, given, {})
+    assert observed.value == pytest.approx([293.15])
+    posterior = Posterior(surrogate, given, unknowns, observed)
+    wear = float(data["wear"][run])
+    z = np.array([scipy.special.ndtri(wear / 0.05)])
+    stored = float(data["thermocouple_temperature"][run, 3, 1])
+    assert posterior.solved(z) == pytest.approx([stored], rel=1e-5)
+    assert float(posterior.predicted(torch.from_numpy(z)[None])) > 0.0
