@@ -31,6 +31,9 @@ class Posterior:
         given: What it is given of the run, of which unknowns take some places.
         unknowns: Made of the numbers.
         observations: What was read.
+
+    Attributes:
+        solver: The scenario that solves the run, or why there is none.
     """
 
     def __init__(
@@ -48,13 +51,8 @@ class Posterior:
         self._noise = torch.from_numpy(observations.noise)
         self._bias = torch.zeros_like(self._read)
         self._root = torch.diag(self._noise)  # of the covariance of readings about predictions
-        self._scenario = self._solver()
+        self.solver = self._solver()
         self._whole: dict[str, np.ndarray] = {}
-
-    @property
-    def solver(self) -> Any:
-        """The scenario that solves the run, or why there is none."""
-        return self._scenario
 
     def predicted(self, z: Tensor) -> Tensor:
         """Return what the surrogate says would have been read, `(chains, readings)`, float64."""
@@ -124,7 +122,7 @@ class Posterior:
         unknowns = self.unknowns(torch.from_numpy(z)[None])
         own = {name: values[0].numpy().astype(np.float32) for name, values in unknowns.items()}
         try:
-            found = self._scenario.solve({**self._run(), **own})
+            found = self.solver.solve({**self._run(), **own})
         except MnoError:
             return None
         return self.observations.of(self._later(found)).double()[0].numpy()
@@ -143,8 +141,8 @@ class Posterior:
         if not self._whole:
             assert self._origin is not None
             self._whole = read_whole(self._origin)
-            if isinstance(self._scenario, PartOfScenario):
-                self._whole = self._scenario.layout.of(self._whole, stacked=False)
+            if isinstance(self.solver, PartOfScenario):
+                self._whole = self.solver.layout.of(self._whole, stacked=False)
         return self._whole
 
     def _later(self, solved: Mapping[str, np.ndarray]) -> dict[str, Tensor]:

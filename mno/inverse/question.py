@@ -1,7 +1,8 @@
 """What is asked backwards: unknowns and what is held of them, and what was read of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -42,14 +43,11 @@ class Question(Config):
 
 
 class _Unknown(NamedTuple):
-    """An input that is not known: which numbers it is made of, and how."""
+    """An input that is not known: which numbers it is made of, its shape, and how it is made."""
 
     numbers: slice
     shape: tuple[int, ...]
-    prior: Distribution | None  # of each number; else a field of modes
-    mean: Tensor | None = None
-    modes: Tensor | None = None  # as rows, each as large as it varies
-    is_log: bool = False
+    made: Callable[[Tensor], Tensor]
 
 
 class Unknowns:
@@ -93,7 +91,8 @@ class Unknowns:
                     f"{name} has places without a value, of which none can be inferred; leave it "
                     "out of the unknowns"
                 )
-            self._add(name, values.size, _Unknown(slice(0), values.shape, prior))
+            made = partial(prior.of_normal, ndtr=torch.special.ndtr, exp=torch.exp)
+            self._add(name, values.size, values.shape, made)
         for name, share in question.karhunen_loeve.items():
             if data is None:
                 raise InputError(
@@ -108,35 +107,40 @@ class Unknowns:
                     f"gaps, in {data}; expected a whole field: give it a distribution under unknown"
                 )
             is_log = description.normaliser.scale(name) == LOG
-            rows = (np.log(fields) if is_log else fields).reshape(len(fields), -1)
-            mean = rows.mean(axis=0)
-            _, sizes, modes = np.linalg.svd(rows - mean, full_matrices=False)
-            held = np.cumsum(sizes**2) / max(float((sizes**2).sum()), 1e-300)
-            kept = min(int(np.searchsorted(held, share - 1e-12)) + 1, len(rows) - 1, _MOST)
-            scaled = modes[:kept] * sizes[:kept, None] / np.sqrt(len(rows) - 1)
-            made = _Unknown(
-                slice(0), fields.shape[1:], None, torch.from_numpy(mean), torch.from_numpy(scaled),
-                is_log,
-            )  # fmt: skip
-            self._add(name, kept, made)
+            mean, modes = _modes(np.log(fields) if is_log else fields, share)
+            self._add(name, len(modes), fields.shape[1:], partial(_field, mean, modes, is_log))
 
-    def _add(self, name: str, count: int, part: _Unknown) -> None:
-        self._parts[name] = part._replace(numbers=slice(self.count, self.count + count))
+    def _add(
+        self, name: str, count: int, shape: tuple[int, ...], made: Callable[[Tensor], Tensor]
+    ) -> None:
+        self._parts[name] = _Unknown(slice(self.count, self.count + count), shape, made)
         self.count += count
 
     def __call__(self, z: Tensor) -> dict[str, Tensor]:
         """Return the inputs, `(chains, *shape)` in their units, of numbers `(chains, count)`."""
-        found = {}
-        for name, part in self._parts.items():
-            numbers = z[:, part.numbers]
-            if part.prior is not None:
-                values = part.prior.of_normal(numbers, torch.special.ndtr, torch.exp)
-            else:
-                assert part.mean is not None and part.modes is not None
-                values = part.mean + numbers @ part.modes
-                values = values.exp() if part.is_log else values
-            found[name] = values.reshape(len(z), *part.shape)
-        return found
+        return {
+            name: part.made(z[:, part.numbers]).reshape(len(z), *part.shape)
+            for name, part in self._parts.items()
+        }
+
+
+def _modes(fields: np.ndarray, share: float) -> tuple[Tensor, Tensor]:
+    """Return the mean of fields, flat, and as rows the modes, each as large as it varies.
+
+    There are as many modes as hold that share of the variance.
+    """
+    rows = fields.reshape(len(fields), -1)
+    mean = rows.mean(axis=0)
+    _, sizes, modes = np.linalg.svd(rows - mean, full_matrices=False)
+    held = np.cumsum(sizes**2) / max(float((sizes**2).sum()), 1e-300)
+    kept = min(int(np.searchsorted(held, share - 1e-12)) + 1, len(rows) - 1, _MOST)
+    scaled = modes[:kept] * sizes[:kept, None] / np.sqrt(len(rows) - 1)
+    return torch.from_numpy(mean), torch.from_numpy(scaled)
+
+
+def _field(mean: Tensor, modes: Tensor, is_log: bool, numbers: Tensor) -> Tensor:
+    values = mean + numbers @ modes
+    return values.exp() if is_log else values
 
 
 class _Block(NamedTuple):
