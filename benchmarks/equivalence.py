@@ -2,6 +2,7 @@
 
     python -m benchmarks.equivalence BEFORE            # a commit for which the kept cells are fresh
     python -m benchmarks.equivalence BEFORE --write    # and keeps what was found
+    python -m benchmarks.equivalence BEFORE --study memory    # of one study alone
 
 One cell of each kind (backbone, mixers and discretisation, the scenarios in turn) is made twice on
 this machine: by the code of the commit and by the code that is committed now. Where data, weights
@@ -125,6 +126,7 @@ def main() -> int:
     parser.add_argument("before", help="a commit for which the kept cells are fresh")
     parser.add_argument("--only-before", action="store_true", help="make the old cells, no more")
     parser.add_argument("--write", action="store_true", help="keep what was found")
+    parser.add_argument("--study", help="the cells of this study alone")
     given = parser.parse_args()
     commits = [
         subprocess.run(
@@ -136,7 +138,8 @@ def main() -> int:
     cache = ROOT / "build/equivalence"
     for commit in commits:
         (cache / commit).mkdir(parents=True, exist_ok=True)
-    studies = [load_study(name, ROOT) for name in StudySpec.names(ROOT) if name != "paper"]
+    names = [given.study] if given.study else StudySpec.names(ROOT)
+    studies = [load_study(name, ROOT) for name in names if name != "paper"]
     shown, differing = [], []
     chosen = kinds(studies)
     for number, (study, item) in enumerate(chosen, 1):
