@@ -67,7 +67,8 @@ def made(commit: str, name: str, record: Mapping[str, Any], cache: Path) -> dict
     given = dict(record["params"])
     own = {given["scenario"]: given.pop("parameters")}
     yaml = YAML(typ="safe")
-    whole = _merged(yaml.load(params), {**given, "scenarios": own})
+    base = yaml.load(params)  # what a cell does not name of its sections is at its default
+    whole = {**base, **given, "scenarios": {**base["scenarios"], **own}}
     with params.open("w", encoding="utf-8") as file:
         yaml.dump(whole, file)
     _run("dvc", "repro", "evaluate", cwd=root)
@@ -78,16 +79,6 @@ def made(commit: str, name: str, record: Mapping[str, Any], cache: Path) -> dict
     }
     kept.write_text(json.dumps(found), encoding="utf-8")
     return found
-
-
-def _merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in changes.items():
-        old = result.get(key)
-        if isinstance(value, Mapping) and isinstance(old, Mapping):
-            value = _merged(old, value)
-        result[key] = value
-    return result
 
 
 def _digest(path: Path) -> str:
