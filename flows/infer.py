@@ -71,6 +71,7 @@ def infer(
     from mno.inverse.infer import MOST_RHAT, infer, rows_of
     from mno.inverse.posterior import Posterior
     from mno.inverse.question import Question, Unknowns, read_observations
+    from mno.inverse.run import Run
     from mno.sensors.inputs import from_store
     from mno.surrogate.surrogate import Surrogate
 
@@ -83,8 +84,7 @@ def infer(
             "that predict a run from what it is given: name another"
         )
     given = from_store(surrogate, inputs or from_here(workspace / "data"), sample)
-    arrays, _ = surrogate.at_points(given.inputs, given.steps)
-    unknowns = Unknowns(asked, description, arrays, given.origin and given.origin.store)
+    unknowns = Unknowns(asked, description, given.inputs, given.origin and given.origin.store)
     observed = read_observations(
         readings, read_mapping(mapping), description, given, asked.noise, start
     )
@@ -95,7 +95,7 @@ def infer(
         interruptible("no draws are kept"),
         progress_bar(quiet or as_json) as show,
     ):
-        posterior = Posterior(surrogate, given, unknowns, observed)
+        posterior = Posterior(Run(surrogate, given), unknowns, observed)
         found = infer(posterior, validation, draws, solves, seed, show)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / _FILE) as path:

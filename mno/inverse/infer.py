@@ -79,8 +79,8 @@ def infer(
     Raises:
         InputError: There is no solver to ask, or no likelihood where the prior has its mass.
     """
-    if solves and isinstance(posterior.solver, Absent):
-        raise InputError(f"--solves {solves}: {posterior.solver}; leave it out")
+    if solves and isinstance(posterior.run.solver, Absent):
+        raise InputError(f"--solves {solves}: {posterior.run.solver}; leave it out")
     if solves and solves < 10 * SOLVED_CHAINS:
         raise InputError(f"--solves {solves}: expected 0, or at least {10 * SOLVED_CHAINS}")
     rng = torch.Generator().manual_seed(seed)

@@ -1,24 +1,15 @@
 """The posterior of a question: by a surrogate, with its gradients, and by the solver."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mno.core.absent import Absent
-from mno.core.errors import MnoError
-from mno.core.readings import Layout
 from mno.data.parts import seen
 from mno.data.reading import Split, StoredSplit
-from mno.evaluation.solver import solver_of
 from mno.inverse.question import Observations, Unknowns
-from mno.scenarios.part import PartOfScenario
-from mno.sensors.inputs import RunInputs, read_whole
-from mno.surrogate.surrogate import Surrogate
+from mno.inverse.run import Run
 
 
 class Posterior:
@@ -27,39 +18,21 @@ class Posterior:
     The likelihood is normal, of independent errors of the readings.
 
     Args:
-        surrogate: Answers what would have been read.
-        given: What it is given of the run, of which unknowns take some places.
+        run: Of which unknowns are some inputs.
         unknowns: Made of the numbers.
         observations: What was read.
-
-    Attributes:
-        solver: The scenario that solves the run, or why there is none.
     """
 
-    def __init__(
-        self,
-        surrogate: Surrogate,
-        given: RunInputs,
-        unknowns: Unknowns,
-        observations: Observations,
-    ) -> None:
-        self.unknowns, self.observations = unknowns, observations
-        self._surrogate, self._steps, self._origin = surrogate, given.steps, given.origin
-        arrays, _ = surrogate.at_points(given.inputs, given.steps)
-        self._given = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    def __init__(self, run: Run, unknowns: Unknowns, observations: Observations) -> None:
+        self.run, self.unknowns, self.observations = run, unknowns, observations
         self._read = torch.from_numpy(observations.value)
         self._noise = torch.from_numpy(observations.noise)
         self._bias = torch.zeros_like(self._read)
         self._root = torch.diag(self._noise)  # of the covariance of readings about predictions
-        self.solver = self._solver()
-        self._whole: dict[str, np.ndarray] = {}
 
     def predicted(self, z: Tensor) -> Tensor:
         """Return what the surrogate says would have been read, `(chains, readings)`, float64."""
-        own = {name: values.float() for name, values in self.unknowns(z).items()}
-        given = {n: a.expand(len(z), *a.shape[1:]) for n, a in self._given.items()}
-        found = self._surrogate.answers(self._surrogate.operator, {**given, **own}, self._steps)
-        return self.observations.of(found).double()
+        return self.observations.of(self.run.predicted(self.unknowns(z))).double()
 
     def likelihood(self, z: Tensor) -> Tensor:
         """Return the logarithm of the likelihood by the surrogate, `(chains,)`, up to a constant.
@@ -90,10 +63,11 @@ class Posterior:
 
     def errors_on(self, split: Split | StoredSplit) -> np.ndarray:
         """Return the surrogate's errors on samples of its dataset, read as the run was."""
-        description = self._surrogate.description
+        surrogate = self.run.surrogate
+        description = surrogate.description
         whole = seen(split, description.part, description.skip)
         fields = {name: array[:] for name, array in whole.fields.items()}
-        told = self._surrogate.predict(description.given(fields), steps=self._steps)
+        told = surrogate.predict(description.given(fields), steps=self.run.steps)
         true = description.truth(fields)
         both = ({n: torch.from_numpy(f[n]) for n in told} for f in (true, told))
         true, told = (self.observations.of(fields).double().numpy() for fields in both)
@@ -120,42 +94,8 @@ class Posterior:
     def solved(self, z: np.ndarray) -> np.ndarray | None:
         """Return what would have been read by the solver, `(readings,)`; none where it refuses."""
         unknowns = self.unknowns(torch.from_numpy(z)[None])
-        own = {name: values[0].numpy().astype(np.float32) for name, values in unknowns.items()}
-        try:
-            found = self.solver.solve({**self._run(), **own})
-        except MnoError:
-            return None
-        return self.observations.of(self._later(found)).double()[0].numpy()
-
-    def _solver(self) -> Any:
-        if self._origin is None:
-            return Absent("solver.run_not_recorded", {"run": "the run"})
-        schema, part = self._origin.schema, self._surrogate.description.part
-        layout = Layout(part, schema.fields, schema.axes)
-        if layout.changes:
-            schema = replace(schema, fields=layout.fields, axes=layout.axes, part=part)
-        return solver_of(schema)
-
-    def _run(self) -> dict[str, np.ndarray]:
-        """Return what the solver is given of the run, as it takes it."""
-        if not self._whole:
-            assert self._origin is not None
-            self._whole = read_whole(self._origin)
-            if isinstance(self.solver, PartOfScenario):
-                self._whole = self.solver.layout.of(self._whole, stacked=False)
-        return self._whole
-
-    def _later(self, solved: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-        """Return what the surrogate predicts of what was solved, `(1, *dims)` by name."""
-        description = self._surrogate.description
-        found = {name: torch.from_numpy(solved[name])[None] for name in description.outputs}
-        forecast = description.forecast
-        if forecast:
-            steps = self._steps or forecast.steps
-            for name in description.states:
-                frames = slice(forecast.history, forecast.history + steps)
-                found[name] = found[name][:, frames]
-        return found
+        found = self.run.solved({name: values[0].numpy() for name, values in unknowns.items()})
+        return None if found is None else self.observations.of(found).double()[0].numpy()
 
 
 def _normal(apart: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ class Unknowns:
     Args:
         question: What is said of them.
         description: The model's.
-        given: What the model is given of the run, at its points; that of an unknown does not count.
+        given: What the model is given of the run; that of an unknown does not count.
         data: The dataset that fields vary as; none where the run is in none.
 
     Attributes:

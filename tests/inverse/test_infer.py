@@ -24,6 +24,7 @@ from mno.imports.mapping import Mapping
 from mno.inverse.infer import infer, rows_of
 from mno.inverse.posterior import Posterior
 from mno.inverse.question import Question, Unknowns, read_observations
+from mno.inverse.run import Run
 from mno.nn.config import ModelConfig
 from mno.scenarios.batch_furnace import BatchFurnace, BatchFurnaceParameters
 from mno.scenarios.darcy import Darcy, DarcyParameters
@@ -78,7 +79,7 @@ def posterior_of(workspace, **changes):
     observed = read_observations(
         root / "readings.csv", Mapping(), surrogate.description, given, question.noise
     )
-    return Posterior(surrogate, given, unknowns, observed)
+    return Posterior(Run(surrogate, given), unknowns, observed)
 
 
 def draw(posterior, count, seed=0):
@@ -280,7 +281,7 @@ def test_readings_of_a_plant_are_solved_as_the_model_is_given_them(tmp_path):
     unknowns = Unknowns(question, surrogate.description, arrays, tmp_path / "data")
     observed = read_observations(tmp_path / "log.csv", Mapping(), surrogate.description, given, {})
     assert observed.value == pytest.approx([293.15])
-    posterior = Posterior(surrogate, given, unknowns, observed)
+    posterior = Posterior(Run(surrogate, given), unknowns, observed)
     wear = float(data["wear"][run])
     z = np.array([scipy.special.ndtri(wear / 0.05)])
     stored = float(data["thermocouple_temperature"][run, 3, 1])

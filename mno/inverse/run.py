@@ -1,0 +1,100 @@
+"""A run that is asked about in two ways: by a model, with its gradients, and by the solver."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mno.core.absent import Absent
+from mno.core.errors import MnoError
+from mno.core.readings import Layout
+from mno.evaluation.solver import solver_of
+from mno.scenarios.part import PartOfScenario
+from mno.sensors.inputs import RunInputs, read_whole
+from mno.surrogate.surrogate import Surrogate
+
+
+class Run:
+    """What a model and the solver say of a run, of which some inputs take other values.
+
+    These are named arrays as the dataset has them, in physical units. Both answer what the model
+    predicts, at its points, `(samples, *dims)` by name.
+
+    Args:
+        surrogate: The model.
+        given: What it is given of the run.
+
+    Attributes:
+        solver: The scenario that solves the run, or why there is none.
+    """
+
+    def __init__(self, surrogate: Surrogate, given: RunInputs) -> None:
+        self.surrogate, self.steps = surrogate, given.steps
+        self._origin = given.origin
+        arrays, _ = surrogate.at_points(given.inputs, given.steps)
+        self.given = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        self.solver = self._solver()
+        self._whole: dict[str, np.ndarray] = {}
+
+    def predicted(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what the model predicts, with gradients by inputs of its own, `(samples, …)`."""
+        count = len(next(iter(own.values())))
+        given = {n: a.expand(count, *a.shape[1:]) for n, a in self.given.items()}
+        for name, values in own.items():
+            given[name] = self._at_points(name, values.float(), given[name])
+        return self.surrogate.answers(self.surrogate.operator, given, self.steps)
+
+    def _at_points(self, name: str, values: Tensor, given: Tensor) -> Tensor:
+        """Return values of an input where the model has them, of the frames that it is given."""
+        place = self.surrogate.description.readings.get(name)
+        if place:
+            values = values.reshape(*values.shape[: given.ndim - 1], place[2] - place[1])
+        if given.ndim > 1:
+            values = values[:, : given.shape[1]]
+        if not place:
+            return values
+        found = given.clone()
+        found[..., place[1] : place[2]] = values
+        return found
+
+    def solved(self, own: Mapping[str, np.ndarray]) -> dict[str, Tensor] | None:
+        """Return the solver's answer, of one sample `(1, …)`; none where it refuses."""
+        layout, solver = None, self.solver
+        if isinstance(solver, PartOfScenario):
+            layout, solver = solver.layout, solver.whole
+        given = {name: np.asarray(values, np.float32) for name, values in own.items()}
+        try:
+            found = solver.solve({**self.whole(), **given})
+        except MnoError:
+            return None
+        return self._later(layout.of(found, stacked=False) if layout else found)
+
+    def whole(self) -> dict[str, np.ndarray]:
+        """Return what the solver is given of the run, as the dataset has it."""
+        if not self._whole:
+            assert self._origin is not None
+            self._whole = read_whole(self._origin)
+        return self._whole
+
+    def _solver(self) -> Any:
+        if self._origin is None:
+            return Absent("solver.run_not_recorded", {"run": "the run"})
+        schema, part = self._origin.schema, self.surrogate.description.part
+        layout = Layout(part, schema.fields, schema.axes)
+        if layout.changes:
+            schema = replace(schema, fields=layout.fields, axes=layout.axes, part=part)
+        return solver_of(schema)
+
+    def _later(self, solved: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+        """Return what the model predicts of what was solved."""
+        description = self.surrogate.description
+        found = {name: torch.from_numpy(solved[name])[None] for name in description.outputs}
+        forecast = description.forecast
+        if forecast:
+            steps = self.steps or forecast.steps
+            for name in description.states:
+                found[name] = found[name][:, forecast.history : forecast.history + steps]
+        return found
