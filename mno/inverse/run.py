@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mno.core.absent import Absent
 from mno.core.errors import MnoError
-from mno.core.readings import Layout
+from mno.core.readings import Layout, from_points
 from mno.evaluation.solver import solver_of
 from mno.scenarios.part import PartOfScenario
 from mno.sensors.inputs import RunInputs, read_whole
@@ -28,24 +28,32 @@ class Run:
         given: What it is given of the run.
 
     Attributes:
+        told: What the model is given of the run, and when its frames are.
+        inputs: The same, as the dataset has it, `(1, …)` by name.
         solver: The scenario that solves the run, or why there is none.
     """
 
     def __init__(self, surrogate: Surrogate, given: RunInputs) -> None:
-        self.surrogate, self.steps = surrogate, given.steps
-        self._origin = given.origin
+        self.surrogate, self.told = surrogate, given
+        self.steps, self.origin = given.steps, given.origin
         arrays, _ = surrogate.at_points(given.inputs, given.steps)
         self.given = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        description = surrogate.description
+        self.inputs = from_points(description.readings, arrays, description.cells)
         self.solver = self._solver()
         self._whole: dict[str, np.ndarray] = {}
 
-    def predicted(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return what the model predicts, with gradients by inputs of its own, `(samples, …)`."""
+    def asked(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what the model is given where some inputs have values of their own."""
         count = len(next(iter(own.values())))
         given = {n: a.expand(count, *a.shape[1:]) for n, a in self.given.items()}
         for name, values in own.items():
             given[name] = self._at_points(name, values.float(), given[name])
-        return self.surrogate.answers(self.surrogate.operator, given, self.steps)
+        return given
+
+    def predicted(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return what the model predicts, with gradients by inputs of its own, `(samples, …)`."""
+        return self.surrogate.answers(self.surrogate.operator, self.asked(own), self.steps)
 
     def _at_points(self, name: str, values: Tensor, given: Tensor) -> Tensor:
         """Return values of an input where the model has them, of the frames that it is given."""
@@ -67,7 +75,7 @@ class Run:
             layout, solver = solver.layout, solver.whole
         given = {name: np.asarray(values, np.float32) for name, values in own.items()}
         try:
-            found = solver.solve({**self.whole(), **given})
+            found = solver.solve(solver.completed({**self.whole(), **given}))
         except MnoError:
             return None
         return self._later(layout.of(found, stacked=False) if layout else found)
@@ -75,14 +83,35 @@ class Run:
     def whole(self) -> dict[str, np.ndarray]:
         """Return what the solver is given of the run, as the dataset has it."""
         if not self._whole:
-            assert self._origin is not None
-            self._whole = read_whole(self._origin)
+            assert self.origin is not None
+            self._whole = read_whole(self.origin)
         return self._whole
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of an input, with all its frames."""
+        if self.origin:
+            return self.whole()[name].shape
+        return self.inputs[name].shape[1:]
+
+    def times(self, frames: int) -> np.ndarray:
+        """Return when so many frames are, those given first."""
+        forecast, start = self.surrogate.description.forecast, self.told.times
+        interval = forecast.interval if forecast else 1.0
+        return (start[0] if len(start) else 0.0) + interval * np.arange(frames)
+
+    @property
+    def later(self) -> np.ndarray:
+        """When the predicted frames are; there are none of what has no time."""
+        forecast = self.surrogate.description.forecast
+        if forecast is None:
+            return np.empty(0)
+        count = forecast.history + (self.steps or forecast.steps)
+        return self.times(count)[forecast.history :]
+
     def _solver(self) -> Any:
-        if self._origin is None:
+        if self.origin is None:
             return Absent("solver.run_not_recorded", {"run": "the run"})
-        schema, part = self._origin.schema, self.surrogate.description.part
+        schema, part = self.origin.schema, self.surrogate.description.part
         layout = Layout(part, schema.fields, schema.axes)
         if layout.changes:
             schema = replace(schema, fields=layout.fields, axes=layout.axes, part=part)

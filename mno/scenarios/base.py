@@ -257,6 +257,13 @@ class Scenario(SampleSource):
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw the inputs and the initial states of one sample, float32, by name."""
 
+    def completed(self, given: Fields) -> Fields:
+        """Return what `sample` might have drawn, made anew where some of it follows from the rest.
+
+        Some of what is given was set by whoever asks, and what follows from it was not.
+        """
+        return given
+
     @abstractmethod
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
         """Solve the equation for what `sample` drew; return outputs and states, float32.

@@ -267,6 +267,10 @@ class BatchFurnace(Scenario):
         drawn = {name: np.asarray(value, np.float32) for name, value in given.items()}
         return {**drawn, **self._at_start(self._cells(drawn))}
 
+    def completed(self, given: Fields) -> Fields:
+        """Return a run with the materials and first states that go with the rest of it."""
+        return {**given, **self._at_start(self._cells(given))}
+
     def _at_start(self, cells: Cells) -> dict[str, np.ndarray]:
         """Return materials on the plant's grid, and all states at the start."""
         draw, plant = cells.draw, self.plant

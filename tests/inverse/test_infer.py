@@ -12,7 +12,7 @@ import typer
 import zarr
 from typer.testing import CliRunner
 
-from flows.infer import infer as command
+from flows.inverse import infer as command
 from mno.core.config import validate
 from mno.core.distributions import Distribution
 from mno.core.errors import InputError, MnoError

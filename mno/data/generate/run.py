@@ -92,7 +92,7 @@ def generate(
 
     def tell() -> None:
         samples = sum(len(record.inputs) for record in records.values())
-        progress(Progress(len(records), plan.num_shards, samples, plan.config.samples))
+        progress(Progress(len(records), plan.num_shards, samples, plan.samples))
 
     tell()
     if missing:

@@ -29,11 +29,12 @@ from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Field
 from mno.core.files import file_sha256, json_sha256, replacing_folder, write_text
+from mno.data.asked import read_asked
 from mno.data.config import SPLITS, GenerateConfig, SamplesConfig
 from mno.data.shard_file import write_shard_file
 from mno.data.statistics import Decades, Margins, Moments
 from mno.data.store import create_store, seal, shard_file
-from mno.scenarios.base import FilesSource, SampleSource, split_samples
+from mno.scenarios.base import Fields, FilesSource, SampleSource, Scenario, split_samples
 
 SPAN = (0.05, 0.999)
 """Quantiles between which a field's span lies. Of numbers drawn evenly from 0 to 1, or the sizes of
@@ -86,11 +87,13 @@ class DatasetPlan:
     @cached_property
     def content(self) -> dict[str, Any]:
         """The plan without its code, as plain values."""
+        question = self.asked[1]
         return {
             "scenario": self.build().dataset_name,
             "seed": self.config.seed,
             "generate": self.config.content,
             "parameters": self.parameters.model_dump(mode="json"),
+            **({"question": question} if question else {}),
         }
 
     @cached_property
@@ -98,15 +101,35 @@ class DatasetPlan:
         """SHA-256 of the whole plan: the name of a folder in which its shards may be kept."""
         return json_sha256({**self.content, "code": self.code})
 
+    @cached_property
+    def asked(self) -> tuple[dict[str, np.ndarray], str]:
+        """Inputs that are solved behind the samples that are drawn, and the question."""
+        digest = getattr(self.config, "asked", None)
+        return read_asked(self.root, digest, self.build()) if digest else ({}, "")
+
+    @cached_property
+    def samples(self) -> int:
+        """Number of samples, drawn and asked for."""
+        return self.config.samples + len(next(iter(self.asked[0].values()), ()))
+
     @property
     def num_shards(self) -> int:
         """Number of shards; the last may hold fewer samples."""
-        return -(-self.config.samples // self.config.shard_size)
+        return -(-self.samples // self.config.shard_size)
 
     def samples_of(self, shard: int) -> range:
         """Return the numbers of the samples of a shard."""
         start = shard * self.config.shard_size
-        return range(start, min(start + self.config.shard_size, self.config.samples))
+        return range(start, min(start + self.config.shard_size, self.samples))
+
+    def make(self, scenario: SampleSource, samples: range) -> Iterator[tuple[Fields, Fields]]:
+        """Yield what is given with each of some samples, and its solution, as a scenario does."""
+        drawn = self.config.samples
+        yield from scenario.make(range(samples.start, min(samples.stop, drawn)), self.rng)
+        for number in range(max(samples.start, drawn) - drawn, samples.stop - drawn):
+            assert isinstance(scenario, Scenario)
+            given = scenario.completed({n: values[number] for n, values in self.asked[0].items()})
+            yield given, scenario.solve(given)
 
     def rng(self, *key: int) -> np.random.Generator:
         """Return a sample's own random stream, the same wherever the sample is made."""
@@ -125,7 +148,8 @@ class DatasetPlan:
             return np.full(self.config.samples, "unassigned", dtype=object)
         counts = self.config.split_counts
         names = np.repeat(np.array(SPLITS, dtype=object), [counts[name] for name in SPLITS])
-        return self.rng(*_SPLIT_STREAM).permutation(names)
+        asked = np.full(self.samples - self.config.samples, "train", dtype=object)
+        return np.concatenate([self.rng(*_SPLIT_STREAM).permutation(names), asked])
 
     def create_store(
         self,
@@ -181,7 +205,7 @@ def solve_shard(plan: DatasetPlan, shard: int) -> tuple[ShardRecord, dict[str, n
     statistics: dict[str, Moments] = {}
     # One thread, so that the order of summation in BLAS does not depend on the machine's cores.
     with threadpool_limits(limits=1):
-        made = split_samples(scenario.fields, read) if read else scenario.make(samples, plan.rng)
+        made = split_samples(scenario.fields, read) if read else plan.make(scenario, samples)
         for row, (sample, (given, solved)) in enumerate(zip(samples, made, strict=True)):
             if not read:
                 _store_row(scenario.dataset_name, {**given, **solved}, row, values)

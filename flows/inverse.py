@@ -1,0 +1,248 @@
+"""Models asked backwards: `mno infer`, what is not measured; `mno optimise`, what is best set."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.data import from_here, workspace_or_none
+from flows.options import (
+    Json,
+    Quiet,
+    TableMapping,
+    answer,
+    console,
+    interruptible,
+    writing_to,
+)  # fmt: skip
+from flows.predict import model_folder
+from flows.workspace import progress_bar
+from mno.core.config import read_file
+from mno.core.errors import InputError, MnoError
+from mno.core.files import replacing, write_json
+
+if TYPE_CHECKING:
+    from mno.inverse.run import Run
+
+_FILE = "draws.nc"
+
+Model = Annotated[
+    str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")
+]
+Inputs = Annotated[
+    Path | None,
+    typer.Option(help="Zarr store with what is known of the run; data/.", metavar="STORE"),
+]
+Sample = Annotated[int | None, typer.Option(min=0, help="The run in the store.", metavar="NUMBER")]
+Seed = Annotated[int, typer.Option(min=0, help="Of all that is drawn.")]
+
+
+def _asked_run(model: str, inputs: Path | None, sample: int | None) -> "tuple[Run, str]":
+    """Return a run that a model is asked about, and what it is called."""
+    from mno.inverse.run import Run
+    from mno.sensors.inputs import from_store
+    from mno.surrogate.surrogate import Surrogate
+
+    surrogate, workspace = Surrogate.load(model_folder(model)), workspace_or_none() or Path()
+    if surrogate.description.observes or surrogate.description.times:
+        raise InputError(
+            f"{model} is an observer, or takes frames at times of their own; expected a model that "
+            "predicts a run from what it is given: name another"
+        )
+    given = from_store(surrogate, inputs or from_here(workspace / "data"), sample)
+    return Run(surrogate, given), given.source
+
+
+def infer(
+    model: Model,
+    readings: Annotated[Path, typer.Argument(help="Table of readings of sensors (CSV).")],
+    prior: Annotated[
+        Path, typer.Option(help="YAML file: what is not known, and within what it is.")
+    ],
+    inputs: Inputs = None,
+    sample: Sample = None,
+    start: Annotated[
+        float, typer.Option(help="When the run begins on the readings' clock.", metavar="SECONDS")
+    ] = 0.0,
+    solves: Annotated[
+        int,
+        typer.Option(min=0, help="How often the solver may be asked, which makes draws exact."),
+    ] = 0,
+    draws: Annotated[int, typer.Option(min=50, help="Of each of sixteen chains.")] = 600,
+    seed: Seed = 0,
+    mapping: TableMapping = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Where to write; reports/inference/.", metavar="FOLDER"),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Infer what is not known of a run from readings: draws of its posterior, as ArviZ reads them.
+
+    Chains follow the model's gradients, and reckon with its error as one more noise. With --solves
+    the solver has the last word on each draw, and the draws are exact.
+
+    Example: mno infer models:/mno-darcy@champion readings.csv --prior prior.yaml --sample 3
+    """
+    from mno.data.reading import read_split
+    from mno.imports.mapping import read_mapping
+    from mno.inverse.infer import MOST_RHAT, infer, rows_of
+    from mno.inverse.posterior import Posterior
+    from mno.inverse.question import Question, Unknowns, read_observations
+
+    asked = read_file(Question, prior)
+    run, source = _asked_run(model, inputs, sample)
+    description, origin = run.surrogate.description, run.origin
+    unknowns = Unknowns(asked, description, run.inputs, origin and origin.store)
+    observed = read_observations(
+        readings, read_mapping(mapping), description, run.told, asked.noise, start
+    )
+    validation = read_split(origin.store, "validation") if origin else None
+    folder = output or (workspace_or_none() or Path()) / "reports/inference"
+    with (
+        writing_to(folder, "; name another with --output"),
+        interruptible("no draws are kept"),
+        progress_bar(quiet or as_json) as show,
+    ):
+        posterior = Posterior(run, unknowns, observed)
+        found = infer(posterior, validation, draws, solves, seed, show)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / _FILE) as path:
+        found.draws.to_netcdf(str(path), engine="h5netcdf")
+    told = {
+        "model": model, "run": source, "readings": len(observed.value),
+        "left_out": observed.left_out, "unknowns": rows_of(found), "exact": found.is_exact,
+        "rhat": found.rhat, "effective_draws": found.effective, "accepted": found.accepted,
+        "solves": found.solves, "converged": found.has_converged, "draws": str(folder / _FILE),
+    }  # fmt: skip
+    answer(told, as_json, quiet, _print)
+    if not found.has_converged:
+        raise MnoError(
+            f"the chains have not converged: R-hat {found.rhat:.3f} (at most {MOST_RHAT}), "
+            f"{found.effective:.0f} effective draws; the draws are kept in {folder / _FILE}: ask "
+            f"for more with --{'solves' if found.is_exact else 'draws'}"
+        )
+
+
+def _print(told: dict[str, Any]) -> None:
+    from flows.data import table
+
+    rows = [
+        {
+            "unknown": row["name"],
+            "before": "{:.4g} ± {:.2g}".format(*row["prior"]),
+            "now": "{:.4g} ± {:.2g}".format(*row["posterior"]),
+            "90 % within": "{:.4g} to {:.4g}".format(*row["interval"]),
+            "learned": f"{max(row['learned'], 0.0):.0%}",
+        }
+        for row in told["unknowns"]
+    ]
+    out = console(width=120)
+    left_out = f", {told['left_out']} left out" if told["left_out"] else ""
+    out.print(f"{told['readings']} readings of {told['run']}{left_out}")
+    out.print(table(rows, [*rows[0]][1:], ()))
+    by = f"exact: {told['solves']} solves" if told["exact"] else "by the model alone, not exact"
+    out.print(
+        f"{by}; {told['accepted']:.0%} of proposals taken, {told['effective_draws']:.0f} effective "
+        f"draws, R-hat {told['rhat']:.3f}"
+    )
+    out.print(f"Draws:  {told['draws']} (arviz.from_netcdf)")
+
+
+def optimise(
+    model: Model,
+    goal: Annotated[
+        Path, typer.Argument(help="YAML file: what may be set, what to minimize, what must hold.")
+    ],
+    inputs: Inputs = None,
+    sample: Sample = None,
+    solves: Annotated[
+        int,
+        typer.Option(min=0, help="How often the solver may be asked; 0 believes the model."),
+    ] = 30,
+    seed: Seed = 0,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write; reports/optimum/.", metavar="FOLDER")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Find the best settings of a run; each candidate is solved before it is believed.
+
+    The search follows the model's gradients. What the solver says of a candidate is learned by a
+    copy of the model, and the search goes on, until no more is promised or the solves are spent.
+
+    Example: mno optimise models:/mno-batch_furnace@champion goal.yaml --sample 3
+    """
+    from mno.data.reading import read_split
+    from mno.inverse.goal import Goal, Wanted
+    from mno.inverse.optimise import optimise
+
+    asked = read_file(Goal, goal)
+    run, source = _asked_run(model, inputs, sample)
+    workspace = workspace_or_none() or Path()
+    folder = output or workspace / "reports/optimum"
+    wanted = Wanted(asked, run, seed)
+    training = read_split(run.origin.store, "train") if run.origin else None
+    with (
+        writing_to(folder, "; name another with --output"),
+        interruptible("nothing is kept"),
+        progress_bar(quiet or as_json, "done") as show,
+    ):
+        found = optimise(wanted, training, solves, seed, show)
+        folder.mkdir(parents=True, exist_ok=True)
+        asked_for = _keep_asked(workspace, run, asked, found) if found.tried else None
+    before = found.tried[1].solved if len(found.tried) > 1 else None
+    told = {
+        "model": model, "run": source, "objective": wanted.named,
+        "before": before and float(before.objective), "value": float(found.worth.objective),
+        "promised": float(found.promised.objective), "set": wanted.settings(found.x),
+        "missed": wanted.missed(found.worth), "violation": found.worth.violation,
+        "solves": found.solves, "asked": asked_for,
+    }  # fmt: skip
+    write_json(folder / "optimum.json", {**told, "goal": asked.model_dump(exclude_unset=True)})
+    answer(told, as_json, quiet, _print_optimum)
+    if found.worth.violation > 0:
+        worst = max(told["missed"], key=lambda name: told["missed"][name])
+        raise MnoError(
+            f"nothing within what may be set meets the goal: {worst} misses its bound by "
+            f"{told['missed'][worst]:.3g} at best; widen what may be set, or ask for less"
+        )
+
+
+def _keep_asked(workspace: Path, run: "Run", goal: Any, found: Any) -> str:
+    """Write the inputs that were solved where `generate.asked` finds them; return their digest."""
+    import numpy as np
+
+    from mno.data.asked import write_asked
+
+    whole = run.whole()
+    solved = [one.given for one in found.tried if one.found]
+    own = {n: np.concatenate([g[n].numpy() for g in solved]) for n in solved[0]}
+    count = len(next(iter(own.values())))
+    arrays = {n: np.repeat(a[None], count, axis=0) for n, a in whole.items()} | own
+    return write_asked(workspace, arrays, goal.model_dump_json(exclude_unset=True))
+
+
+def _print_optimum(told: dict[str, Any]) -> None:
+    from flows.data import table
+
+    rows = [
+        {"set": name, "to": ", ".join(f"{value:.4g}" for value in values)}
+        for name, values in told["set"].items()
+    ]
+    out = console(width=120)
+    out.print(table(rows, (), ()))
+    was = f" (as the run was: {told['before']:.5g})" if told["before"] is not None else ""
+    out.print(f"{told['objective']}: {told['value']:.5g}{was}")
+    for name, missed in told["missed"].items():
+        out.print(f"{name}: misses its bound by {missed:.3g}" if missed > 0 else f"{name}: holds")
+    if not told["asked"]:
+        out.print("By the model alone: nothing was solved. Ask the solver with --solves 30")
+        return
+    regret = abs(told["value"] - told["promised"]) / max(abs(told["value"]), 1e-300)
+    out.print(
+        f"As solved, {told['solves']} solves; regret, by what the model has learned: {regret:.2%}"
+    )
+    out.print(f"Next:    mno run --set generate.asked={told['asked']}  (trains on the solves, too)")

@@ -1,0 +1,68 @@
+"""Inputs that were asked for: solved beside those that are drawn, and trained on.
+
+build/asked/<sha256>.npz    `(samples, …)` by name, and `question`, the text in which they came up
+"""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mno.core.errors import InputError
+from mno.core.files import file_sha256, sha256, write_bytes
+from mno.scenarios.base import SampleSource, Scenario
+
+_QUESTION = "question"
+
+
+def write_asked(root: Path, inputs: Mapping[str, np.ndarray], question: str) -> str:
+    """Write inputs, `(samples, …)` as `Scenario.sample` returns them, in which none comes twice.
+
+    Returned is the digest that `generate.asked` names them by.
+    """
+    arrays = {name: np.asarray(values, np.float32) for name, values in inputs.items()}
+    rows = zip(*([row.tobytes() for row in values] for values in arrays.values()), strict=True)
+    kept = list({row: number for number, row in enumerate(rows)}.values())
+    content = io.BytesIO()
+    told: dict[str, Any] = {name: values[kept] for name, values in arrays.items()}
+    told[_QUESTION] = np.frombuffer(question.encode(), np.uint8)
+    np.savez(content, **told)
+    digest = sha256(content.getvalue())
+    path = _file(root, digest)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, content.getvalue())
+    return digest
+
+
+def read_asked(root: Path, digest: str, source: SampleSource) -> tuple[dict[str, np.ndarray], str]:
+    """Read inputs that were asked for, `(samples, …)` float32, and the question.
+
+    An `InputError` says that there are none, or that they are others, or of another scenario.
+    """
+    path, name = _file(root, digest), f"generate.asked={digest[:12]}…"
+    if not isinstance(source, Scenario):
+        raise InputError(f"{name}: {source.dataset_name} comes from files; set it to null")
+    if not path.is_file() or file_sha256(path) != digest:
+        raise InputError(
+            f"{name}: {path} is missing or altered; ask again with mno optimise, or set it to null"
+        )
+    with np.load(path, allow_pickle=False) as file:
+        found = {key: np.asarray(file[key]) for key in file.files}
+    question = found.pop(_QUESTION).tobytes().decode()
+    shapes = {
+        one.name: source.shapes[one.name][one.role == "state" :]
+        for one in source.fields
+        if one.role != "output"
+    }
+    if {key: values.shape[1:] for key, values in found.items()} != shapes:
+        raise InputError(
+            f"{name}: {path} has other inputs than {source.dataset_name} has with these parameters "
+            "at this resolution; set it to null"
+        )
+    return found, question
+
+
+def _file(root: Path, digest: str) -> Path:
+    return root / "build/asked" / f"{digest}.npz"

@@ -1,0 +1,352 @@
+"""The best settings of a run: searched for by a model, and believed once the solver has seen them.
+
+An optimum of a model is where the model flatters itself most. So each candidate is solved; what the
+solver says is learned, by a correction there and by a fine-tuned copy of the model, and the search
+goes on, until the solver finds what the model promised.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.stats import qmc
+from torch import Tensor
+
+from mno.core.absent import Absent
+from mno.core.errors import InputError, MnoError
+from mno.data.normalise import Normaliser
+from mno.data.parts import seen
+from mno.data.reading import Split, StoredSplit
+from mno.inverse.goal import Wanted, Worth
+from mno.surrogate.surrogate import Surrogate
+
+PROMISE = 1e-3
+"""Share of the objective that a further search may promise when it ends."""
+_STARTS, _ITERATIONS = 8, 60
+_RADIUS, _SHRUNK, _GROWN = 0.2, 0.5, 2.0  # of the box, in shares of what may be set
+_MARGIN, _DEAR = 1e-3, 3.0  # deviations by which bounds are to hold, and the price of one, missed
+_ROWS = 12  # bounds that a search looks at: those that hold least
+_BESIDE = 256  # samples of the training data beside which a model is fine-tuned
+_TUNING, _BATCH, _RATE = 60, 16, 2e-3  # steps of fine-tuning, samples of each, and their size
+
+Told = Callable[[str, int, int], None]
+
+
+class Tried(NamedTuple):
+    """Settings that were solved."""
+
+    x: Tensor
+    solved: Worth | None  # none where the solver refused a member
+    given: Mapping[str, Tensor]  # inputs of members that were solved, `(members, …)` by name
+    found: Mapping[str, Tensor]  # what the model predicts, by the solver, likewise
+
+
+@dataclass(frozen=True, eq=False)
+class Best:
+    """What a search has found.
+
+    Attributes:
+        x: Of the settings that hold all bounds the best, else those that violate them least.
+        worth: By the solver; by the model where it was not asked.
+        promised: What could be had at best, as the model says after all that it has learned.
+        solves: How often the solver was asked.
+        tried: All that was solved, in order: the second as near as may be to what the run was.
+    """
+
+    x: Tensor
+    worth: Worth
+    promised: Worth
+    solves: int = 0
+    tried: Sequence[Tried] = ()
+
+
+def optimise(
+    wanted: Wanted, training: Split | StoredSplit | None, solves: int, seed: int, told: Told
+) -> Best:
+    """Return the best settings that hold all bounds, or else those that violate them least.
+
+    Args:
+        wanted: The goal; its run's model is not changed.
+        training: Samples beside which a copy of the model is fine-tuned; none for no fine-tuning.
+        solves: How often the solver may be asked; 0 leaves the model with the last word.
+        seed: Of starts and batches.
+        told: Called with what is done, how much of it, and of how much.
+
+    Raises:
+        InputError: There is no solver to ask, or there are fewer solves than members.
+        MnoError: The solver refuses all that was tried.
+    """
+    box = _Box(torch.full((wanted.count,), 0.5, dtype=torch.float64), 0.5)
+    starts = [torch.from_numpy(x) for x in qmc.Sobol(wanted.count, rng=seed).random(_STARTS)]
+    told("searching", 0, 1)
+    x, promised = _search(wanted, box, starts, [])
+    if not solves:
+        return Best(x, promised, promised)
+    if isinstance(wanted.run.solver, Absent):
+        raise InputError(f"--solves {solves}: {wanted.run.solver}; say --solves 0")
+    if solves < wanted.members:
+        raise InputError(f"--solves {solves}: expected 0, or at least {wanted.members}, a round")
+    tuner = _Tuner(wanted, training, seed) if training else None
+    tuned, tried, radius = wanted, list[Tried](), _RADIUS
+    rounds = solves // wanted.members
+    for number, own in enumerate([x, wanted.nearest()]):
+        if number < rounds:
+            told("solving", number * wanted.members, solves)
+            tried.append(_try(wanted, own))
+    middle = _middle(wanted, tried)
+    for number in range(len(tried), rounds + 1):
+        if tuner:
+            tuned = tuner.learn(tried[number - 1 if number > 2 else 0 :])
+        known = [middle, *(one for one in tried if one is not middle)]
+        while True:  # where nothing is promised near by, further off
+            box = _Box(middle.x, radius)
+            starts = [middle.x, *(box.at(torch.rand_like(middle.x)) for _ in range(2))]
+            x, promised = _search(tuned, box, starts, known)
+            is_more = _is_more(wanted, promised, tried)
+            if is_more or radius >= 1.0:
+                break
+            radius *= _GROWN
+        if number == rounds or not is_more:
+            break
+        told("solving", number * wanted.members, solves)
+        tried.append(_try(wanted, x))
+        radius = min(radius, 0.5)
+        hoped = _merit(wanted, middle.solved) - _merit(wanted, promised)
+        new = _middle(wanted, tried)
+        gained = _merit(wanted, middle.solved) - _merit(wanted, new.solved)
+        radius *= _SHRUNK if gained < 0.25 * hoped else _GROWN
+        middle = new
+    best = _best(wanted, tried)
+    assert best.solved
+    return Best(best.x, best.solved, promised, len(tried) * wanted.members, tried)
+
+
+def _middle(wanted: Wanted, tried: Sequence[Tried]) -> Tried:
+    """Return about what the search goes on: what bounds miss a little may be mended."""
+    return min(_known(tried), key=lambda one: _merit(wanted, one.solved))
+
+
+def _merit(wanted: Wanted, worth: Worth | None) -> float:
+    """Return the cost, with that of what bounds miss."""
+    assert worth
+    return float(wanted.cost(worth)) / wanted.size + _DEAR * worth.violation
+
+
+def _best(wanted: Wanted, tried: Sequence[Tried]) -> Tried:
+    """Return what violates bounds least, and of what violates none the best."""
+    return min(_known(tried), key=lambda one: _badness(wanted, one.solved))
+
+
+def _known(tried: Sequence[Tried]) -> list[Tried]:
+    known = [one for one in tried if one.solved]
+    if not known:
+        raise MnoError(f"the solver refuses all of {len(tried)} candidates; narrow what may be set")
+    return known
+
+
+def _badness(wanted: Wanted, worth: Worth | None) -> tuple[float, float]:
+    """Return what orders worths: by their violation, and where there is none by their cost."""
+    assert worth
+    return worth.violation, float(wanted.cost(worth))
+
+
+def _is_more(wanted: Wanted, promised: Worth, tried: Sequence[Tried]) -> bool:
+    """Return whether what is promised is worth another solve."""
+    violation, cost = _badness(wanted, _best(wanted, tried).solved)
+    return violation > 0 or cost - float(wanted.cost(promised)) > PROMISE * abs(cost)
+
+
+def _try(wanted: Wanted, x: Tensor) -> Tried:
+    """Solve the members of some settings."""
+    own = wanted.inputs(x)
+    members = [{n: v[m].numpy() for n, v in own.items()} for m in range(wanted.members)]
+    answers = [wanted.run.solved(member) for member in members]
+    kept = [m for m, answer in enumerate(answers) if answer is not None]
+    found = [answer for answer in answers if answer is not None]
+    fields = {name: torch.cat([one[name] for one in found]) for name in (found or [{}])[0]}
+    solved = wanted.worth(fields) if len(kept) == wanted.members else None
+    return Tried(x, solved, {name: values[kept] for name, values in own.items()}, fields)
+
+
+class _Box(NamedTuple):
+    """Settings near a place: where a search may go."""
+
+    middle: Tensor
+    radius: float
+
+    @property
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """The least and the greatest."""
+        low, high = self.middle - self.radius, self.middle + self.radius
+        return low.clamp(0.0, 1.0), high.clamp(0.0, 1.0)
+
+    def at(self, share: Tensor) -> Tensor:
+        """Return settings some share of the way from the least to the greatest."""
+        low, high = self.ends
+        return low + share * (high - low)
+
+
+class _Corrected:
+    """A model that is right where settings were solved, the first of them most of all.
+
+    What it lacks there is a plane through the first, as near to the others as may be.
+
+    Source:
+        Echeverria and Hemker, "Manifold mapping: a two-level optimization technique",
+        doi:10.1007/s00791-008-0096-y.
+    """
+
+    def __init__(self, wanted: Wanted, tried: Sequence[Tried]) -> None:
+        self._wanted = wanted
+        known = [one for one in tried if one.solved]
+        self._first = known[0].x if known else None
+        if self._first is None:
+            return
+        with torch.no_grad():
+            lacks = torch.stack([self._lack(one) for one in known])
+        steps = torch.stack([one.x for one in known]) - self._first
+        near = 1.0 / (1e-3 + steps[1:].norm(dim=1, keepdim=True)) ** 2  # those near by count more
+        self._lacks = lacks[0]
+        self._slopes = torch.linalg.pinv(near * steps[1:], rtol=0.02) @ (
+            near * (lacks[1:] - lacks[0])
+        )
+
+    def _lack(self, one: Tried) -> Tensor:
+        assert one.solved
+        said = self._wanted.predicted(one.x)
+        return torch.cat(
+            [(one.solved.objective - said.objective)[None], one.solved.slack - said.slack]
+        )
+
+    def __call__(self, x: Tensor) -> Worth:
+        said = self._wanted.predicted(x)
+        if self._first is None:
+            return said
+        lacks = self._lacks + (x - self._first) @ self._slopes
+        return Worth(said.objective + lacks[0], said.slack + lacks[1:])
+
+
+def _search(
+    wanted: Wanted, box: _Box, starts: Sequence[Tensor], tried: Sequence[Tried]
+) -> tuple[Tensor, Worth]:
+    """Return the best settings in a box by the model, and what they are worth by it.
+
+    One more number is by how much bounds may be missed, which costs so much that none is where that
+    is possible.
+    """
+    model, count = _Corrected(wanted, tried), wanted.count
+    kept: dict[bytes, tuple[Worth, np.ndarray, np.ndarray, np.ndarray]] = {}
+
+    def look(x: np.ndarray) -> tuple[Worth, np.ndarray, np.ndarray, np.ndarray]:
+        """Return worth, slope of the cost, the bounds that hold least, and their slopes."""
+        place = torch.from_numpy(np.clip(x[:count], 0.0, 1.0))
+        key = place.numpy().tobytes()
+        if key not in kept:
+            place.requires_grad_()
+            worth = model(place)
+            rows = worth.slack.topk(min(_ROWS, len(worth.slack)), largest=False).values
+            parts = [wanted.cost(worth), *rows]
+            slopes = [torch.autograd.grad(p, place, retain_graph=True)[0].numpy() for p in parts]
+            done = Worth(worth.objective.detach(), worth.slack.detach())
+            kept.clear()
+            kept[key] = done, slopes[0], rows.detach().numpy(), np.array(slopes[1:])
+        return kept[key]
+
+    size = wanted.size
+    low, high = box.ends
+    limits = [*zip(low.tolist(), high.tolist(), strict=True), (0.0, None)]
+
+    def cost(x: np.ndarray) -> tuple[float, np.ndarray]:
+        worth, slope, *_ = look(x)
+        return float(wanted.cost(worth)) / size + _DEAR * x[-1], np.append(slope / size, _DEAR)
+
+    bounds = {
+        "type": "ineq", "fun": lambda x: look(x)[2] + x[-1] - _MARGIN,
+        "jac": lambda x: np.column_stack([look(x)[3], np.ones(len(look(x)[2]))]),
+    }  # fmt: skip
+    found: list[tuple[tuple[float, float], Tensor, Worth]] = []
+    for start in starts:
+        missed = max(_MARGIN - look(start.numpy())[2].min(initial=_MARGIN), 0.0)
+        done = minimize(
+            cost, np.append(start.numpy(), missed), jac=True, bounds=limits, method="SLSQP",
+            constraints=bounds if len(look(start.numpy())[2]) else (),
+            options={"maxiter": _ITERATIONS, "ftol": 1e-6},
+        )  # fmt: skip
+        worth, x = look(done.x)[0], torch.from_numpy(done.x[:count]).clamp(low, high)
+        if math.isfinite(float(worth.objective)):
+            found.append((_badness(wanted, worth), x, worth))
+    if not found:
+        raise MnoError("the model answers no number within what may be set; narrow it")
+    _, x, worth = min(found, key=lambda one: one[0])
+    return x, worth
+
+
+class _Tuner:
+    """A copy of the model that learns what was solved, beside some of what it was trained on."""
+
+    def __init__(self, wanted: Wanted, training: Split | StoredSplit, seed: int) -> None:
+        self._wanted, surrogate = wanted, wanted.run.surrogate
+        description = surrogate.description
+        self._rng = torch.Generator().manual_seed(seed)
+        whole = seen(training, description.part, description.skip)
+        rows = torch.randperm(len(whole.indices), generator=self._rng)[:_BESIDE].sort().values
+        fields = {name: array[rows.numpy()] for name, array in whole.fields.items()}
+        given, truth = description.given(fields), description.truth(fields)
+        self._old = tuple(
+            {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in part.items()}
+            for part in (given, truth)
+        )
+        self._new: list[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]] = []
+        self._surrogate = Surrogate(description, copy.deepcopy(surrogate.operator))
+
+    def learn(self, tried: Sequence[Tried]) -> Wanted:
+        """Return the same goal with a model that has learned once more."""
+        run = self._wanted.run
+        self._new += [(run.asked(one.given), one.found) for one in tried if one.found]
+        if self._new:
+            self._tune()
+        tuned = copy.copy(self._wanted)
+        tuned.run = copy.copy(run)
+        tuned.run.surrogate = self._surrogate
+        return tuned
+
+    def _tune(self) -> None:
+        """Fit the copy to what was solved and as many of the other samples, in turn."""
+        surrogate, half = self._surrogate, _BATCH // 2
+        optimizer = torch.optim.Adam(surrogate.operator.parameters(), lr=_RATE)
+        new = tuple(
+            {name: torch.cat([one[part][name] for one in self._new]) for name in self._new[0][part]}
+            for part in (0, 1)
+        )
+        counts = len(self._old[0][next(iter(new[0]))]), len(next(iter(new[0].values())))
+        for _ in range(_TUNING):
+            rows, more = (torch.randint(n, (half,), generator=self._rng) for n in counts)
+            given, truth = (
+                {name: torch.cat([old[name][rows], own[name][more]]) for name in own}
+                for old, own in zip(self._old, new, strict=True)
+            )
+            found = surrogate.answers(surrogate.operator, given, self._wanted.run.steps)
+            optimizer.zero_grad()
+            _error(surrogate.description.normaliser, found, truth, given).backward()
+            optimizer.step()
+
+
+def _error(
+    normaliser: Normaliser,
+    found: Mapping[str, Tensor],
+    truth: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+) -> Tensor:
+    """Return the mean square of what predictions differ by, in deviations, where there is truth."""
+    parts = []
+    for name, values in truth.items():
+        apart = normaliser.encode(name, found[name], given)
+        apart = apart - normaliser.encode(name, values, given)
+        there = torch.isfinite(values)
+        parts.append(torch.where(there, apart, 0.0).square().sum() / there.sum().clamp_min(1))
+    return torch.stack(parts).mean()
