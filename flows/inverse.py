@@ -88,6 +88,7 @@ def infer(
     from mno.data.reading import read_split
     from mno.imports.mapping import read_mapping
     from mno.inverse.infer import MOST_RHAT, infer, rows_of
+    from mno.inverse.page import write_answer
     from mno.inverse.posterior import Posterior
     from mno.inverse.question import Question, Unknowns, read_observations
 
@@ -116,6 +117,9 @@ def infer(
         "rhat": found.rhat, "effective_draws": found.effective, "accepted": found.accepted,
         "solves": found.solves, "converged": found.has_converged, "draws": str(folder / _FILE),
     }  # fmt: skip
+    facts = {key: told[key] for key in ("model", "run", "readings", "left_out", "accepted",
+             "effective_draws", "rhat", "solves")}  # fmt: skip
+    told["page"] = str(write_answer(posterior, found, facts, folder))
     answer(told, as_json, quiet, _print)
     if not found.has_converged:
         raise MnoError(
@@ -148,6 +152,7 @@ def _print(told: dict[str, Any]) -> None:
         f"draws, R-hat {told['rhat']:.3f}"
     )
     out.print(f"Draws:  {told['draws']} (arviz.from_netcdf)")
+    out.print(f"Page:   {told['page']}")
 
 
 def optimise(

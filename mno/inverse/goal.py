@@ -298,26 +298,16 @@ class _Values:
 
     def _there(self, run: Run, place: str, named: str) -> Tensor:
         """Return the numbers of its places in a flat prediction: those that the run has."""
-        description = run.surrogate.description
-        first, last = 0, 0
-        if self._name in description.readings:
-            _, first, last = description.readings[self._name]
-        labels = description.places(self._name) if last else ("",)
-        if place and place not in labels:
-            raise InputError(f"of: {named}; its places are {', '.join(filter(None, labels))}")
-        if self._name in description.states:
-            there = torch.isfinite(run.given[self._name][0, -1].flatten())
-        else:
-            some = run.given[description.fields[0]]
-            there = torch.ones(math.prod(some.shape[some.ndim - len(description.space) :])).bool()
-        if last:
-            there[:first] = there[last:] = False
+        description, there = run.surrogate.description, run.places(self._name)
         if place:
-            there[: first + labels.index(place)] = there[first + labels.index(place) + 1 :] = False
-        found = there.nonzero()[:, 0]
-        if not len(found):
+            first = description.readings.get(self._name, ("", 0, 0))[1]
+            labels = description.places(self._name) if self._name in description.readings else ()
+            if place not in labels:
+                raise InputError(f"of: {named}; its places are {', '.join(labels) or 'not named'}")
+            there = there[there == first + labels.index(place)]
+        if not len(there):
             raise InputError(f"of: {named} is not in this run; leave it out")
-        return found
+        return torch.from_numpy(there)
 
     def of(self, fields: Mapping[str, Tensor]) -> Tensor:
         """Return the values, `(members, values)`."""

@@ -35,6 +35,7 @@ class Answer:
 
     Attributes:
         draws: ArviZ's groups: posterior, prior, sample_stats (likelihoods) and observed_data.
+        z: The numbers that they are made of, `(chains, draws, numbers)`.
         rhat, effective: The greatest R-hat of any number, and the least effective draws.
         is_exact: Whether the solver had the last word.
         accepted: Share of proposals that were taken.
@@ -42,6 +43,7 @@ class Answer:
     """
 
     draws: arviz.InferenceData
+    z: np.ndarray
     rhat: float
     effective: float
     is_exact: bool
@@ -144,7 +146,7 @@ def _answer(
     least, most = float(effective.min()), float(rhat.max())
     if not math.isfinite(most):  # a chain that stays where it is has none
         least, most = 0.0, math.inf
-    return Answer(told, most, least, is_exact, found.accepted, asked + found.solves)
+    return Answer(told, found.z, most, least, is_exact, found.accepted, asked + found.solves)
 
 
 def rows_of(answer: Answer) -> list[dict[str, Any]]:

@@ -61,6 +61,17 @@ class Posterior:
         covariance = together * covariance + (1 - together) * torch.diag(covariance.diagonal())
         self._root = torch.linalg.cholesky(covariance + torch.diag(self._noise**2))
 
+    def variances(self) -> dict[str, float]:
+        """Return how far readings of each field are from predictions, as squares in its unit.
+
+        It is the mean over those there are, the surrogate's error included.
+        """
+        spread, found = (self._root**2).sum(1), dict[str, list[Tensor]]()
+        counts = [len(block.frames) for block in self.observations.blocks]
+        for block, own in zip(self.observations.blocks, spread.split(counts), strict=True):
+            found.setdefault(block.field, []).append(own)
+        return {name: float(torch.cat(parts).mean()) for name, parts in found.items()}
+
     def errors_on(self, split: Split | StoredSplit) -> np.ndarray:
         """Return the surrogate's errors on samples of its dataset, read as the run was."""
         surrogate = self.run.surrogate

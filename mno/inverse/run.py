@@ -1,5 +1,6 @@
 """A run that is asked about in two ways: by a model, with its gradients, and by the solver."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -92,6 +93,33 @@ class Run:
         if self.origin:
             return self.whole()[name].shape
         return self.inputs[name].shape[1:]
+
+    def places(self, name: str) -> np.ndarray:
+        """Return the numbers of the places in a flat prediction, of a time, that the run has."""
+        description = self.surrogate.description
+        if name in description.states:
+            there = torch.isfinite(self.given[name][0, -1].flatten()).numpy()
+        else:
+            some = self.given[description.fields[0]]
+            there = np.ones(math.prod(some.shape[some.ndim - len(description.space) :]), dtype=bool)
+        if name in description.readings:
+            _, first, last = description.readings[name]
+            there[:first] = there[last:] = False
+        return np.flatnonzero(there)
+
+    def place_named(self, name: str, place: int) -> str:
+        """Return what a place is called, or where it is."""
+        description = self.surrogate.description
+        if name in description.readings:
+            return description.places(name)[place - description.readings[name][1]]
+        if self.told.points is not None:
+            at = self.told.points[place]
+        else:
+            shape = [len(axis.points) for axis in self.told.axes]
+            index = np.unravel_index(place, shape)
+            at = [axis.points[i] for axis, i in zip(self.told.axes, index, strict=True)]
+        pairs = zip(self.told.axes, at, strict=True)
+        return ", ".join(f"{axis.name} {value:.3g}" for axis, value in pairs)
 
     def times(self, frames: int) -> np.ndarray:
         """Return when so many frames are, those given first."""

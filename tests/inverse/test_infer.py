@@ -22,6 +22,7 @@ from mno.data.generate.work import make_plan
 from mno.data.reading import read_split
 from mno.imports.mapping import Mapping
 from mno.inverse.infer import infer, rows_of
+from mno.inverse.page import helpful
 from mno.inverse.posterior import Posterior
 from mno.inverse.question import Question, Unknowns, read_observations
 from mno.inverse.run import Run
@@ -193,6 +194,32 @@ def test_the_command_keeps_draws_that_arviz_reads(workspace):
     kept = arviz.from_netcdf(told["draws"])
     assert kept.posterior["permeability"].shape == (16, 200, SIDE, SIDE)
     assert {"prior", "sample_stats", "observed_data"} <= set(kept.groups())
+    page = Path(told["page"]).read_text(encoding="utf-8")
+    assert "by the model alone" in page.lower() and "have not converged" not in page
+    assert page.count("data:image/png") == 4  # the field, and the ranks, for page and telephone
+
+
+def test_a_further_sensor_leaves_as_much_as_was_told(workspace, tmp_path):
+    root, surrogate = workspace
+    posterior = posterior_of(workspace)
+    before = infer(posterior, None, 200, 0, 0, silent)
+    places = helpful(posterior, before)
+    left = [one["left"] for one in places]
+    assert len(left) == SIDE**2 and left == sorted(left) and left[0] > 0.0 and left[-1] <= 1.0
+    i, j = divmod(places[0]["place"], SIDE)
+    x, y = (i + 0.5) / SIDE, (j + 0.5) / SIDE
+    assert posterior.run.place_named("pressure", places[0]["place"]) == f"x {x:.3g}, y {y:.3g}"
+    given = from_store(surrogate, root / "data", RUN)
+    value = surrogate.predict(given.inputs)["pressure"][0, i, j]
+    rows = (root / "readings.csv").read_text() + f"0,{x},{y},pressure,{value}\n"
+    (tmp_path / "readings.csv").write_text(rows)
+    observed = read_observations(
+        tmp_path / "readings.csv", Mapping(), surrogate.description, given, QUESTION["noise"]
+    )
+    more = Posterior(Run(surrogate, given), posterior.unknowns, observed)
+    after = infer(more, None, 200, 0, 0, silent)
+    ratio = after.z.var((0, 1)) / before.z.var((0, 1))
+    assert ratio.mean() == pytest.approx(left[0], abs=0.08)
 
 
 def test_chains_that_have_not_converged_are_called_so_and_kept(workspace):
