@@ -76,7 +76,7 @@ def write_page(path: Path, sections: Sequence[str]) -> None:
 
 def _machine() -> str:
     facts = [
-        f"processor: {_processor()}, vector instructions {torch.backends.cpu.get_cpu_capability()}",
+        f"processor: {processor()}, vector instructions {torch.backends.cpu.get_cpu_capability()}",
         f"cores: {os.cpu_count()}",
         f"system: {platform.system()}, {platform.machine()}",
         f"Python: {platform.python_version()}",
@@ -85,7 +85,7 @@ def _machine() -> str:
     return "\n".join(f"- {fact}" for fact in facts)
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,0 +1,196 @@
+"""Wear of a lining, inferred from readings: how often intervals hold the truth, and at what cost.
+
+`python -m benchmarks.bench_lining_wear MODEL DATA --draws 400` makes what is missing of the results
+in `results/lining_wear.json`, from a workspace in which `params.yaml` has been run as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from benchmarks.page import Section, Table, figure, processor
+from benchmarks.timing import use_threads
+from mno.core.config import validate
+from mno.core.files import write_json
+from mno.data.config import ExecutionConfig, GenerateConfig
+from mno.data.generate.run import generate
+from mno.data.generate.work import make_plan
+from mno.data.reading import read_schema, read_split
+from mno.imports.mapping import Mapping
+from mno.inverse.infer import Answer, infer
+from mno.inverse.posterior import Posterior
+from mno.inverse.question import Question, Unknowns, read_observations
+from mno.scenarios.base import scenario_class
+from mno.sensors.inputs import from_store
+from mno.surrogate.surrogate import Surrogate
+
+THREADS = 1
+RESULTS = Path(__file__).parent / "results" / "lining_wear.json"
+SENSORS = {"thermocouple_temperature": 4, "zone_temperature": 2}
+HOURS, NOISE, MISSING, SEED = 12, 2.0, 0.05, 1001
+CHAIN_DRAWS, SOLVES = 200, 400
+PRIOR = {"unknown": {"wear": {"uniform": [0.0, 0.04]}}}  # as the scenario draws it, in whole mm
+ABOUT = f"""`batch_furnace`, the plant `car_bottom` and the model of readings as `params.yaml` has
+them. Runs that are none of the dataset's are drawn and solved; each of {sum(SENSORS.values())}
+sensors, four thermocouples and two zones, is read every hour for {HOURS} hours, with noise of
+{NOISE:g} K, and {MISSING:.0%} of the readings are missing. The wear of the lining, uniform up to
+40 mm a priori, is inferred by the model's chains, with its error on the validation split as one
+more noise, as `mno infer` does by itself. Asked are 85 to 95 % of intervals of 90 % that hold the
+truth, and at most 60 seconds a run. The wear of a run is a whole number of mm: one run in forty has
+0 or 40, an end of the prior, which an interval between quantiles cannot hold."""
+EXACT = f"""**By the solver**: the same by delayed acceptance, {SOLVES} solves a run. In brackets
+behind a difference are two standard errors of it, by the effective draws of both."""
+
+
+def main() -> None:
+    """Make what is missing of the results."""
+    options = argparse.ArgumentParser()
+    options.add_argument("model", type=Path)
+    options.add_argument("data", type=Path)
+    options.add_argument("--work", type=Path, default=Path("build/lining_wear"))
+    options.add_argument("--draws", type=int, default=400, help="runs that are inferred")
+    options.add_argument("--exact", type=int, default=5, help="of them by the solver too")
+    options.add_argument("--results", type=Path, default=RESULTS)
+    given = options.parse_args()
+    use_threads(THREADS)
+    make(given.model, given.data, given.work, given.draws, given.exact, given.results)
+
+
+def make(model: Path, data: Path, work: Path, draws: int, exact: int, results: Path) -> None:
+    """Infer runs that are not among the results yet, and add them."""
+    surrogate = Surrogate.load(model)
+    fresh = fresh_runs(data, work, draws)
+    found: dict[str, Any] = json.loads(results.read_text()) if results.exists() else {"runs": {}}
+    found["machine"] = f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    rows = found["runs"]
+    validation = read_split(data, "validation")
+    for solves, count in ((0, draws), (SOLVES, exact)):
+        name = "exact" if solves else "model"
+        for run in range(count):
+            row = rows.setdefault(str(run), {})
+            if name in row:
+                continue
+            start = time.process_time()
+            posterior, row["wear"] = asked(surrogate, fresh, run, work)
+            answer = infer(posterior, validation, CHAIN_DRAWS, solves, run, lambda *told: None)
+            row[name] = {**told(answer), "seconds": time.process_time() - start}
+            write_json(results, found)
+
+
+def fresh_runs(data: Path, work: Path, runs: int) -> Path:
+    """Return a dataset of the same scenario with so many other runs."""
+    store, schema = work / f"data-{runs}", read_schema(data)
+    if not store.exists():
+        kind = scenario_class(schema.scenario)
+        split = {"train": 0.5, "validation": 0.25, "test": 0.25}  # of no use here
+        sizes = {"samples": max(runs, 8), "resolution": schema.resolution, "shard_size": 8}
+        config = validate(GenerateConfig, {**sizes, "seed": SEED, "split": split})
+        parameters = validate(kind.Parameters, dict(schema.parameters))
+        plan = make_plan(kind, parameters, config, "benchmark", Path.cwd())
+        generate(plan, work / f"shards-{runs}", store, ExecutionConfig(workers=1))
+    return store
+
+
+def asked(surrogate: Surrogate, fresh: Path, run: int, work: Path) -> tuple[Posterior, float]:
+    """Return the posterior of a run that is read with noise, and its true wear."""
+    given, rng = from_store(surrogate, fresh, run), np.random.default_rng((SEED, run))
+    truth: Any = zarr.open_group(fresh, mode="r")
+    times = truth["time"][:]
+    lines = ["time,quantity,value,unit,uncertainty"]
+    for hour in range(1, HOURS + 1):
+        frame = int(np.argmin(abs(times - 3600.0 * hour)))
+        for name, count in SENSORS.items():
+            for place in range(count):
+                value = truth[name][run, frame, place] + NOISE * rng.standard_normal()
+                if rng.random() >= MISSING:
+                    label = surrogate.description.places(name)[place]
+                    lines.append(f"{times[frame]},{name}.{label},{value},K,{NOISE}")
+    table = work / "readings.csv"
+    table.write_text("\n".join(lines) + "\n")
+    question = validate(Question, PRIOR)
+    arrays, _ = surrogate.at_points(given.inputs, given.steps)
+    unknowns = Unknowns(question, surrogate.description, arrays, None)
+    observed = read_observations(table, Mapping(), surrogate.description, given, question.noise)
+    return Posterior(surrogate, given, unknowns, observed), float(truth["wear"][run])
+
+
+def told(answer: Answer) -> dict[str, Any]:
+    """Return what is kept of an answer."""
+    groups: Any = answer.draws
+    wear = groups.posterior["wear"].to_numpy()
+    low, high = np.quantile(wear, [0.05, 0.95])
+    return {
+        "mean": float(wear.mean()), "deviation": float(wear.std()), "low": float(low),
+        "high": float(high), "effective": answer.effective, "rhat": answer.rhat,
+        "accepted": answer.accepted, "solves": answer.solves,
+    }  # fmt: skip
+
+
+def run() -> Section:
+    """Return what the kept results say."""
+    found = json.loads(RESULTS.read_text())
+    return Section("Wear of a lining, asked backwards", (ABOUT, *parts(found)))
+
+
+def parts(found: dict[str, Any]) -> list[str | Table]:
+    """Return the tables of results, and the machine that made them."""
+    rows = [row for row in found["runs"].values() if "model" in row]
+    blocks: list[str | Table] = []
+    counted = []
+    inner = [row for row in rows if 0.0005 < row["wear"] < 0.0395]
+    for title, some in (("all runs", rows), ("wear of 1 to 39 mm", inner)):
+        held = sum(row["model"]["low"] <= row["wear"] <= row["model"]["high"] for row in some)
+        low, high = binomial(held, len(some))
+        errors = [row["model"]["mean"] - row["wear"] for row in some]
+        counted.append((
+            title, str(len(some)), f"{held / len(some):.1%} ({low:.1%} to {high:.1%})",
+            f"{1e3 * float(np.sqrt(np.mean(np.square(errors)))):.2g}",
+            f"{1e3 * float(np.mean([row['model']['deviation'] for row in some])):.2g}",
+            str(sum(row["model"]["rhat"] > 1.01 for row in some)),
+            figure(float(np.median([row["model"]["seconds"] for row in some]))),
+        ))  # fmt: skip
+    columns = (
+        "runs", "number", "coverage (95 % interval)", "error of the mean, mm",
+        "posterior deviation, mm", "not converged", "processor's seconds a run",
+    )  # fmt: skip
+    blocks.append(Table(columns, counted))
+    both = [(number, row) for number, row in found["runs"].items() if "exact" in row]
+    compared = []
+    for number, row in both:
+        ours, exact = row["model"], row["exact"]
+        error = math.hypot(*(s["deviation"] / math.sqrt(s["effective"]) for s in (ours, exact)))
+        compared.append((
+            number, f"{1e3 * row['wear']:.3g}",
+            *(f"{1e3 * s['mean']:.3g} ± {1e3 * s['deviation']:.2g}" for s in (ours, exact)),
+            f"{1e3 * (ours['mean'] - exact['mean']):+.2g} ({2e3 * error:.1g})",
+            f"{exact['accepted']:.0%}", figure(exact["effective"]), figure(exact["seconds"]),
+        ))  # fmt: skip
+    if compared:
+        columns = (
+            "run", "wear, mm", "by the model", "by the solver", "difference", "accepted",
+            "effective draws", "processor's seconds",
+        )  # fmt: skip
+        blocks += [EXACT, Table(columns, compared)]
+    return [*blocks, f"Made on {found['machine']}."]
+
+
+def binomial(held: int, of: int) -> tuple[float, float]:
+    """Return Clopper and Pearson's interval of a share, at 95 %."""
+    from scipy.stats import binomtest
+
+    found = binomtest(held, of).proportion_ci(0.95, method="exact")
+    return float(found.low), float(found.high)
+
+
+if __name__ == "__main__":
+    main()
