@@ -30,6 +30,7 @@ from mno.imports.mapping import Mapping
 from mno.inverse.infer import Answer, infer
 from mno.inverse.posterior import Posterior
 from mno.inverse.question import Question, Unknowns, read_observations
+from mno.inverse.run import Run
 from mno.scenarios.base import scenario_class
 from mno.sensors.inputs import from_store
 from mno.surrogate.surrogate import Surrogate
@@ -118,10 +119,10 @@ def asked(surrogate: Surrogate, fresh: Path, run: int, work: Path) -> tuple[Post
     table = work / "readings.csv"
     table.write_text("\n".join(lines) + "\n")
     question = validate(Question, PRIOR)
-    arrays, _ = surrogate.at_points(given.inputs, given.steps)
-    unknowns = Unknowns(question, surrogate.description, arrays, None)
+    run_asked = Run(surrogate, given)
+    unknowns = Unknowns(question, surrogate.description, run_asked.inputs, None)
     observed = read_observations(table, Mapping(), surrogate.description, given, question.noise)
-    return Posterior(surrogate, given, unknowns, observed), float(truth["wear"][run])
+    return Posterior(run_asked, unknowns, observed), float(truth["wear"][run])
 
 
 def told(answer: Answer) -> dict[str, Any]:
