@@ -198,7 +198,7 @@ def optimise(
         found = optimise(wanted, training, solves, seed, show)
         folder.mkdir(parents=True, exist_ok=True)
         asked_for = _keep_asked(workspace, run, asked, found) if found.tried else None
-    before = found.tried[1].solved if len(found.tried) > 1 else None
+    before = found.tried[1].solved if found.tried else None
     told = {
         "model": model, "run": source, "objective": wanted.named,
         "before": before and float(before.objective), "value": float(found.worth.objective),

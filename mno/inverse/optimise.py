@@ -41,7 +41,7 @@ class Tried(NamedTuple):
     """Settings that were solved."""
 
     x: Tensor
-    solved: Worth | None  # none where the solver refused a member
+    solved: Worth  # infinitely bad where the solver refused a member
     given: Mapping[str, Tensor]  # inputs of members that were solved, `(members, …)` by name
     found: Mapping[str, Tensor]  # what the model predicts, by the solver, likewise
 
@@ -78,87 +78,66 @@ def optimise(
         told: Called with what is done, how much of it, and of how much.
 
     Raises:
-        InputError: There is no solver to ask, or there are fewer solves than members.
+        InputError: There is no solver to ask, or there are too few solves for all members.
         MnoError: The solver refuses all that was tried.
     """
-    box = _Box(torch.full((wanted.count,), 0.5, dtype=torch.float64), 0.5)
-    starts = [torch.from_numpy(x) for x in qmc.Sobol(wanted.count, rng=seed).random(_STARTS)]
+    whole = _Box(torch.full((wanted.count,), 0.5, dtype=torch.float64), 0.5)
+    starts = torch.from_numpy(qmc.Sobol(wanted.count, rng=seed).random(_STARTS))
     told("searching", 0, 1)
-    x, promised = _search(wanted, box, starts, [])
+    x, promised = _search(wanted, whole, [*starts], [])
     if not solves:
         return Best(x, promised, promised)
     if isinstance(wanted.run.solver, Absent):
         raise InputError(f"--solves {solves}: {wanted.run.solver}; say --solves 0")
-    if solves < wanted.members:
-        raise InputError(f"--solves {solves}: expected 0, or at least {wanted.members}, a round")
-    tuner = _Tuner(wanted, training, seed) if training else None
-    tuned, tried, radius = wanted, list[Tried](), _RADIUS
     rounds = solves // wanted.members
-    for number, own in enumerate([x, wanted.nearest()]):
-        if number < rounds:
-            told("solving", number * wanted.members, solves)
-            tried.append(_try(wanted, own))
-    middle = _middle(wanted, tried)
-    for number in range(len(tried), rounds + 1):
+    if rounds < 2:
+        raise InputError(
+            f"--solves {solves}: expected 0, or at least {2 * wanted.members}, two for each member"
+        )
+    tried = list[Tried]()
+    for own in (x, wanted.nearest()):
+        told("solving", len(tried) * wanted.members, solves)
+        tried.append(_try(wanted, own))
+    tuner = _Tuner(wanted, training, seed) if training else None
+    tuned, radius, rng = wanted, _RADIUS, torch.Generator().manual_seed(seed)
+    while True:
+        middle = min(tried, key=lambda one: _merit(wanted, one.solved))
+        best = min(tried, key=lambda one: _order(wanted, one.solved))
+        if math.isinf(best.solved.violation):
+            raise MnoError("the solver refuses all candidates; narrow what may be set")
         if tuner:
-            tuned = tuner.learn(tried[number - 1 if number > 2 else 0 :])
-        known = [middle, *(one for one in tried if one is not middle)]
-        while True:  # where nothing is promised near by, further off
-            box = _Box(middle.x, radius)
-            starts = [middle.x, *(box.at(torch.rand_like(middle.x)) for _ in range(2))]
-            x, promised = _search(tuned, box, starts, known)
-            is_more = _is_more(wanted, promised, tried)
-            if is_more or radius >= 1.0:
-                break
-            radius *= _GROWN
-        if number == rounds or not is_more:
-            break
-        told("solving", number * wanted.members, solves)
+            tuned = tuner.learn(tried)
+        box, is_more = _Box(middle.x, radius), False
+        while not is_more and box:  # where nothing is promised near by, further off
+            drawn = torch.rand(2, wanted.count, generator=rng, dtype=torch.float64)
+            known = [middle, *(one for one in tried if one is not middle)]
+            x, promised = _search(tuned, box, [middle.x, *map(box.at, drawn)], known)
+            is_more = _is_more(wanted, promised, best.solved)
+            radius, box = box.radius, box.larger()
+        if len(tried) >= rounds or not is_more:
+            return Best(best.x, best.solved, promised, len(tried) * wanted.members, tried)
+        told("solving", len(tried) * wanted.members, solves)
         tried.append(_try(wanted, x))
-        radius = min(radius, 0.5)
-        hoped = _merit(wanted, middle.solved) - _merit(wanted, promised)
-        new = _middle(wanted, tried)
-        gained = _merit(wanted, middle.solved) - _merit(wanted, new.solved)
-        radius *= _SHRUNK if gained < 0.25 * hoped else _GROWN
-        middle = new
-    best = _best(wanted, tried)
-    assert best.solved
-    return Best(best.x, best.solved, promised, len(tried) * wanted.members, tried)
+        before = _merit(wanted, middle.solved)
+        gained = before - _merit(wanted, tried[-1].solved)
+        hoped = before - _merit(wanted, promised)
+        radius = min(radius, 0.5) * (_SHRUNK if gained < 0.25 * hoped else _GROWN)
 
 
-def _middle(wanted: Wanted, tried: Sequence[Tried]) -> Tried:
-    """Return about what the search goes on: what bounds miss a little may be mended."""
-    return min(_known(tried), key=lambda one: _merit(wanted, one.solved))
-
-
-def _merit(wanted: Wanted, worth: Worth | None) -> float:
-    """Return the cost, with that of what bounds miss."""
-    assert worth
-    return float(wanted.cost(worth)) / wanted.size + _DEAR * worth.violation
-
-
-def _best(wanted: Wanted, tried: Sequence[Tried]) -> Tried:
-    """Return what violates bounds least, and of what violates none the best."""
-    return min(_known(tried), key=lambda one: _badness(wanted, one.solved))
-
-
-def _known(tried: Sequence[Tried]) -> list[Tried]:
-    known = [one for one in tried if one.solved]
-    if not known:
-        raise MnoError(f"the solver refuses all of {len(tried)} candidates; narrow what may be set")
-    return known
-
-
-def _badness(wanted: Wanted, worth: Worth | None) -> tuple[float, float]:
-    """Return what orders worths: by their violation, and where there is none by their cost."""
-    assert worth
+def _order(wanted: Wanted, worth: Worth) -> tuple[float, float]:
+    """Return what orders worths: their violation, and where there is none their cost."""
     return worth.violation, float(wanted.cost(worth))
 
 
-def _is_more(wanted: Wanted, promised: Worth, tried: Sequence[Tried]) -> bool:
+def _merit(wanted: Wanted, worth: Worth) -> float:
+    """Return the cost, with that of what bounds miss, which may be mended where it is little."""
+    return float(wanted.cost(worth)) / wanted.size + _DEAR * worth.violation
+
+
+def _is_more(wanted: Wanted, promised: Worth, best: Worth) -> bool:
     """Return whether what is promised is worth another solve."""
-    violation, cost = _badness(wanted, _best(wanted, tried).solved)
-    return violation > 0 or cost - float(wanted.cost(promised)) > PROMISE * abs(cost)
+    cost = float(wanted.cost(best))
+    return best.violation > 0 or cost - float(wanted.cost(promised)) > PROMISE * abs(cost)
 
 
 def _try(wanted: Wanted, x: Tensor) -> Tried:
@@ -169,7 +148,8 @@ def _try(wanted: Wanted, x: Tensor) -> Tried:
     kept = [m for m, answer in enumerate(answers) if answer is not None]
     found = [answer for answer in answers if answer is not None]
     fields = {name: torch.cat([one[name] for one in found]) for name in (found or [{}])[0]}
-    solved = wanted.worth(fields) if len(kept) == wanted.members else None
+    refused = Worth(torch.tensor(math.inf), torch.tensor([-math.inf]))
+    solved = wanted.worth(fields) if len(kept) == wanted.members else refused
     return Tried(x, solved, {name: values[kept] for name, values in own.items()}, fields)
 
 
@@ -184,6 +164,10 @@ class _Box(NamedTuple):
         """The least and the greatest."""
         low, high = self.middle - self.radius, self.middle + self.radius
         return low.clamp(0.0, 1.0), high.clamp(0.0, 1.0)
+
+    def larger(self) -> "_Box | None":
+        """Return one that reaches further; none where this one reaches everywhere."""
+        return None if self.radius >= 1.0 else _Box(self.middle, self.radius * _GROWN)
 
     def at(self, share: Tensor) -> Tensor:
         """Return settings some share of the way from the least to the greatest."""
@@ -203,25 +187,18 @@ class _Corrected:
 
     def __init__(self, wanted: Wanted, tried: Sequence[Tried]) -> None:
         self._wanted = wanted
-        known = [one for one in tried if one.solved]
+        known = [one for one in tried if math.isfinite(one.solved.violation)]
         self._first = known[0].x if known else None
         if self._first is None:
             return
         with torch.no_grad():
-            lacks = torch.stack([self._lack(one) for one in known])
+            said = [wanted.predicted(one.x) for one in known]
+        pairs = zip(known, said, strict=True)
+        lacks = torch.stack([_flat(one.solved) - _flat(worth) for one, worth in pairs])
         steps = torch.stack([one.x for one in known]) - self._first
         near = 1.0 / (1e-3 + steps[1:].norm(dim=1, keepdim=True)) ** 2  # those near by count more
-        self._lacks = lacks[0]
-        self._slopes = torch.linalg.pinv(near * steps[1:], rtol=0.02) @ (
-            near * (lacks[1:] - lacks[0])
-        )
-
-    def _lack(self, one: Tried) -> Tensor:
-        assert one.solved
-        said = self._wanted.predicted(one.x)
-        return torch.cat(
-            [(one.solved.objective - said.objective)[None], one.solved.slack - said.slack]
-        )
+        along = near * (lacks[1:] - lacks[0])
+        self._lacks, self._slopes = lacks[0], torch.linalg.pinv(near * steps[1:], rtol=0.02) @ along
 
     def __call__(self, x: Tensor) -> Worth:
         said = self._wanted.predicted(x)
@@ -229,6 +206,10 @@ class _Corrected:
             return said
         lacks = self._lacks + (x - self._first) @ self._slopes
         return Worth(said.objective + lacks[0], said.slack + lacks[1:])
+
+
+def _flat(worth: Worth) -> Tensor:
+    return torch.cat([worth.objective[None], worth.slack])
 
 
 def _search(
@@ -257,8 +238,7 @@ def _search(
             kept[key] = done, slopes[0], rows.detach().numpy(), np.array(slopes[1:])
         return kept[key]
 
-    size = wanted.size
-    low, high = box.ends
+    size, (low, high) = wanted.size, box.ends
     limits = [*zip(low.tolist(), high.tolist(), strict=True), (0.0, None)]
 
     def cost(x: np.ndarray) -> tuple[float, np.ndarray]:
@@ -279,7 +259,7 @@ def _search(
         )  # fmt: skip
         worth, x = look(done.x)[0], torch.from_numpy(done.x[:count]).clamp(low, high)
         if math.isfinite(float(worth.objective)):
-            found.append((_badness(wanted, worth), x, worth))
+            found.append((_order(wanted, worth), x, worth))
     if not found:
         raise MnoError("the model answers no number within what may be set; narrow it")
     _, x, worth = min(found, key=lambda one: one[0])
@@ -301,13 +281,15 @@ class _Tuner:
             {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in part.items()}
             for part in (given, truth)
         )
-        self._new: list[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]] = []
+        self._new, self._seen = list[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]](), 0
         self._surrogate = Surrogate(description, copy.deepcopy(surrogate.operator))
 
     def learn(self, tried: Sequence[Tried]) -> Wanted:
-        """Return the same goal with a model that has learned once more."""
+        """Return the same goal with a model that has learned what was tried since."""
         run = self._wanted.run
-        self._new += [(run.asked(one.given), one.found) for one in tried if one.found]
+        later = tried[self._seen :]
+        self._new += [(run.asked(one.given), one.found) for one in later if one.found]
+        self._seen = len(tried)
         if self._new:
             self._tune()
         tuned = copy.copy(self._wanted)
