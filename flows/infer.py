@@ -49,6 +49,9 @@ def infer(
         int,
         typer.Option(min=0, help="How often the solver may be asked, which makes draws exact."),
     ] = 0,
+    workers: Annotated[
+        int, typer.Option(min=1, max=64, help="Processes that solve; draws do not depend on it.")
+    ] = 1,
     draws: Annotated[int, typer.Option(min=50, help="Of each of sixteen chains.")] = 600,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
     mapping: TableMapping = None,
@@ -71,6 +74,7 @@ def infer(
     from mno.inverse.infer import MOST_RHAT, infer, rows_of
     from mno.inverse.posterior import Posterior
     from mno.inverse.question import Question, Unknowns, read_observations
+    from mno.inverse.solving import solvers
     from mno.sensors.inputs import from_store
     from mno.surrogate.surrogate import Surrogate
 
@@ -94,8 +98,9 @@ def infer(
         writing_to(folder, "; name another with --output"),
         interruptible("no draws are kept"),
         progress_bar(quiet or as_json) as show,
+        solvers(workers) as at_work,
     ):
-        posterior = Posterior(surrogate, given, unknowns, observed)
+        posterior = Posterior(surrogate, given, unknowns, observed, at_work)
         found = infer(posterior, validation, draws, solves, seed, show)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / _FILE) as path:

@@ -1,7 +1,6 @@
 """The posterior of a question: by a surrogate, with its gradients, and by the solver."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +9,13 @@ import torch
 from torch import Tensor
 
 from mno.core.absent import Absent
-from mno.core.errors import MnoError
 from mno.core.readings import Layout
+from mno.core.workers import Worker
 from mno.data.parts import seen
 from mno.data.reading import Split, StoredSplit
 from mno.evaluation.solver import solver_of
 from mno.inverse.question import Observations, Unknowns
+from mno.inverse.solving import solve_all
 from mno.scenarios.part import PartOfScenario
 from mno.sensors.inputs import RunInputs, read_whole
 from mno.surrogate.surrogate import Surrogate
@@ -31,6 +31,7 @@ class Posterior:
         given: What it is given of the run, of which unknowns take some places.
         unknowns: Made of the numbers.
         observations: What was read.
+        workers: Processes that solve side by side; if none, this one solves.
 
     Attributes:
         solver: The scenario that solves the run, or why there is none.
@@ -42,8 +43,9 @@ class Posterior:
         given: RunInputs,
         unknowns: Unknowns,
         observations: Observations,
+        workers: Sequence[Worker] = (),
     ) -> None:
-        self.unknowns, self.observations = unknowns, observations
+        self.unknowns, self.observations, self._workers = unknowns, observations, workers
         self._surrogate, self._steps, self._origin = surrogate, given.steps, given.origin
         arrays, _ = surrogate.at_points(given.inputs, given.steps)
         self._given = {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -101,7 +103,7 @@ class Posterior:
 
     def errors_at(self, z: Tensor) -> np.ndarray:
         """Return the surrogate's errors at some numbers, by the solver where it does not refuse."""
-        found = [(one, self.solved(one.numpy())) for one in z]
+        found = zip(z, self.solved(z.numpy()), strict=True)
         kept = [(one, solved) for one, solved in found if solved is not None]
         if not kept:
             return np.empty((0, len(self._read)))
@@ -109,23 +111,30 @@ class Posterior:
             predicted = self.predicted(torch.stack([one for one, _ in kept])).numpy()
         return np.stack([solved for _, solved in kept]) - predicted
 
-    def exact(self, z: np.ndarray) -> float:
-        """Return the same by the solver, of one chain; minus infinity where it refuses."""
-        solved = self.solved(z)
-        if solved is None:
-            return -math.inf
-        apart = (torch.from_numpy(solved) - self._read) / self._noise
-        return float(_normal(apart[:, None])[0])
+    def exact(self, z: np.ndarray) -> np.ndarray:
+        """Return the logarithm of the likelihood by the solver, `(chains,)`, up to a constant.
 
-    def solved(self, z: np.ndarray) -> np.ndarray | None:
-        """Return what would have been read by the solver, `(readings,)`; none where it refuses."""
-        unknowns = self.unknowns(torch.from_numpy(z)[None])
-        own = {name: values[0].numpy().astype(np.float32) for name, values in unknowns.items()}
-        try:
-            found = self.solver.solve({**self._run(), **own})
-        except MnoError:
-            return None
-        return self.observations.of(self._later(found)).double()[0].numpy()
+        It is minus infinity where the solver refuses.
+        """
+        found = []
+        for solved in self.solved(z):
+            apart = (np.inf if solved is None else solved - self.observations.value) / self._noise
+            found.append(-0.5 * float((apart**2).sum()))
+        return np.array(found)
+
+    def solved(self, z: np.ndarray) -> list[np.ndarray | None]:
+        """Return what would have been read by the solver, `(readings,)` of each of the chains.
+
+        There is none where it refuses.
+        """
+        runs = []
+        for one in torch.from_numpy(z):
+            own = self.unknowns(one[None]).items()
+            runs.append({**self._run(), **{n: v[0].numpy().astype(np.float32) for n, v in own}})
+        return [
+            self.observations.of(self._later(found)).double()[0].numpy() if found else None
+            for found in solve_all(self.solver, runs, self._workers)
+        ]
 
     def _solver(self) -> Any:
         if self._origin is None:
