@@ -113,7 +113,7 @@ def alone(wanted: Wanted, seed: int) -> tuple[float, int]:
         key = np.clip(x, 0.0, 1.0).round(9).tobytes()
         if key not in known:
             own = wanted.inputs(torch.from_numpy(np.clip(x, 0.0, 1.0)))
-            solved = wanted.run.solved({name: values[0].numpy() for name, values in own.items()})
+            (solved,) = wanted.run.solved([{n: values[0].numpy() for n, values in own.items()}])
             assert solved
             known[key] = wanted.worth(solved)
         return known[key]

@@ -34,6 +34,9 @@ Inputs = Annotated[
     typer.Option(help="Zarr store with what is known of the run; data/.", metavar="STORE"),
 ]
 Sample = Annotated[int | None, typer.Option(min=0, help="The run in the store.", metavar="NUMBER")]
+Workers = Annotated[
+    int, typer.Option(min=1, max=64, help="Processes that solve; answers do not depend on it.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of all that is drawn.")]
 
 
@@ -68,6 +71,7 @@ def infer(
         int,
         typer.Option(min=0, help="How often the solver may be asked, which makes draws exact."),
     ] = 0,
+    workers: Workers = 1,
     draws: Annotated[int, typer.Option(min=50, help="Of each of sixteen chains.")] = 600,
     seed: Seed = 0,
     mapping: TableMapping = None,
@@ -91,6 +95,7 @@ def infer(
     from mno.inverse.page import write_answer
     from mno.inverse.posterior import Posterior
     from mno.inverse.question import Question, Unknowns, read_observations
+    from mno.inverse.solving import solvers
 
     asked = read_file(Question, prior)
     run, source = _asked_run(model, inputs, sample)
@@ -105,6 +110,7 @@ def infer(
         writing_to(folder, "; name another with --output"),
         interruptible("no draws are kept"),
         progress_bar(quiet or as_json) as show,
+        solvers(workers) as run.workers,
     ):
         posterior = Posterior(run, unknowns, observed)
         found = infer(posterior, validation, draws, solves, seed, show)
@@ -166,6 +172,7 @@ def optimise(
         int,
         typer.Option(min=0, help="How often the solver may be asked; 0 believes the model."),
     ] = 30,
+    workers: Workers = 1,
     seed: Seed = 0,
     output: Annotated[
         Path | None, typer.Option(help="Where to write; reports/optimum/.", metavar="FOLDER")
@@ -183,6 +190,7 @@ def optimise(
     from mno.data.reading import read_split
     from mno.inverse.goal import Goal, Wanted
     from mno.inverse.optimise import optimise
+    from mno.inverse.solving import solvers
 
     asked = read_file(Goal, goal)
     run, source = _asked_run(model, inputs, sample)
@@ -194,6 +202,7 @@ def optimise(
         writing_to(folder, "; name another with --output"),
         interruptible("nothing is kept"),
         progress_bar(quiet or as_json, "done") as show,
+        solvers(workers) as run.workers,
     ):
         found = optimise(wanted, training, solves, seed, show)
         folder.mkdir(parents=True, exist_ok=True)

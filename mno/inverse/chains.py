@@ -87,15 +87,25 @@ def _chosen(taken: Tensor, new: Place, old: Place) -> Place:
 
 
 def warm_up(
-    likelihood: Likelihood, z: Tensor, steps: int, rng: torch.Generator, told: Told
+    likelihood: Likelihood,
+    ensemble: Tensor,
+    chains: int,
+    steps: int,
+    rng: torch.Generator,
+    told: Told,
 ) -> tuple[Hamiltonian, Place]:
     """Bring chains from where they begin to where they belong, and fit the step to the posterior.
 
-    Its length is adapted in each, by the share of proposals that are taken; the covariance is
-    estimated from all chains together, first from where they begin.
+    They begin where the first of an ensemble, `(members, unknowns)`, are. The step's length is
+    adapted in each, by the share of proposals that are taken; the covariance is first the
+    ensemble's, then estimated from all chains together.
     """
-    kernel = Hamiltonian(likelihood, _root(z))
-    place, seen = kernel.at(z), []
+    members, unknowns = ensemble.shape
+    covariance = torch.eye(unknowns, dtype=ensemble.dtype)
+    if members >= 2 * unknowns:  # fewer know nothing of some directions
+        covariance = torch.cov(ensemble.mT).reshape(unknowns, unknowns) + 1e-18 * covariance
+    kernel = Hamiltonian(likelihood, torch.linalg.cholesky(covariance))
+    place, seen = kernel.at(ensemble[:chains]), []
     renewals = {round(share * steps) for share in _WINDOWS}
     for number in range(steps):
         place, chance = kernel(place, rng)
@@ -104,19 +114,25 @@ def warm_up(
         seen.append(place.z)
         if number in renewals:
             leaps = min(max(round(_LENGTH / kernel.step), 1), 32)
-            kernel, seen = replace(kernel, factor=_root(torch.cat(seen)), leaps=leaps), []
+            factor, seen = _root(torch.cat(seen), kernel.factor), []
+            kernel = replace(kernel, factor=factor, leaps=leaps)
         told(number + 1, steps)
     return kernel, place
 
 
-def _root(z: Tensor) -> Tensor:
-    """Return a root of the covariance of rows, drawn to the identity where there are few."""
+def _root(z: Tensor, before: Tensor) -> Tensor:
+    """Return a root of the covariance of rows, drawn to the one before where there are few.
+
+    It is drawn so in coordinates in which that one is the identity: unknowns may be known within
+    very different deviations, of which the least must not be lost.
+    """
     count, unknowns = z.shape
+    white = torch.linalg.solve_triangular(before, (z - z.mean(0)).mT, upper=False)
     weight = count / (count + 5.0 * unknowns)
-    centred = z - z.mean(0)
-    covariance = weight * centred.mT @ centred / max(count - 1, 1)
+    covariance = weight * white @ white.mT / max(count - 1, 1)
     spread = covariance.diagonal().mean().clamp_min(1e-12)
-    return torch.linalg.cholesky(covariance + (1.0 - weight) * spread * torch.eye(unknowns).to(z))
+    drawn = covariance + (1.0 - weight) * spread * torch.eye(unknowns, dtype=z.dtype)
+    return before @ torch.linalg.cholesky(drawn)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +161,7 @@ def follow(
 def follow_exactly(
     kernel: Hamiltonian,
     place: Place,
-    exact: Callable[[np.ndarray], float],
+    exact: Callable[[np.ndarray], np.ndarray],
     draws: int,
     rng: torch.Generator,
     told: Told,
@@ -155,13 +171,14 @@ def follow_exactly(
 
     A proposal is where a chain is after `inner` steps of the kernel. It is solved, and taken with
     the probability that the ratio of exact likelihoods, by that of the kernel's, leaves: so a wrong
-    kernel costs time, never truth. `exact` may return minus infinity for what cannot be solved.
+    kernel costs time, never truth. `exact` is asked for all chains that moved together, and may
+    return minus infinity for what cannot be solved.
 
     Source:
         Christen and Fox, "Markov chain Monte Carlo using an approximation",
         doi:10.1198/106186005X76983; Lykkegaard et al., arXiv:2202.03876, for several steps.
     """
-    known = torch.tensor([exact(z.numpy()) for z in place.z], dtype=torch.float64)
+    known = torch.from_numpy(exact(place.z.numpy()))
     solves, taken, found = len(known), 0.0, []
     for number in range(draws):
         new = place
@@ -169,9 +186,9 @@ def follow_exactly(
             new, _ = kernel(new, rng)
         moved = (new.z != place.z).any(1)
         solved = known.clone()
-        for chain in moved.nonzero()[:, 0].tolist():
-            solved[chain] = exact(new.z[chain].numpy())
-            solves += 1
+        if moved.any():
+            solved[moved] = torch.from_numpy(exact(new.z[moved].numpy()))
+            solves += int(moved.sum())
         gain = (solved - known) - (new.likelihood - place.likelihood)
         draw = torch.rand(gain.shape, generator=rng, dtype=gain.dtype)
         kept = moved & (draw.log() < gain.nan_to_num(-math.inf))

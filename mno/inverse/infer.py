@@ -105,7 +105,7 @@ def infer(
     elif validation is not None:
         posterior.learn_error(posterior.errors_on(validation))
     kernel, place = warm_up(
-        posterior.likelihood, ensemble[:CHAINS], _WARM_UP, rng,
+        posterior.likelihood, ensemble, CHAINS, _WARM_UP, rng,
         lambda done, of: told("warming up", done, of),
     )  # fmt: skip
     if solves:

@@ -144,7 +144,7 @@ def _try(wanted: Wanted, x: Tensor) -> Tried:
     """Solve the members of some settings."""
     own = wanted.inputs(x)
     members = [{n: v[m].numpy() for n, v in own.items()} for m in range(wanted.members)]
-    answers = [wanted.run.solved(member) for member in members]
+    answers = wanted.run.solved(members)
     kept = [m for m, answer in enumerate(answers) if answer is not None]
     found = [answer for answer in answers if answer is not None]
     fields = {name: torch.cat([one[name] for one in found]) for name in (found or [{}])[0]}

@@ -29,6 +29,7 @@ class Posterior:
         self._noise = torch.from_numpy(observations.noise)
         self._bias = torch.zeros_like(self._read)
         self._root = torch.diag(self._noise)  # of the covariance of readings about predictions
+        self._samples = math.inf  # that the covariance is known from
 
     def predicted(self, z: Tensor) -> Tensor:
         """Return what the surrogate says would have been read, `(chains, readings)`, float64."""
@@ -37,16 +38,26 @@ class Posterior:
     def likelihood(self, z: Tensor) -> Tensor:
         """Return the logarithm of the likelihood by the surrogate, `(chains,)`, up to a constant.
 
-        What is known of the surrogate's error (`learn_error`) is taken off and added to the noise.
+        What is known of the surrogate's error (`learn_error`) is taken off and added to the noise,
+        and what is not known of its covariance makes the tails longer: a normal distribution
+        becomes Student's.
+
+        Source:
+            Sellentin and Heavens, "Parameter inference with estimated covariance matrices",
+            arXiv:1511.05969, equation 14.
         """
         apart = self.predicted(z) + self._bias - self._read
-        return _normal(torch.linalg.solve_triangular(self._root, apart.mT, upper=False))
+        apart = torch.linalg.solve_triangular(self._root, apart.mT, upper=False)
+        square, samples = (apart**2).sum(0), self._samples
+        if math.isinf(samples):
+            return -0.5 * square
+        return -0.5 * samples * torch.log1p(square / (samples - 1))
 
     def learn_error(self, errors: np.ndarray) -> None:
         """Reckon with errors of the surrogate, `(samples, readings)`: truth less what it says.
 
-        Their covariance is added to the noise; the fewer the samples, the less is held of what it
-        says of two readings together.
+        Their covariance is added to the noise; where there are few samples for the readings, less
+        is held of what it says of two readings together.
 
         Source:
             Kaipio and Somersalo, "Statistical inverse problems: discretization, model reduction
@@ -57,9 +68,10 @@ class Posterior:
         if samples < 2:
             return
         self._bias, covariance = found.mean(0), torch.cov(found.mT).reshape(readings, readings)
-        together = samples / (samples + readings)
+        together = min(samples / (1.5 * readings), 1.0)
         covariance = together * covariance + (1 - together) * torch.diag(covariance.diagonal())
         self._root = torch.linalg.cholesky(covariance + torch.diag(self._noise**2))
+        self._samples = samples
 
     def variances(self) -> dict[str, float]:
         """Return how far readings of each field are from predictions, as squares in its unit.
@@ -86,7 +98,7 @@ class Posterior:
 
     def errors_at(self, z: Tensor) -> np.ndarray:
         """Return the surrogate's errors at some numbers, by the solver where it does not refuse."""
-        found = [(one, self.solved(one.numpy())) for one in z]
+        found = zip(z, self.solved(z.numpy()), strict=True)
         kept = [(one, solved) for one, solved in found if solved is not None]
         if not kept:
             return np.empty((0, len(self._read)))
@@ -94,21 +106,25 @@ class Posterior:
             predicted = self.predicted(torch.stack([one for one, _ in kept])).numpy()
         return np.stack([solved for _, solved in kept]) - predicted
 
-    def exact(self, z: np.ndarray) -> float:
-        """Return the same by the solver, of one chain; minus infinity where it refuses."""
-        solved = self.solved(z)
-        if solved is None:
-            return -math.inf
-        apart = (torch.from_numpy(solved) - self._read) / self._noise
-        return float(_normal(apart[:, None])[0])
+    def exact(self, z: np.ndarray) -> np.ndarray:
+        """Return the logarithm of the likelihood by the solver, `(chains,)`, up to a constant.
 
-    def solved(self, z: np.ndarray) -> np.ndarray | None:
-        """Return what would have been read by the solver, `(readings,)`; none where it refuses."""
-        unknowns = self.unknowns(torch.from_numpy(z)[None])
-        found = self.run.solved({name: values[0].numpy() for name, values in unknowns.items()})
-        return None if found is None else self.observations.of(found).double()[0].numpy()
+        It is minus infinity where the solver refuses.
+        """
+        found = []
+        for solved in self.solved(z):
+            apart = (np.inf if solved is None else solved - self.observations.value) / self._noise
+            found.append(-0.5 * float((apart**2).sum()))
+        return np.array(found)
 
+    def solved(self, z: np.ndarray) -> list[np.ndarray | None]:
+        """Return what would have been read by the solver, `(readings,)` of each of the chains.
 
-def _normal(apart: Tensor) -> Tensor:
-    """Return the logarithm of a standard normal density of columns, up to a constant."""
-    return -0.5 * (apart**2).sum(0)
+        There is none where it refuses.
+        """
+        unknowns = [self.unknowns(one[None]) for one in torch.from_numpy(z)]
+        runs = [{name: values[0].numpy() for name, values in own.items()} for own in unknowns]
+        return [
+            None if found is None else self.observations.of(found).double()[0].numpy()
+            for found in self.run.solved(runs)
+        ]

@@ -1,7 +1,7 @@
 """A run that is asked about in two ways: by a model, with its gradients, and by the solver."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from mno.core.absent import Absent
-from mno.core.errors import MnoError
 from mno.core.readings import Layout, from_points
+from mno.core.workers import Worker
 from mno.evaluation.solver import solver_of
+from mno.inverse.solving import solve_all
 from mno.scenarios.part import PartOfScenario
 from mno.sensors.inputs import RunInputs, read_whole
 from mno.surrogate.surrogate import Surrogate
@@ -32,10 +33,12 @@ class Run:
         told: What the model is given of the run, and when its frames are.
         inputs: The same, as the dataset has it, `(1, …)` by name.
         solver: The scenario that solves the run, or why there is none.
+        workers: Processes that solve side by side; if none, this one solves.
     """
 
     def __init__(self, surrogate: Surrogate, given: RunInputs) -> None:
         self.surrogate, self.told = surrogate, given
+        self.workers: Sequence[Worker] = ()
         self.steps, self.origin = given.steps, given.origin
         arrays, _ = surrogate.at_points(given.inputs, given.steps)
         self.given = {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -69,17 +72,18 @@ class Run:
         found[..., place[1] : place[2]] = values
         return found
 
-    def solved(self, own: Mapping[str, np.ndarray]) -> dict[str, Tensor] | None:
-        """Return the solver's answer, of one sample `(1, …)`; none where it refuses."""
+    def solved(self, own: Sequence[Mapping[str, np.ndarray]]) -> list[dict[str, Tensor] | None]:
+        """Return the solver's answers, of one sample each, `(1, …)`; none where it refuses."""
         layout, solver = None, self.solver
         if isinstance(solver, PartOfScenario):
             layout, solver = solver.layout, solver.whole
-        given = {name: np.asarray(values, np.float32) for name, values in own.items()}
-        try:
-            found = solver.solve(solver.completed({**self.whole(), **given}))
-        except MnoError:
-            return None
-        return self._later(layout.of(found, stacked=False) if layout else found)
+        whole = self.whole()
+        runs = [{**whole, **{n: np.asarray(v, np.float32) for n, v in one.items()}} for one in own]
+        return [
+            None if found is None
+            else self._later(layout.of(found, stacked=False) if layout else found)
+            for found in solve_all(solver, runs, self.workers)
+        ]  # fmt: skip
 
     def whole(self) -> dict[str, np.ndarray]:
         """Return what the solver is given of the run, as the dataset has it."""

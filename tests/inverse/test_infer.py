@@ -1,10 +1,16 @@
 """Unknowns, readings and posteriors of Darcy flow: by a small model, and by the solver."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import arviz
 import numpy as np
+import psutil
 import pytest
 import scipy.special
 import torch
@@ -26,6 +32,7 @@ from mno.inverse.page import helpful
 from mno.inverse.posterior import Posterior
 from mno.inverse.question import Question, Unknowns, read_observations
 from mno.inverse.run import Run
+from mno.inverse.solving import solve_all, solvers
 from mno.nn.config import ModelConfig
 from mno.scenarios.batch_furnace import BatchFurnace, BatchFurnaceParameters
 from mno.scenarios.darcy import Darcy, DarcyParameters
@@ -72,7 +79,7 @@ def workspace(tmp_path_factory):
     return root, surrogate
 
 
-def posterior_of(workspace, **changes):
+def posterior_of(workspace, workers=(), **changes):
     root, surrogate = workspace
     question = validate(Question, {**QUESTION, **changes})
     given = from_store(surrogate, root / "data", RUN)
@@ -80,7 +87,9 @@ def posterior_of(workspace, **changes):
     observed = read_observations(
         root / "readings.csv", Mapping(), surrogate.description, given, question.noise
     )
-    return Posterior(Run(surrogate, given), unknowns, observed)
+    run = Run(surrogate, given)
+    run.workers = workers
+    return Posterior(run, unknowns, observed)
 
 
 def draw(posterior, count, seed=0):
@@ -116,10 +125,10 @@ def test_what_is_solved_is_what_the_solver_says_there(workspace):
     given = posterior.unknowns(torch.from_numpy(at)[None])["permeability"][0].numpy()
     solver = Darcy(DarcyParameters(sampling="lognormal"), SIDE)
     solved = solver.solve({"permeability": given.astype(np.float32)})["pressure"]
-    found = posterior.solved(at)
+    (found,) = posterior.solved(at[None])
     assert np.allclose(found, [solved[point] for point in POINTS], rtol=1e-6)
     apart = (found - posterior.observations.value) / NOISE
-    assert posterior.exact(at) == pytest.approx(-0.5 * (apart**2).sum(), rel=1e-6)
+    assert posterior.exact(at[None])[0] == pytest.approx(-0.5 * (apart**2).sum(), rel=1e-6)
 
 
 def test_a_sensor_between_points_reads_what_lies_between(workspace, tmp_path):
@@ -164,7 +173,7 @@ def test_solved_chains_draw_the_solvers_posterior(workspace):
     found = infer(posterior, None, 100, 1200, 0, silent)
     assert found.is_exact and 1100 < found.solves <= 1200 and found.has_converged
     grid = np.linspace(-4.0, 4.0, 161)
-    logs = np.array([posterior.exact(np.array([z])) for z in grid]) - 0.5 * grid**2
+    logs = posterior.exact(grid[:, None]) - 0.5 * grid**2
     weights = np.exp(logs - logs.max())
     fields = posterior.unknowns(torch.from_numpy(grid)[:, None])["permeability"].numpy()
     mean = np.average(fields, weights=weights, axis=0)
@@ -176,23 +185,70 @@ def test_solved_chains_draw_the_solvers_posterior(workspace):
     assert row["name"] == "permeability" and 0.0 < row["learned"] <= 1.0
 
 
+def test_what_is_solved_does_not_depend_on_how_many_processes_solve(workspace):
+    alone = posterior_of(workspace)
+    z = draw(alone, 5)
+    with solvers(2) as workers:
+        together = posterior_of(workspace, workers)
+        assert np.array_equal(together.exact(z.numpy()), alone.exact(z.numpy()))
+        assert np.array_equal(together.errors_at(z), alone.errors_at(z))
+        assert all(worker.is_running for worker in workers)
+    assert not any(worker.is_running for worker in workers)
+
+
+def test_a_process_that_is_lost_while_it_solves_is_one_line():
+    with solvers(2) as workers, pytest.raises(MnoError, match="fewer --workers"):
+        solve_all(Crashing(), [{}, {}], workers)
+
+
+class Crashing:
+    """A solver that takes its process along."""
+
+    def completed(self, given):
+        return given
+
+    def solve(self, run):
+        os._exit(1)
+
+
+def test_ctrl_c_leaves_no_process_behind(workspace):
+    root, _ = workspace
+    call = "import typer; from flows.inverse import infer; typer.run(infer)"
+    line = [sys.executable, "-c", call, *given(root)]
+    line += ["--solves", "1000000", "--workers", "2", "--quiet"]
+    asked = subprocess.Popen(line, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    here = psutil.Process(asked.pid)
+    while len(at_work := here.children(recursive=True)) < 3:  # one tracks resources
+        assert asked.poll() is None, asked.communicate()[1]
+        time.sleep(0.05)
+    time.sleep(1.0)
+    os.killpg(asked.pid, signal.SIGINT)
+    assert "no draws are kept" in asked.communicate(timeout=60)[1]
+    assert asked.returncode == 130
+    assert not psutil.wait_procs(at_work, timeout=10)[1]
+
+
+def given(root):
+    asked = [root / "model", root / "readings.csv", "--prior", root / "prior.yaml"]
+    asked += ["--inputs", root / "data", "--sample", RUN, "--output", root / "found"]
+    return [str(part) for part in asked]
+
+
 def asked(root, *options):
     app = typer.Typer()
     app.command()(command)
-    given = [root / "model", root / "readings.csv", "--prior", root / "prior.yaml"]
-    given += ["--inputs", root / "data", "--sample", RUN, "--output", root / "found", *options]
-    return CliRunner().invoke(app, [str(part) for part in given])
+    return CliRunner().invoke(app, [*given(root), *map(str, options)])
 
 
 def test_the_command_keeps_draws_that_arviz_reads(workspace):
     root, _ = workspace
-    done = asked(root, "--json", "--draws", 200)
+    done = asked(root, "--json", "--draws", 400)
     assert done.exit_code == 0, done.exception
     told = json.loads(done.stdout)
     assert told["converged"] and not told["exact"] and told["solves"] == 0
     assert told["readings"] == len(POINTS) and told["left_out"] == 0
     kept = arviz.from_netcdf(told["draws"])
-    assert kept.posterior["permeability"].shape == (16, 200, SIDE, SIDE)
+    assert kept.posterior["permeability"].shape == (16, 400, SIDE, SIDE)
     assert {"prior", "sample_stats", "observed_data"} <= set(kept.groups())
     page = Path(told["page"]).read_text(encoding="utf-8")
     assert "by the model alone" in page.lower() and "have not converged" not in page
@@ -312,5 +368,5 @@ def test_readings_of_a_plant_are_solved_as_the_model_is_given_them(tmp_path):
     wear = float(data["wear"][run])
     z = np.array([scipy.special.ndtri(wear / 0.05)])
     stored = float(data["thermocouple_temperature"][run, 3, 1])
-    assert posterior.solved(z) == pytest.approx([stored], rel=1e-5)
+    assert posterior.solved(z[None])[0] == pytest.approx([stored], rel=1e-5)
     assert float(posterior.predicted(torch.from_numpy(z)[None])) > 0.0

@@ -200,7 +200,7 @@ def test_settings_over_time_hold_for_every_member_of_a_plant(plant):
     own = wanted.inputs(best.x)
     energies = []
     for member in range(2):
-        found = wanted.run.solved({n: v[member].numpy() for n, v in own.items()})
+        (found,) = wanted.run.solved([{n: v[member].numpy() for n, v in own.items()}])
         assert found
         energies.append(float(found["zone_energy"][0, -1, :2].sum()))
         assert (found["zone_temperature"][0, -5:, 0] >= 600.0).all()
