@@ -246,6 +246,14 @@ class Scenario(SampleSource):
         """
         return None
 
+    def adjoint(self, inputs: Fields, weights: Fields) -> dict[str, np.ndarray] | None:
+        """Return how what `solve` returns, weighted and summed, changes with inputs, by name.
+
+        `weights` are by name of what is solved, in its shapes: the product of a vector with the
+        solver's Jacobian, in physical units, float64. None where the solver has no adjoint.
+        """
+        return None
+
     def bodies(self, given: Fields) -> tuple[Body, ...]:
         """Return what there is in space of a sample, to draw it; nothing where fields show it.
 
