@@ -29,12 +29,11 @@ class AristoffBangerth(Scenario):
     `-div(theta grad u) = 10` on the unit square, `u = 0` on its wall, all nondimensional. The
     coefficient is constant on 8 x 8 blocks, and its logarithm normal, of mean zero. Read is `u` at
     the 13 x 13 places `x = i / 14`, `y = j / 14`. Asked backwards, with errors of 0.05 in what is
-    read, it is the benchmark of Aristoff and Bangerth ("A benchmark for the Bayesian inversion of
-    coefficients in partial differential equations", arXiv:2102.07263).
+    read, it is the benchmark of Aristoff and Bangerth (2021, arXiv:2102.07263).
 
-    Bilinear elements on `n x n` squares, a multiple of 8; theirs are 32 x 32. The matrix is
-    factored by Cholesky's method, in bands, and is an M-matrix, so that readings are positive. The
-    symmetries of the square hold, but blocks, numbered along `y` first, are no axes of space.
+    Bilinear elements on `n x n` squares, a multiple of 8; theirs are 32 x 32. Their M-matrix is
+    factored by Cholesky's method, in bands, and readings are positive. The symmetries of the square
+    hold, but blocks, numbered along `y` first, are no axes of space.
     """
 
     name = "aristoff_bangerth"
@@ -69,8 +68,11 @@ class AristoffBangerth(Scenario):
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
         """Solve for the readings, `(x, y)`."""
-        nodes = self.factor_and_nodes(inputs)[1]
-        return {"readings": (self._hats @ nodes @ self._hats.T).astype(np.float32)}
+        return {"readings": self.read(self.factor_and_nodes(inputs)[1]).astype(np.float32)}
+
+    def read(self, nodes: np.ndarray) -> np.ndarray:
+        """Return the readings of displacements at inner nodes."""
+        return self._hats @ nodes @ self._hats.T
 
     def adjoint(self, inputs: Fields, weights: Fields) -> dict[str, np.ndarray]:
         """Return how weighted readings change with the coefficient, by one more substitution."""
@@ -105,7 +107,7 @@ class AristoffBangerth(Scenario):
         bands[n - 1, :-1] = -along_x[1:-1] / 6.0
         bands[n, :-1, :-1] = bands[n - 2, :-1, 1:] = -theta[1:-1, 1:-1] / 3.0
         nodes = solveh_banded(bands.reshape(n + 1, -1), self._load, lower=True)
-        again = self._hats @ nodes.reshape(n - 1, n - 1) @ self._hats.T
+        again = self.read(nodes.reshape(n - 1, n - 1))
         return {"defect": float(np.max(np.abs(outputs["readings"] / again - 1.0)))}
 
     def compile(self) -> None:

@@ -249,8 +249,7 @@ class Scenario(SampleSource):
     def adjoint(self, inputs: Fields, weights: Fields) -> dict[str, np.ndarray] | None:
         """Return how what `solve` returns, weighted and summed, changes with inputs, by name.
 
-        `weights` are by name of what is solved, in its shapes: the product of a vector with the
-        solver's Jacobian, in physical units, float64. None where the solver has no adjoint.
+        It is `weights` times the solver's Jacobian, in physical units; none without an adjoint.
         """
         return None
 

@@ -1,8 +1,7 @@
 """Bilinear elements for `-div(theta grad u) = f` on the unit square, u = 0 on its wall, compiled.
 
 Glossary
-    coefficient theta on `blocks x blocks` squares, in C order
-    n           elements along each axis, a multiple of `blocks`
+    coefficient theta on `blocks x blocks` squares, in C order; each has as many of `n x n` elements
     factor      Cholesky's, of the `(n - 1)^2` inner nodes in C order: row `j` has column `j` from
                 its diagonal down, and of that the inverse, shape `((n - 1)^2, n + 1)`
 """
