@@ -246,6 +246,13 @@ class Scenario(SampleSource):
         """
         return None
 
+    def adjoint(self, inputs: Fields, weights: Fields) -> dict[str, np.ndarray] | None:
+        """Return how what `solve` returns, weighted and summed, changes with inputs, by name.
+
+        It is `weights` times the solver's Jacobian, in physical units; none without an adjoint.
+        """
+        return None
+
     def bodies(self, given: Fields) -> tuple[Body, ...]:
         """Return what there is in space of a sample, to draw it; nothing where fields show it.
 

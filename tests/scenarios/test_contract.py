@@ -229,6 +229,7 @@ def test_impossible_parameters_are_refused_in_one_line(name, parameters, words):
         ("kuramoto_sivashinsky", {}, 33, "even and at least 16; choose 32 or 34"),
         *(("navier_stokes", {}, n, "from 8 to 512; choose 8") for n in (7, 0, -4)),
         ("navier_stokes", {}, 513, "from 8 to 512; choose 512"),
+        ("aristoff_bangerth", {}, 20, "a multiple of 8 and at least 8; choose 16 or 24"),
         ("darcy", {}, 33, "a multiple of 4 and at least 8; choose 32 or 36"),
         ("darcy", {}, 30, "choose 28 or 32"),
         ("darcy", {}, 9, "choose 8 or 12"),

@@ -1,0 +1,340 @@
+"""A coefficient asked of readings: chains through the solver, and through what stands in for it."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import arviz
+import numpy as np
+import torch
+from ruamel.yaml import YAML
+from torch import Tensor
+
+from benchmarks.page import Section, Table, figure
+from benchmarks.timing import use_threads
+from mno.core.forecast import TaskConfig
+from mno.core.readings import to_points
+from mno.data.parts import seen
+from mno.data.reading import Schema, Split
+from mno.inverse.chains import Chains, follow, follow_exactly, smooth, warm_up
+from mno.inverse.infer import MOST_RHAT
+from mno.nn.config import ModelConfig
+from mno.scenarios.aristoff_bangerth import AristoffBangerth, AristoffBangerthParameters
+from mno.training.config import TrainConfig
+from mno.training.fit import train
+
+THREADS = 1
+HERE = Path(__file__).parent
+REFERENCE = HERE / "results/aristoff_bangerth.json"
+PUBLISHED: dict[str, Any] = YAML(typ="safe").load(HERE / "aristoff_bangerth.yaml")
+SCENARIO = AristoffBangerth(AristoffBangerthParameters(), 32)
+DEVIATION, NOISE = SCENARIO.parameters.log_deviation, float(PUBLISHED["noise"])
+READ = torch.tensor(PUBLISHED["readings"], dtype=torch.float64).flatten()
+FARTHEST = 12.0  # from the middle of the prior, in its deviations: numbers are finite within
+
+BLOCKS, CHAINS, MEMBERS, WARM_UP = 64, 16, 400, 150
+SOLVES, HELD_OUT, WIDER = 4000, 400, 1.3  # to learn from, about the smoother's ensemble
+DRAWS = {"the solver": 400, "linear": 3000, "quadratic": 700, "operator": 30}
+MODEL = ModelConfig.model_validate({"width": 16, "layers": 1, "mixer": "softmax"})
+TRAINING = TrainConfig.model_validate(
+    {"epochs": 8, "batch_size": 16, "learning_rate": 1e-2, "threads": 1}
+)
+COLUMNS = (
+    "chains through", "error", "solves", "s, all", "accepted", "effective draws", "R-hat",
+    "ms an effective draw", "with all before", "means within 3 errors",
+)  # fmt: skip
+Predict = Callable[[Tensor], Tensor]
+"""Readings `(n, 169)` of what is asked, `(n, 64)`: logarithms over the prior's deviation."""
+ABOUT = """The benchmark of Aristoff and Bangerth (arXiv:2102.07263), of the scenario
+`aristoff_bangerth`: which coefficient, of 64 blocks, is it whose 169 readings are the published
+ones, with an error of 0.05 each? A priori its logarithms are normal, of deviation 2. All sides are
+drawn from by the Hamiltonian chains of `mno infer`, {chains} in a batch, which begin in a
+smoother's ensemble. **The solver** gives values and, by its adjoint, gradients; its chains are
+exact. What stands in for it is fitted to {solves:,} solves about that ensemble (wider by
+{wider}): least squares of the readings' logarithms, **linear** and **quadratic**, and an
+**operator** of the line ({model}, {epochs} epochs). It proposes, by delayed acceptance, and the
+solver accepts or refuses each proposal. *Error* is that of its readings on other such solves. Times
+are processor seconds; *s, all* counts the smoother, the solves, the fit, the warm-up and the draws.
+Effective draws are the least of the 64 blocks. Means are compared with those of a longer chain
+through the solver ({effective:.0f} effective draws, R-hat {rhat:.3f}), in both standard errors.
+Sides differ in how many draws they make, by what these cost."""
+
+
+def clamped(z: Tensor) -> np.ndarray:
+    """Return coefficients of what is asked."""
+    return np.exp(DEVIATION * z.detach().clamp(-FARTHEST, FARTHEST).numpy())
+
+
+class Solved(torch.autograd.Function):
+    """The solver's readings, with gradients by its adjoint from the same factor."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        """Return the readings, `(n, 169)`."""
+        ctx.coefficients = clamped(z)
+        ctx.known = [SCENARIO.factor_and_nodes({"coefficient": one}) for one in ctx.coefficients]
+        return torch.from_numpy(np.stack([SCENARIO.read(nodes).ravel() for _, nodes in ctx.known]))
+
+    @staticmethod
+    def backward(ctx: Any, weights: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the products with the Jacobian."""
+        rows = zip(weights.numpy().reshape(-1, 13, 13), ctx.known, strict=True)
+        slopes = np.stack([SCENARIO.slopes(row, *known) for row, known in rows])
+        return torch.from_numpy(DEVIATION * slopes * ctx.coefficients)
+
+
+def solved(z: Tensor) -> Tensor:
+    """Return the solver's readings of what is asked."""
+    return Solved.apply(z)  # type: ignore[return-value]
+
+
+def likelihood_of(predict: Predict, noise: Tensor) -> Predict:
+    """Return the logarithm of the likelihood by predictions of readings."""
+    return lambda z: -0.5 * (((predict(z) - READ) / noise) ** 2).sum(1)
+
+
+def exact(z: np.ndarray) -> float:
+    """Return the same by the solver, of one chain."""
+    apart = solved(torch.from_numpy(z)[None]) - READ
+    return float(-0.5 * (apart / NOISE).square().sum())
+
+
+@dataclass(frozen=True)
+class Found:
+    """Draws of one side, and what they cost in processor seconds."""
+
+    chains: Chains
+    solves: int
+    fitted: float
+    drawn: float
+    error: float = math.nan
+
+    @property
+    def rhat(self) -> float:
+        """The greatest of any block."""
+        return float(_score(arviz.rhat, self.chains.z).max())
+
+    @property
+    def effective(self) -> np.ndarray:
+        """Effective draws of each block's mean."""
+        return _score(arviz.ess, self.chains.z)
+
+    @property
+    def cost(self) -> float:
+        """Milliseconds of an effective draw, with all that went before."""
+        return 1e3 * (self.fitted + self.drawn) / float(self.effective.min())
+
+    def row(self, name: str, reference: dict[str, Any]) -> tuple[str, ...]:
+        """Return what a table says of it."""
+        z, effective = self.chains.z, float(self.effective.min())
+        means = DEVIATION * z.mean(axis=(0, 1))
+        own = DEVIATION * _score(arviz.mcse, z)
+        apart = np.abs(means - reference["means"]) / np.hypot(own, reference["standard_errors"])
+        return (
+            name,
+            "" if math.isnan(self.error) else f"{self.error:.1%}",
+            f"{self.solves:,}",
+            figure(self.fitted + self.drawn),
+            f"{self.chains.accepted:.1%}",
+            f"{effective:.0f}",
+            f"{self.rhat:.3f}",
+            figure(1e3 * self.drawn / effective),
+            figure(self.cost),
+            f"{int((apart <= 3).sum())} of {BLOCKS}",
+        )
+
+
+def _score(score: Any, z: np.ndarray) -> np.ndarray:
+    return score(arviz.convert_to_dataset({"z": z}))["z"].to_numpy()
+
+
+def by_solver(draws: int, seed: int) -> Found:
+    """Draw through the solver."""
+    start, rng = time.process_time(), torch.Generator().manual_seed(seed)
+    ensemble = smoothed(rng)
+    likelihood = likelihood_of(solved, torch.full_like(READ, NOISE))
+    counted = _Counted(likelihood)
+    kernel, place = warm_up(counted, ensemble[:CHAINS], WARM_UP, rng, _quiet)
+    warm = time.process_time()
+    found = follow(kernel, place, draws, rng, _quiet)
+    return Found(found, counted.calls + 4 * MEMBERS, warm - start, time.process_time() - warm)
+
+
+def by(fit: Callable[[Tensor, Tensor, Path], Predict], draws: int, rng: torch.Generator) -> Found:
+    """Draw through what is fitted to solves, corrected by the solver."""
+    start = time.process_time()
+    ensemble = smoothed(rng)
+    root = torch.linalg.cholesky(torch.cov(ensemble.mT) + 1e-3 * torch.eye(BLOCKS))
+    normal = torch.randn(SOLVES, BLOCKS, generator=rng, dtype=torch.float64)
+    z = ensemble.mean(0) + WIDER * normal @ root.mT
+    with torch.no_grad():
+        readings = solved(z)
+    with TemporaryDirectory() as folder:
+        predict = fit(z[HELD_OUT:], readings[HELD_OUT:], Path(folder))
+    with torch.no_grad():
+        told = predict(z[:HELD_OUT])
+        members = ensemble[-HELD_OUT:]
+        missed = (predict(members) - solved(members)).square().mean(0)
+    error = float((told - readings[:HELD_OUT]).norm() / readings[:HELD_OUT].norm())
+    likelihood = likelihood_of(predict, (missed + NOISE**2).sqrt())
+    warm = WARM_UP if draws > 100 else 60
+    kernel, place = warm_up(likelihood, ensemble[:CHAINS], warm, rng, _quiet)
+    fitted = time.process_time()
+    found = follow_exactly(kernel, place, exact, draws, rng, _quiet, inner=1)
+    solves = 4 * MEMBERS + SOLVES + HELD_OUT + found.solves
+    return Found(found, solves, fitted - start, time.process_time() - fitted, error)
+
+
+def smoothed(rng: torch.Generator) -> Tensor:
+    """Return an ensemble near the posterior, by the solver."""
+    noise = torch.full_like(READ, NOISE)
+    return smooth(solved, READ, noise, BLOCKS, MEMBERS, rng)
+
+
+class _Counted:
+    def __init__(self, likelihood: Predict) -> None:
+        self.likelihood, self.calls = likelihood, 0
+
+    def __call__(self, z: Tensor) -> Tensor:
+        self.calls += len(z)
+        return self.likelihood(z)
+
+
+def _quiet(done: int, of: int) -> None:
+    pass
+
+
+def polynomial(degree: int) -> Callable[[Tensor, Tensor, Path], Predict]:
+    """Return a fit of the readings' logarithms by least squares, held back a little."""
+
+    def fit(z: Tensor, readings: Tensor, folder: Path) -> Predict:
+        middle, y = z.mean(0), readings.log()
+        above = torch.triu_indices(BLOCKS, BLOCKS)
+
+        def features(z: Tensor) -> Tensor:
+            x = z.clamp(-FARTHEST, FARTHEST) - middle
+            ones = torch.ones_like(x[:, :1])
+            squares = [x[:, above[0]] * x[:, above[1]]] if degree == 2 else []
+            return torch.cat([ones, x, *squares], dim=1)
+
+        x = features(z)
+        gram = x.mT @ x
+        gram += 1e-4 * torch.diag(gram.diagonal())
+        weights = torch.linalg.solve(gram, x.mT @ y)
+        return lambda z: (features(z) @ weights).clamp_max(5.0).exp()
+
+    return fit
+
+
+def operator(z: Tensor, readings: Tensor, folder: Path) -> Predict:
+    """Train an operator of the line, of both parts of a dataset."""
+    fields = {
+        "coefficient": clamped(z).astype(np.float32),
+        "readings": readings.numpy().reshape(-1, 13, 13).astype(np.float32),
+    }
+    own = SCENARIO.parameters.model_dump()
+    schema = Schema(SCENARIO.name, SCENARIO.fields, SCENARIO.axes, (), own, resolution=32)
+    samples, tenth = np.arange(len(z)), len(z) // 10
+    parts: list[Any] = []
+    for name, rows in (("train", samples[tenth:]), ("validation", samples[:tenth])):
+        own_fields = {key: array[rows] for key, array in fields.items()}
+        parts.append(seen(Split(name, schema, own_fields, rows), "both"))
+    surrogate, _ = train(
+        *parts, model=MODEL, task=TaskConfig(part="both"), config=TRAINING, seed=0, work=folder,
+        quiet=True,
+    )  # fmt: skip
+    description = surrogate.description
+    one = to_points(description.readings, {"coefficient": fields["coefficient"][:1]}, (13, 13))
+    rest = {name: torch.from_numpy(array) for name, array in one.items()}
+    first, last = description.readings["readings"][1:]
+
+    def predict(z: Tensor) -> Tensor:
+        values = (DEVIATION * z.clamp(-FARTHEST, FARTHEST)).exp().float()
+        gaps = rest["coefficient"][:, BLOCKS:].expand(len(z), -1)
+        given = {name: array.expand(len(z), -1) for name, array in rest.items()}
+        given["coefficient"] = torch.cat([values, gaps], dim=1)
+        found = surrogate.answers(surrogate.operator, given, None)["readings"]
+        return found[:, first:last].double()
+
+    return predict
+
+
+def run() -> Section:
+    """Draw by every side, and compare with the reference."""
+    SCENARIO.compile()
+    solved(torch.zeros(1, BLOCKS, dtype=torch.float64))
+    first = "the solver"
+    sides = {first: by_solver(DRAWS[first], 1)}
+    fits = {"linear": polynomial(1), "quadratic": polynomial(2), "operator": operator}
+    for name, fit in fits.items():
+        sides[name] = by(fit, DRAWS[name], torch.Generator().manual_seed(1))
+    reference = json.loads(REFERENCE.read_text(encoding="utf-8"))
+    rows = [found.row(name, reference) for name, found in sides.items()]
+    return Section(
+        "A coefficient asked of readings",
+        (verdict(sides, sides[first], reference), about(reference), Table(COLUMNS, rows)),
+    )
+
+
+def about(reference: dict[str, Any]) -> str:
+    """Return what was done, in words."""
+    model = f"width {MODEL.width}, one layer of attention among blocks and places"
+    return ABOUT.format(
+        solves=SOLVES - HELD_OUT, chains=CHAINS, wider=WIDER, model=model, epochs=TRAINING.epochs,
+        effective=reference["effective"], rhat=reference["rhat"],
+    )  # fmt: skip
+
+
+def verdict(sides: dict[str, Found], solver: Found, reference: dict[str, Any]) -> str:
+    """Return whether anything that has converged is cheaper than the solver, in sentences."""
+    cheaper = [
+        name
+        for name, found in sides.items()
+        if found.rhat <= MOST_RHAT and found.cost < solver.cost and found is not solver
+    ]
+    apart = [name for name, found in sides.items() if found.rhat > 2 * MOST_RHAT - 1]
+    said = f"**Cheaper than the solver: {', '.join(cheaper)}.**"
+    if not cheaper:
+        said = "**Nothing that stands in for the solver is worth having here.**"
+    if apart:
+        apart = [
+            f" Chains that have not come together, whatever their means: {', '.join(apart)}; their "
+            "effective draws and costs are no more than bounds in their favour."
+        ]
+    return (
+        f"{said} An effective draw through the solver takes {solver.cost:.3g} ms, all counted, "
+        f"and ten thousand of them {solver.cost / 6:.2g} minutes; R-hat is {solver.rhat:.3f}, and "
+        f"{reference['rhat']:.3f} with {reference['draws']} draws of each chain, as the reference "
+        f"has.{''.join(apart)}"
+    )
+
+
+def keep_reference(draws: int, seed: int) -> None:
+    """Draw a long chain through the solver, and keep the means of the logarithms."""
+    found = by_solver(draws, seed)
+    z = found.chains.z
+    kept = {
+        "what": "means of the logarithms of the 64 blocks, by chains through the solver",
+        "chains": CHAINS,
+        "draws": draws,
+        "effective": float(found.effective.min()),
+        "rhat": found.rhat,
+        "processor_seconds": round(found.fitted + found.drawn, 1),
+        "means": np.round(DEVIATION * z.mean(axis=(0, 1)), 5).tolist(),
+        "deviations": np.round(DEVIATION * z.std(axis=(0, 1)), 5).tolist(),
+        "standard_errors": np.round(DEVIATION * _score(arviz.mcse, z), 6).tolist(),
+    }
+    REFERENCE.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":  # python -m benchmarks.bench_aristoff_bangerth 2000
+    use_threads(THREADS)
+    keep_reference(int(sys.argv[1]), 0)
