@@ -101,10 +101,10 @@ def likelihood_of(predict: Predict, noise: Tensor) -> Predict:
     return lambda z: -0.5 * (((predict(z) - READ) / noise) ** 2).sum(1)
 
 
-def exact(z: np.ndarray) -> float:
-    """Return the same by the solver, of one chain."""
-    apart = solved(torch.from_numpy(z)[None]) - READ
-    return float(-0.5 * (apart / NOISE).square().sum())
+def exact(z: np.ndarray) -> np.ndarray:
+    """Return the same by the solver, `(chains,)`."""
+    apart = solved(torch.from_numpy(z)) - READ
+    return -0.5 * (apart / NOISE).square().sum(1).numpy()
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def by_solver(draws: int, seed: int) -> Found:
     ensemble = smoothed(rng)
     likelihood = likelihood_of(solved, torch.full_like(READ, NOISE))
     counted = _Counted(likelihood)
-    kernel, place = warm_up(counted, ensemble[:CHAINS], WARM_UP, rng, _quiet)
+    kernel, place = warm_up(counted, ensemble, CHAINS, WARM_UP, rng, _quiet)
     warm = time.process_time()
     found = follow(kernel, place, draws, rng, _quiet)
     return Found(found, counted.calls + 4 * MEMBERS, warm - start, time.process_time() - warm)
@@ -186,7 +186,7 @@ def by(fit: Callable[[Tensor, Tensor, Path], Predict], draws: int, rng: torch.Ge
     error = float((told - readings[:HELD_OUT]).norm() / readings[:HELD_OUT].norm())
     likelihood = likelihood_of(predict, (missed + NOISE**2).sqrt())
     warm = WARM_UP if draws > 100 else 60
-    kernel, place = warm_up(likelihood, ensemble[:CHAINS], warm, rng, _quiet)
+    kernel, place = warm_up(likelihood, ensemble, CHAINS, warm, rng, _quiet)
     fitted = time.process_time()
     found = follow_exactly(kernel, place, exact, draws, rng, _quiet, inner=1)
     solves = 4 * MEMBERS + SOLVES + HELD_OUT + found.solves

@@ -26,7 +26,7 @@ def test_gradients_through_the_solver_are_those_of_differences():
     likelihood = likelihood_of(solved, torch.full_like(READ, NOISE))
     z = drawn(1, 0).requires_grad_()
     assert torch.autograd.gradcheck(likelihood, z, eps=1e-5, rtol=1e-4, atol=1e-4)
-    one = benchmark.exact(z.detach()[0].numpy())
+    (one,) = benchmark.exact(z.detach().numpy())
     assert abs(one - float(likelihood(z.detach())[0])) < 1e-9 * abs(one)
 
 
