@@ -28,8 +28,6 @@ from mno.core.errors import InputError
 from mno.evaluation.simple_peers import leading_vectors
 
 MOST_ROWS = 2000  # frames that components are found in, at most, evenly spread over all
-SIZES = (1, 2, 4, 8, 16, 32, 64)
-PENALTIES = tuple(10.0**k for k in range(-8, 2))
 _LEAST_NOISE = 1e-8  # of a reading's variance, by which readings' errors have an inverse
 
 
@@ -195,44 +193,6 @@ def fit_state_space(runs: Runs, components: int, penalty: float) -> LinearStateS
         _sensors(z, runs.readings),
         Gaussian(mean, np.atleast_2d(noise)),
     )
-
-
-def choose_state_space(runs: Runs, held_out: Runs, ahead: int) -> tuple[int, float]:
-    """Return the number of components and the penalty that predict held-out runs best.
-
-    That is with the least root mean square error of states so many frames `ahead` of every known
-    one, each value in units of its standard deviation. Held-out runs without such a frame, or with
-    other values or controls, are refused.
-    """
-    frames = held_out.states.shape[1] - ahead
-    if ahead < 1 or frames < 1:
-        raise InputError(
-            f"ahead={ahead} frames in held-out runs of {held_out.states.shape[1]}; expected 1 to "
-            f"{held_out.states.shape[1] - 1}: hold out longer runs, or look less far ahead"
-        )
-    for name in ("states", "controls"):
-        wanted, found = (getattr(part, name).shape[2] for part in (runs, held_out))
-        if wanted != found:
-            raise InputError(
-                f"{name} of held-out runs have {found} numbers; expected {wanted}, as the others"
-            )
-    states = _components_of(runs, SIZES[-1])
-    z, known = states.components(runs.states), states.components(held_out.states)
-    steps = z.shape[0] * (z.shape[1] - 1) - runs.controls.shape[2] - 1
-    sizes = sorted({max(1, min(k, z.shape[2], steps - 1)) for k in SIZES})
-
-    def error(size: int, penalty: float) -> float:
-        dynamics = _dynamics(z[..., :size], runs.controls, penalty)
-        found, later = known[:, :frames, :size], known[:, ahead:]
-        with np.errstate(over="ignore", invalid="ignore"):
-            for frame in range(ahead):
-                found = dynamics.after(found, held_out.controls[:, frame : frame + frames])
-            # Components are orthonormal: those that are left out are predicted to be zero.
-            squares = np.square(found - later[..., :size]).sum(axis=-1)
-            total = (squares + np.square(later[..., size:]).sum(axis=-1)).mean()
-        return float(np.nan_to_num(total, nan=math.inf))
-
-    return min(((k, p) for k in sizes for p in PENALTIES), key=lambda pair: error(*pair))
 
 
 def _components_of(runs: Runs, most: int) -> States:

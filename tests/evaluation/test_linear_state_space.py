@@ -2,14 +2,11 @@
 
 import numpy as np
 import pytest
-from numpy.lib.stride_tricks import sliding_window_view
 
 from mno.core.errors import InputError
 from mno.evaluation.linear_state_space import (
-    PENALTIES,
     Gaussian,
     Runs,
-    choose_state_space,
     fit_state_space,
 )
 
@@ -73,27 +70,6 @@ def test_what_components_leave_out_is_in_the_variance():
     np.testing.assert_allclose(np.square(runs.states - mean).mean(axis=(0, 1)), variance, rtol=1e-6)
 
 
-@pytest.mark.parametrize("frames", [12, 60])
-def test_held_out_runs_choose_what_predicts_them_best(frames):
-    training, held_out = linear_runs(1, frames, 1, 0.5)[0], linear_runs(6, 15, 2, 0.5)[0]
-    ahead, units = 5, training.states.std(axis=(0, 1))
-
-    def error(size, penalty):
-        model = fit_state_space(training, size, penalty)
-        known = held_out.states[:, :-ahead].reshape(-1, VALUES)
-        drive = sliding_window_view(held_out.controls[:, :-1], ahead, axis=1)
-        drive = np.swapaxes(drive, 2, 3).reshape(len(known), ahead, 2)
-        first = Gaussian(model.states.components(known), np.zeros((size, size)))
-        *_, last = model.ahead(first, drive)
-        missed = model.state(last)[0] - held_out.states[:, ahead:].reshape(-1, VALUES)
-        return np.square(missed / units).mean()
-
-    chosen = choose_state_space(training, held_out, ahead)
-    errors = [error(size, penalty) for size in (1, 2, 3) for penalty in PENALTIES]
-    assert error(*chosen) == pytest.approx(min(errors), rel=1e-6)
-    assert chosen[0] == 3
-
-
 def test_what_is_certain_has_no_variance_below_zero():
     runs, _ = linear_runs(30, 20, 1, 0.1)
     model = fit_state_space(runs, 10, 1e-9)
@@ -129,7 +105,3 @@ def test_what_cannot_be_fitted_is_said():
     dead = Runs.of(runs.states, np.full((4, 5, 1), np.nan))
     with pytest.raises(InputError, match="reading 0 has 0 values for 3 components; expected more"):
         fit_state_space(dead, 3, 1e-6)
-    with pytest.raises(InputError, match="ahead=5 frames in held-out runs of 5; expected 1 to 4"):
-        choose_state_space(runs, runs, 5)
-    with pytest.raises(InputError, match="controls of held-out runs have 0 numbers; expected 2"):
-        choose_state_space(runs, Runs.of(runs.states), 2)
