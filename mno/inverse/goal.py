@@ -17,6 +17,9 @@ from mno.inverse.run import Run
 from mno.sensors.pairs import brackets
 
 
+_MOST = 300  # numbers that may be set, for which a search keeps a square matrix
+
+
 class Varied(Config):
     """An input that may be set."""
 
@@ -147,6 +150,11 @@ class Wanted:
             part = _Setting(name, varied, run, self.count)
             self._parts[name] = part
             self.count += part.size
+        if self.count > _MOST:
+            raise InputError(
+                f"vary: {self.count} numbers may be set; expected {_MOST} at most: set fewer times, "
+                "or all places alike"
+            )
         self.members = goal.members if goal.uncertain else 1
         rng = torch.Generator().manual_seed(seed)
         for name, prior in goal.uncertain.items():

@@ -205,6 +205,9 @@ def test_settings_over_time_hold_for_every_member_of_a_plant(plant):
         energies.append(float(found["zone_energy"][0, -1, :2].sum()))
         assert (found["zone_temperature"][0, -5:, 0] >= 600.0).all()
     assert float(best.worth.objective) == pytest.approx(np.mean(energies), rel=1e-6)
+    many = {"setpoint": {"within": [500.0, 1500.0], "times": [*range(0, 43200, 200)]}}
+    with pytest.raises(InputError, match="432 numbers may be set; expected 300 at most"):
+        Wanted(validate(Goal, {**goal, "vary": many}), Run(surrogate, given), 0)
     none = {"subject_to": [{"of": "core_temperature.4", "at_least": 1.0}], "uncertain": {}}
     with pytest.raises(InputError, match="its places are 1, 2, 3"):
         Wanted(validate(Goal, {**goal, **none}), Run(surrogate, given), 0)
