@@ -16,7 +16,6 @@ from mno.core.errors import InputError
 from mno.inverse.run import Run
 from mno.sensors.pairs import brackets
 
-
 _MOST = 300  # numbers that may be set, for which a search keeps a square matrix
 
 
@@ -152,8 +151,8 @@ class Wanted:
             self.count += part.size
         if self.count > _MOST:
             raise InputError(
-                f"vary: {self.count} numbers may be set; expected {_MOST} at most: set fewer times, "
-                "or all places alike"
+                f"vary: {self.count} numbers may be set; expected {_MOST} at most: set fewer "
+                "times, or all places alike"
             )
         self.members = goal.members if goal.uncertain else 1
         rng = torch.Generator().manual_seed(seed)
