@@ -103,7 +103,9 @@ def warm_up(
     members, unknowns = ensemble.shape
     covariance = torch.eye(unknowns, dtype=ensemble.dtype)
     if members >= 2 * unknowns:  # fewer know nothing of some directions
-        covariance = torch.cov(ensemble.mT).reshape(unknowns, unknowns) + 1e-18 * covariance
+        spread = torch.cov(ensemble.mT).reshape(unknowns, unknowns)
+        least = 1e-10 * spread.diagonal().mean().clamp_min(1e-12)  # rounding leaves none below
+        covariance = spread + least * covariance
     kernel = Hamiltonian(likelihood, torch.linalg.cholesky(covariance))
     place, seen = kernel.at(ensemble[:chains]), []
     renewals = {round(share * steps) for share in _WINDOWS}
