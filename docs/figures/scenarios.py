@@ -12,7 +12,7 @@ from mno.report.style import house_style, new_figure, png_bytes
 from mno.scenarios.base import Scenario, make_scenario, scenario_names
 
 ASSETS = Path(__file__).parents[1] / "assets"
-RESOLUTION, SEED, COLUMNS = 64, 3, 4
+RESOLUTION, SEED, COLUMNS = 64, 3, 3
 PARAMETERS = {"burgers": {"frames": 41}, "batch_furnace": {"cells_per_point": 1.0}}
 
 

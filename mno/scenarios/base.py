@@ -381,8 +381,7 @@ def space_axes(
 
 
 _NO_SCENARIOS = {
-    "__init__", "base", "check", "heated_furnace", "linear", "part", "time_dependent", IMPORTED,
-    EXTERNAL,
+    "__init__", "base", "check", "linear", "part", "time_dependent", IMPORTED, EXTERNAL,
 }  # fmt: skip
 """Modules beside the scenarios that can be made without parameters."""
 

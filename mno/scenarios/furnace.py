@@ -2,15 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, final
+from typing import Annotated, Any, Literal, NamedTuple, Self, final
 
 import numpy as np
 from pydantic import Field as Parameter
 from pydantic import model_validator
 
 from mno.core.errors import InputError, MnoError
-from mno.scenarios import heated_furnace
-from mno.scenarios.base import SQUARE, Changes, Fields, Parameters, space_axes
+from mno.core.fields import Field
+from mno.scenarios.base import POSITIVE, SQUARE, Changes, Check, Fields, Parameters, space_axes
 from mno.scenarios.kernels.furnaces import LOWEST_PIECE, NARROWEST_PIECE, Plant, centres, draw_plant
 from mno.scenarios.kernels.heat_conduction import advance_directly, solve_heat_conduction
 from mno.scenarios.kernels.thermal_stress import (
@@ -21,15 +21,17 @@ from mno.scenarios.kernels.thermal_stress import (
     imbalance,
 )
 from mno.scenarios.linear import LinearSystem, five_points
-from mno.scenarios.time_dependent import Frames
+from mno.scenarios.time_dependent import Frames, TimeDependent
 
 TOLERANCE = 1e-8  # relative residual of a stage; the error it leaves is below float32 storage
 MAX_ITERATIONS = 500  # of a stage; about 16 are used
 COARSEST, FINEST = 16, 512  # resolutions; at the finest a check takes 1 GB of memory
+LARGEST_RISE = 3.0  # that passes, in units of the greatest that burners are sized for
 _SIZING = 32, 25, 2, 1e-5  # resolution, frames, steps and tolerance at which burners are sized
 
 Wall = Annotated[float, Parameter(gt=0.0, le=5.0)]
 Lining = Annotated[float, Parameter(ge=0.02, le=20.0)]
+Peak = Annotated[float, Parameter(ge=500.0, le=2500.0)]
 
 
 class FurnaceParameters(Parameters):
@@ -56,9 +58,9 @@ class FurnaceParameters(Parameters):
     K-1."""
     most_pieces: int = Parameter(3, ge=1, le=6)
     """Most pieces of a charge; one at least."""
-    coolest_peak: heated_furnace.Peak = 1250.0
+    coolest_peak: Peak = 1250.0
     """Least temperature that a furnace's burners are sized for, K."""
-    hottest_peak: heated_furnace.Peak = 1650.0
+    hottest_peak: Peak = 1650.0
     """Greatest temperature that a furnace's burners are sized for, K."""
     warm_share: float = Parameter(0.5, ge=0.0, le=1.0)
     """Share of runs that begin with a hot furnace and a cold charge; the others begin at the
@@ -68,7 +70,8 @@ class FurnaceParameters(Parameters):
     duration: float = Parameter(43200.0, ge=600.0, le=1e7)
     """Time of the last frame, s."""
     frames: Frames = 25
-    steps_per_frame: heated_furnace.Steps = 4
+    steps_per_frame: int = Parameter(4, ge=1, le=64)
+    """Steps of the method in time between two frames."""
     thermal_stress: bool = False
     """Whether the stress in the charge is computed, as one more state."""
     youngs_modulus: float = Parameter(2e11, ge=1e9, le=1e12)
@@ -97,8 +100,27 @@ class FurnaceParameters(Parameters):
         return Solid(self.youngs_modulus, self.poisson_ratio, self.thermal_expansion, held)
 
 
+class EnergyBalance(NamedTuple):
+    """Heat in each interval between frames, J per metre of depth, as the solver's steps have it.
+
+    What is stored is what the heaters supply less what is lost through the boundary, but for the
+    solver's error. Rounding a frame to float32 is no part of it.
+    """
+
+    stored: np.ndarray
+    supplied: np.ndarray
+    lost: np.ndarray
+
+    @property
+    def error(self) -> float:
+        """What is missing over the whole run, relative to the largest of the three."""
+        stored, supplied, lost = (heat.sum() for heat in self)
+        size = max(abs(supplied), abs(lost), abs(stored))
+        return float(abs(stored - supplied + lost) / size) if size else 0.0
+
+
 @final
-class Furnace(heated_furnace.HeatedFurnace):
+class Furnace(TimeDependent):
     """Temperature in the cross-section of a furnace that is heated, soaked and cools down.
 
         rho c T_t = div(kappa grad T) + q        -kappa dT/dn = h_c (T - T_amb) at the outer surface
@@ -136,10 +158,51 @@ class Furnace(heated_furnace.HeatedFurnace):
     name = "furnace"
     title = "Heat conduction in a furnace"
     Parameters = FurnaceParameters
-    fields = heated_furnace.furnace_fields(("x", "y"), "burners")
-    checks = heated_furnace.furnace_checks(3.0, "burners")
+    fields = (
+        Field(
+            "conductivity", "W m-1 K-1", "thermal conductivity", "input", ("x", "y"), scale="log"
+        ),
+        Field(
+            "heat_capacity", "J m-3 K-1", "volumetric heat capacity", "input", ("x", "y"),
+            scale="log",
+        ),
+        Field("power", "W m-3", "power density of the burners", "input", ("time", "x", "y")),
+        Field("ambient_temperature", "K", "ambient temperature", "input", ()),
+        Field(
+            "temperature", "K", "temperature", "state", ("time", "x", "y"),
+            scale="less ambient_temperature",
+        ),
+    )  # fmt: skip
+    checks = (
+        Check(
+            "initial",
+            "largest change of the initial temperature in the first frame, K",
+            0.0,
+            of_given=True,
+        ),
+        Check(
+            "defect",
+            "largest difference between a frame and what a second statement of the scheme makes "
+            "of the one before, over the highest temperature (rounding to float32 leaves up to "
+            "6e-8)",
+            2e-7,
+        ),
+        Check(
+            "energy",
+            "largest difference between what an interval stores, by its frames, and what it is "
+            "supplied less what it loses, over the heat content above 0 K (rounding to float32 "
+            "leaves up to 6e-8)",
+            1e-7,
+        ),
+        Check(
+            "range",
+            "how far temperatures lie below both ambient and initial ones, or the rise above "
+            f"{LARGEST_RISE:g} times the greatest that burners are sized for, over the latter",
+            1e-3,
+        ),
+    )
     symmetries = SQUARE
-    largest_rise = 3.0
+    _time_units = "s"
 
     def __init__(self, parameters: FurnaceParameters, resolution: int) -> None:
         side, wall = parameters.side, parameters.thinnest_wall
@@ -167,8 +230,9 @@ class Furnace(heated_furnace.HeatedFurnace):
     def outside(self) -> Changes:
         """Return hotter furnaces, better linings and a better cooled surface."""
         p = self.parameters
+        hottest = p.hottest_peak + max(p.hottest_peak - p.coolest_peak, 200.0)
         return {
-            "hotter": self._hotter(),
+            "hotter": {"coolest_peak": p.hottest_peak, "hottest_peak": hottest},
             "better insulated": {
                 "lowest_lining_conductivity": 0.5 * p.lowest_lining_conductivity,
                 "highest_lining_conductivity": p.lowest_lining_conductivity,
@@ -199,6 +263,11 @@ class Furnace(heated_furnace.HeatedFurnace):
         return drawn
 
     def _power(self, plant: Plant) -> float:
+        """Return the power density, W/m3, at which the run's hottest place reaches its peak.
+
+        The equation is linear: what is left of the initial rise and what the burners add are
+        solved for one by one.
+        """
         resolution, frames, steps, tolerance = _SIZING
         flames = np.einsum("tb,bxy->txy", plant.schedule(frames - 1), plant.flames(resolution))
         materials = plant.materials(resolution)
@@ -207,16 +276,23 @@ class Furnace(heated_furnace.HeatedFurnace):
         def run(power: np.ndarray, rise: np.ndarray) -> np.ndarray:
             return self._solve(*materials, power, rise, 0.0, interval, steps, tolerance)[0]
 
-        power, rise = np.concatenate([flames, flames[-1:]]), plant.warm_rise(resolution)
-        return self._full_power(run, power, rise, plant.peak - plant.ambient)
+        nominal = 1e5 * np.concatenate([flames, flames[-1:]])
+        rise = plant.warm_rise(resolution)
+        added = run(nominal, 0.0 * rise)
+        left = run(0.0 * nominal, rise) if rise.any() else np.zeros_like(added)
+        return 1e5 / float(np.max(added / (plant.peak - plant.ambient - left)))
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
         """Solve for the states at all frames, shape `(time, x, y)`."""
-        states = super().solve(inputs)
+        states = {"temperature": self._run(inputs)[0]}
         if self.parameters.thermal_stress:
             solid = self.parameters.solid
             states["stress"] = charge_stress(inputs, states["temperature"], solid)
         return states
+
+    def balance(self, inputs: Fields) -> EnergyBalance:
+        """Solve as `solve` does, and return where the heat went."""
+        return EnergyBalance(*self._run(inputs)[1].T)
 
     def linear_system(self, inputs: Fields) -> LinearSystem:
         """Return the equation of the rise above the ambient temperature, per metre of depth."""
@@ -227,7 +303,9 @@ class Furnace(heated_furnace.HeatedFurnace):
         capacity, level = given["heat_capacity"].ravel() * area, float(given["ambient_temperature"])
         return LinearSystem(stiffness, source, capacity, level)
 
-    def _run(self, given: Fields) -> tuple[np.ndarray, np.ndarray]:
+    def _run(self, inputs: Fields) -> tuple[np.ndarray, np.ndarray]:
+        bounds = dict.fromkeys((field.name for field in type(self).fields), (POSITIVE, math.inf))
+        given = self.within(inputs, **{**bounds, "power": (-math.inf, math.inf)})
         return self._solve(
             given["conductivity"], given["heat_capacity"], given["power"], given["temperature"],
             float(given["ambient_temperature"]), self._interval, self.parameters.steps_per_frame,
@@ -238,7 +316,10 @@ class Furnace(heated_furnace.HeatedFurnace):
         initial: np.ndarray, ambient: float, interval: float, steps: int,
         tolerance: float = TOLERANCE,
     ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-        """Return all frames, and the heat of each interval."""
+        """Return all frames, float32, and the heat of each interval, J/m.
+
+        The latter has shape `(interval, 3)`: stored, supplied and lost.
+        """
         width = self.parameters.side / len(initial)
         film = self.parameters.heat_transfer_coefficient * width
         frames = np.empty(power.shape, np.float32)
@@ -255,21 +336,29 @@ class Furnace(heated_furnace.HeatedFurnace):
             )
         return frames, heat
 
-    def _again(self, given: Fields, rise: np.ndarray) -> heated_furnace.SecondRun:
-        power, area = given["power"][:-1], self._width**2
+    def _measure(self, given: Fields, frames: Fields) -> Mapping[str, Any]:
+        temperature, ambient = frames["temperature"], given["ambient_temperature"]
+        rise = np.moveaxis(temperature - ambient, 0, -1)
+        power, capacity = given["power"][:-1], given["heat_capacity"] * self._width**2
         later, lost = advance_directly(
             given["conductivity"], given["heat_capacity"], np.moveaxis(power, 0, -1),
             rise[..., :-1], self.parameters.heat_transfer_coefficient, self._width,
             self._interval, self.parameters.steps_per_frame,
         )  # fmt: skip
-        supplied = power.sum(axis=(1, 2)) * area * self._interval
-        return heated_furnace.SecondRun(later, lost, supplied, given["heat_capacity"] * area)
-
-    def _measure(self, given: Fields, frames: Fields) -> Mapping[str, Any]:
-        measured = super()._measure(given, frames)
-        if not self.parameters.thermal_stress:
-            return measured
-        return {**measured, "equilibrium": imbalance(given, frames, self.parameters.solid)}
+        supplied = power.sum(axis=(1, 2)) * self._width**2 * self._interval
+        stored = np.einsum("xy,xyt->t", capacity, np.diff(rise, axis=-1))
+        content = np.einsum("xy,txy->t", capacity, temperature[1:])
+        greatest = self.parameters.hottest_peak - ambient
+        below = min(ambient, given["temperature"].min()) - temperature.min()
+        above = rise.max() - LARGEST_RISE * greatest
+        measured = {
+            "defect": np.max(np.abs(later - rise[..., 1:])) / temperature.max(),
+            "energy": np.max(np.abs(stored - supplied + lost) / content),
+            "range": max(below, above, 0.0) / greatest,
+        }
+        if self.parameters.thermal_stress:
+            measured["equilibrium"] = imbalance(given, frames, self.parameters.solid)
+        return measured
 
     def compile(self) -> None:
         """Compile the solver, or load it from numba's cache."""

@@ -74,7 +74,6 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "navier_stokes": {"frames": 6, "duration": 5.0},
     "shallow_water": {"frames": 6},
     "furnace": {"frames": 6},
-    "furnace_ring": {"frames": 6},
 }
 POINTS = ModelConfig(width=12, layers=1, d_state=2, path="bidirectional")
 

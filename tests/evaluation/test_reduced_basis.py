@@ -17,7 +17,6 @@ SMALL = {
     "darcy": (16, {}),
     "darcy_ring": (16, {}),
     "furnace": (16, {"frames": 5}),
-    "furnace_ring": (16, {"frames": 5}),
 }
 
 

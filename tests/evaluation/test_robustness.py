@@ -67,7 +67,7 @@ LINES = [
     ("diffusion_reaction", {"history": 2}),
     *(
         pytest.param(scenario, {}, marks=pytest.mark.slow)
-        for scenario in ("burgers", "darcy_ring", "furnace_ring")
+        for scenario in ("burgers", "darcy_ring", "furnace")
     ),
 ]
 
@@ -266,7 +266,7 @@ def test_a_threshold_that_is_not_reached_has_no_time():
 def test_what_cannot_be_tried_over_time_says_so():
     found = found_of("darcy")
     assert found["frame_rate"] == found["over_time"] == Absent("robustness.no_states")
-    forced = found_of("furnace_ring")
+    forced = found_of("furnace")
     assert forced["over_time"]["beyond"] == Absent("robustness.forced")
     assert forced["frame_rate"]["half"]["level"] == [1.0, 0.5]
     assert forced["frame_rate"]["double"]["level"] == [1.0, 2.0]
@@ -293,8 +293,14 @@ def test_imported_data_have_no_solver_and_are_tried_all_the_same():
     assert "imported" in str(consistency(imported))
 
 
-def test_a_model_with_gaps_is_told_what_is_missing():
-    found = measure_robustness(make_surrogate(), TEST, mean_fields(TRAIN), CONFIG, 4)
+def test_a_model_of_points_over_time_with_gaps_is_told_what_is_missing():
+    surrogate, mean = make_surrogate(), mean_fields(TRAIN)
+    config = CONFIG.model_copy(update={"samples": len(TEST)})
+    found = measure_robustness(surrogate, TEST, mean, config, 4)
+    plain = evaluate(surrogate, TEST, mean, EvaluateConfig()).metrics()["relative_l2"]
+    assert means(found["noise"])[0] == means(found["missing"]["random"])[0] == plain
+    assert found["over_time"]["within"]["time"] == [1.5, 2.0, 2.5]
+    assert found["frame_rate"]["half"]["level"] == [1.0, 0.5]
     missing = found["missing"]
     assert missing["told"] == ["cover", "temperature", "pressure"]
     assert missing["filled"] == []

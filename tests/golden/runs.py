@@ -37,7 +37,6 @@ _SCENARIOS = {
     "darcy_ring": ("generate.resolution=8", _POINTS),
     "diffusion_reaction": ("generate.resolution=8", "scenarios.diffusion_reaction.frames=4"),
     "furnace": ("generate.resolution=16", "scenarios.furnace.frames=4"),
-    "furnace_ring": ("generate.resolution=32", "scenarios.furnace_ring.frames=4", _POINTS),
     "navier_stokes": ("generate.resolution=16", "scenarios.navier_stokes.frames=4"),
     "shallow_water": ("generate.resolution=12", "scenarios.shallow_water.frames=4"),
 }

@@ -340,7 +340,7 @@ SOURCES = "\n".join(
     for path in FOLDER.rglob(pattern)
 )
 
-OURS = ("burgers", "darcy", "darcy_ring", "diffusion_reaction", "furnace", "furnace_ring")
+OURS = ("burgers", "darcy", "darcy_ring", "diffusion_reaction", "furnace")
 OURS += ("kuramoto_sivashinsky", "navier_stokes", "shallow_water")
 # What others add need not be in Japanese.
 

@@ -16,7 +16,6 @@ TRIED: dict[str, tuple[int, dict]] = {
     "burgers": (24, {"frames": 5, "duration": 0.2}),
     "diffusion_reaction": (16, {"frames": 5}),
     "furnace": (20, {"frames": 4}),
-    "furnace_ring": (16, {"frames": 4}),
     "kuramoto_sivashinsky": (48, {"frames": 4, "duration": 3.0, "warm_up": 20.0}),
     "navier_stokes": (24, {"frames": 4, "duration": 2.0}),
     "shallow_water": (18, {"frames": 5}),
@@ -185,13 +184,6 @@ PARAMETERS = {
         ({"lowest_lining_conductivity": 2.0}, "must be at most highest_lining_conductivity=1.5"),
         ({"coolest_peak": 1700.0}, "coolest_peak=1700.0 must be at most hottest_peak=1650.0"),
     ],
-    "furnace_ring": [
-        ({"smallest_crucible": 0.3}, "smallest_crucible=0.3 must be at most largest_crucible"),
-        ({"coolest_peak": 1700.0}, "coolest_peak=1700.0 must be at most hottest_peak"),
-        ({"largest_crucible": 0.4}, "leave .* m of lining where it is thinnest; expected 0.1 m"),
-        ({"smallest_crucible": 0.01}, "must be at least 0.1 of radius=0.5; choose 0.05"),
-        ({"element_width": 1e-4}, "element_width=0.0001 .* choose 0.0009 or more"),
-    ],
     "kuramoto_sivashinsky": [
         ({"coarsest": 48}, "coarsest=48 must be at most generate.resolution=32; lower it"),
         ({"frames": 4}, "frames=4 are 13.3333 apart; .* expected 10 at most, choose 5 or shorten"),
@@ -245,9 +237,6 @@ def test_impossible_parameters_are_refused_in_one_line(name, parameters, words):
             24,
             "multiple of 4 from 48 .*a wall of 0.25 m, four in a piece of 0.173 m.*choose 48",
         ),
-        ("furnace_ring", {}, 14, "even and from 16 .*choose 16"),
-        ("furnace_ring", {}, 17, "even and from 16 .*choose 16 or 18"),
-        *(("furnace_ring", {}, n, "even and from 16 .*choose 512") for n in (600, 513)),
         *(("shallow_water", {}, n, "at least 9, .*min_radius=0.3.*; choose more") for n in (8, 0)),
         ("shallow_water", {"min_radius": 0.7}, 7, "at least 8, .*min_radius=0.7.*; choose more"),
         (
@@ -280,8 +269,6 @@ VALUES = [
     ("furnace", "heat_capacity", [-1.0], "finite positive numbers"),
     ("furnace", "temperature", [NAN], "finite positive numbers"),
     ("furnace", "power", [INF], "finite numbers"),
-    ("furnace_ring", "conductivity", [0.0], "finite positive numbers"),
-    ("furnace_ring", "temperature", [NAN], "finite positive numbers"),
     ("kuramoto_sivashinsky", "velocity", [NAN, INF, -11.0], "numbers from -10 to 10"),
     ("navier_stokes", "viscosity", [NAN, 1e-4, 1.0], "numbers from 0.001 to 0.01"),
     ("navier_stokes", "vorticity", [NAN, INF, -70.0], "numbers from .* to"),
@@ -301,9 +288,8 @@ def test_inputs_with_values_that_cannot_be_solved_are_refused(name, field, value
             scenario.solve({**given, field: wrong})
 
 
-@pytest.mark.parametrize("name", ["darcy_ring", "furnace_ring"])
-def test_points_that_are_no_ring_are_refused(name):
-    scenario = make_scenario(name, 16, {})
+def test_points_that_are_no_ring_are_refused():
+    scenario = make_scenario("darcy_ring", 16, {})
     given = scenario.sample(np.random.default_rng(0))
     with pytest.raises(InputError, match="x and y are not the points of a ring"):
         scenario.solve({**given, "x": np.zeros(256, np.float32)})
@@ -360,22 +346,6 @@ SOLVED: dict[str, tuple[list[int], int, list[dict[str, Any]]]] = {
         {"coolest_peak": 500.0, "hottest_peak": 500.0, "warm_share": 1.0, **SEVEN},
         {"coolest_peak": 2500.0, "hottest_peak": 2500.0, **SEVEN},
     ]),
-    "furnace_ring": ([16, 30], 2, [
-        {}, {"frames": 2, "steps_per_frame": 1},
-        {"duration": 60.0, "frames": 5, "warm_share": 1.0, "variation": 1.0},
-        {"duration": 1e7, "frames": 5, "steps_per_frame": 1},
-        {"crucible_transfer_coefficient": 0.0, "shell_transfer_coefficient": 0.1, "duration": 1e6},
-        {"crucible_transfer_coefficient": 1000.0, "shell_transfer_coefficient": 1000.0, **SEVEN},
-        {"wear": 0.3, "smallest_crucible": 0.05, "largest_crucible": 0.05, "shell_waviness": 0.1,
-         "variation": 1.0, "element_width": 0.05, **SEVEN},
-        {"transition": 1.0, "element_width": 1.0, **SEVEN},
-        {"radius": 10.0, "smallest_crucible": 4.0, "largest_crucible": 5.0, "element_width": 0.7,
-         **SEVEN},
-        {"radius": 0.05, "smallest_crucible": 0.02, "largest_crucible": 0.025, "element_width":
-         0.005, **SEVEN},
-        {"coolest_peak": 500.0, "hottest_peak": 500.0, "warm_share": 1.0, **SEVEN},
-        {"coolest_peak": 2500.0, "hottest_peak": 2500.0, **SEVEN},
-    ]),
     "kuramoto_sivashinsky": ([16, 50], 2, [
         {}, {"frames": 5, "viscosity": 10.0, "length": 60.0, "warm_up": 1000.0},
         {"viscosity": 0.05, "warm_up": 1.0, "duration": 0.5, "frames": 2},
@@ -402,7 +372,6 @@ SOLVED: dict[str, tuple[list[int], int, list[dict[str, Any]]]] = {
 ALSO = {
     "darcy_ring": lambda _, __, solved: solved["pressure"].min() == 0.0,
     "furnace": lambda scenario, given, _: scenario.balance(given).error < 1e-7,
-    "furnace_ring": lambda scenario, given, _: scenario.balance(given).error < 1e-12,
     "shallow_water": lambda _, __, solved: solved["depth"].min() > 0.0,
 }
 
@@ -463,7 +432,7 @@ def test_a_state_at_rest_stays_and_passes(name, resolution, parameters, field):
     assert failed_checks(scenario, given, solved) == set()
 
 
-FURNACE, RING = ("furnace", 20, {"frames": 5}), ("furnace_ring", 16, {"frames": 5})
+FURNACE = ("furnace", 20, {"frames": 5})
 REACTION, FLOW = ("diffusion_reaction", 16, {}), ("navier_stokes", 32, SHORT)
 WATER, CALM = ("shallow_water", 24, {}), ("shallow_water", 24, {"spread": 0.0})
 BURGERS = ("burgers", 32, SEVEN)
@@ -490,9 +459,7 @@ WRONG = [
     *((WATER, "depth", (frame, 12, 13), 1e-5, "defect", False) for frame in (0, 1)),
     *((CALM, "depth", (frame, 12, 13), 1e-3, "mass", False) for frame in (1, 2, 3)),
     *((FURNACE, "temperature", (frame, 10, 7), 0.01, "defect", False) for frame in range(1, 5)),
-    *((RING, "temperature", (frame, 100), 0.01, "defect", False) for frame in range(1, 5)),
     (FURNACE, "temperature", (0, 10, 7), 0.01, "initial", False),
-    (RING, "temperature", (0, 100), 0.01, "initial", False),
 ]
 
 
@@ -534,13 +501,6 @@ STRANGE = [
             {"heat_transfer_coefficient": 10.1}, {"duration": 43300.0}, {"steps_per_frame": 5},
         )
     ),
-    *(
-        (RING, other, "defect", False)
-        for other in (
-            {"shell_transfer_coefficient": 10.1}, {"crucible_transfer_coefficient": 2.1},
-            {"duration": 86500.0}, {"steps_per_frame": 5},
-        )
-    ),
     (("darcy", 32, {"inlet_pressure": 1.0}), {"inlet_pressure": 1.0001}, "residual", False),
     (("darcy", 32, {"inlet_pressure": 1.0}), {"inlet_pressure": None}, "residual", False),
     (("darcy", 32, {}), {"inlet_pressure": 1.0}, "residual", False),
@@ -560,17 +520,15 @@ def test_checks_catch_frames_of_slightly_other_parameters(case, other, check, al
 
 
 @pytest.mark.parametrize("field", ["conductivity", "heat_capacity", "power"])
-@pytest.mark.parametrize(("case", "checks"), [(FURNACE, {"defect", "energy"}), (RING, {"defect"})])
-def test_checks_of_furnaces_catch_slightly_other_inputs(case, checks, field):
-    scenario = make_scenario(*case)
+def test_checks_of_furnaces_catch_slightly_other_inputs(field):
+    scenario = make_scenario(*FURNACE)
     given, solved = solved_sample(scenario, seed=1)
     other = {**given, field: (given[field] * 1.001).astype(np.float32)}
-    assert checks <= failed_checks(scenario, other, solved)
+    assert {"defect", "energy"} <= failed_checks(scenario, other, solved)
 
 
-@pytest.mark.parametrize("case", [FURNACE, RING])
-def test_checks_of_furnaces_catch_what_another_one_does(case):
-    scenario = make_scenario(*case)
+def test_checks_of_furnaces_catch_what_another_one_does():
+    scenario = make_scenario(*FURNACE)
     others = solved_sample(scenario, seed=1)[1]
     found = failed_checks(scenario, solved_sample(scenario)[0], others)
     assert {"initial", "defect", "energy"} <= found
@@ -588,7 +546,6 @@ BEYOND = [
     (FRONT, "velocity", (2, 5), 1e30, ("defect", "momentum"), True),
     *((WATER, "depth", (15, 3, 4), value, ("range",), True) for value in (-1e-3, 30.0, -1e30)),
     *((FURNACE, "temperature", (2, 3, 4), kelvin, ("range",), False) for kelvin in (280.0, 5000.0)),
-    *((RING, "temperature", (2, 34), kelvin, ("range",), False) for kelvin in (280.0, 2600.0)),
 ]
 
 

@@ -22,8 +22,8 @@ from mno.surrogate.surrogate import Surrogate
 SAMPLE = 3
 SMALL = {
     "furnace": (24, {"frames": 5, "steps_per_frame": 2, "thinnest_wall": 0.25}),
-    "furnace_ring": (16, {"frames": 4, "steps_per_frame": 2}),
     "darcy": (16, {}),
+    "darcy_ring": (16, {}),
     "diffusion_reaction": (16, {"frames": 4, "duration": 0.4}),
 }
 

@@ -58,11 +58,6 @@ class RingMesh:
         return Axis("point", "1", "number of the point", numbers, (0.0, points))
 
     @property
-    def inner(self) -> slice:
-        """Numbers of the points on the inner curve."""
-        return slice(0, self.around)
-
-    @property
     def outer(self) -> slice:
         """Numbers of the points on the outer curve."""
         return slice(self.num_points - self.around, self.num_points)
@@ -97,13 +92,9 @@ class RingMesh:
 
         The curves are given by their distance from the middle along each ray, shape `(around,)`.
         """
-        radius = inner + self.shares()[:, None] * (outer - inner)
+        radius = inner + np.linspace(0.0, 1.0, self.rings)[:, None] * (outer - inner)
         angle = self.angles()
         return (radius * np.cos(angle)).ravel(), (radius * np.sin(angle)).ravel()
-
-    def shares(self) -> np.ndarray:
-        """Return where each ring lies between the curves, from 0 to 1, shape `(rings,)`."""
-        return np.linspace(0.0, 1.0, self.rings)
 
     def angles(self) -> np.ndarray:
         """Return the direction of each ray, in radians, shape `(around,)`."""
