@@ -119,10 +119,9 @@ def asked(surrogate: Surrogate, fresh: Path, run: int, work: Path) -> tuple[Post
     table = work / "readings.csv"
     table.write_text("\n".join(lines) + "\n")
     question = validate(Question, PRIOR)
-    run_asked = Run(surrogate, given)
-    unknowns = Unknowns(question, surrogate.description, run_asked.inputs, None)
-    observed = read_observations(table, Mapping(), surrogate.description, given, question.noise)
-    return Posterior(run_asked, unknowns, observed), float(truth["wear"][run])
+    of = Run(surrogate, given)
+    observed = read_observations(table, Mapping(), of, question.noise)
+    return Posterior(of, Unknowns(question, of), observed), float(truth["wear"][run])
 
 
 def told(answer: Answer) -> dict[str, Any]:

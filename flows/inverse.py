@@ -99,12 +99,9 @@ def infer(
 
     asked = read_file(Question, prior)
     run, source = _asked_run(model, inputs, sample)
-    description, origin = run.surrogate.description, run.origin
-    unknowns = Unknowns(asked, description, run.inputs, origin and origin.store)
-    observed = read_observations(
-        readings, read_mapping(mapping), description, run.told, asked.noise, start
-    )
-    validation = read_split(origin.store, "validation") if origin else None
+    unknowns = Unknowns(asked, run)
+    observed = read_observations(readings, read_mapping(mapping), run, asked.noise, start)
+    validation = read_split(run.origin.store, "validation") if run.origin else None
     folder = output or (workspace_or_none() or Path()) / "reports/inference"
     with (
         writing_to(folder, "; name another with --output"),
@@ -231,11 +228,10 @@ def _keep_asked(workspace: Path, run: "Run", goal: Any, found: Any) -> str:
 
     from mno.data.asked import write_asked
 
-    whole = run.whole()
     solved = [one.given for one in found.tried if one.found]
     own = {n: np.concatenate([g[n].numpy() for g in solved]) for n in solved[0]}
     count = len(next(iter(own.values())))
-    arrays = {n: np.repeat(a[None], count, axis=0) for n, a in whole.items()} | own
+    arrays = {n: np.repeat(a[None], count, axis=0) for n, a in run.whole.items()} | own
     return write_asked(workspace, arrays, goal.model_dump_json(exclude_unset=True))
 
 

@@ -43,7 +43,7 @@ class SamplesConfig(Config):
     @property
     def content(self) -> dict[str, Any]:
         """What determines a dataset, as plain values."""
-        return self.model_dump(mode="json")
+        return self.model_dump(mode="json", exclude_none=True)
 
 
 class GenerateConfig(SamplesConfig):
@@ -53,11 +53,6 @@ class GenerateConfig(SamplesConfig):
     asked: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """digest of a file of further inputs (`build/asked/`, as `mno optimise` writes it), which are
     solved, too, and trained on"""
-
-    @property
-    def content(self) -> dict[str, Any]:
-        """What determines a dataset, as plain values."""
-        return {k: v for k, v in super().content.items() if k != "asked" or v}
 
     @model_validator(mode="after")
     def _fills_every_split(self) -> Self:

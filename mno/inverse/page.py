@@ -33,10 +33,8 @@ def helpful(posterior: Posterior, answer: Answer) -> list[dict[str, Any]]:
     flat = answer.z.reshape(-1, answer.z.shape[-1])
     rows = np.linspace(0, len(flat) - 1, min(_DRAWS, len(flat))).astype(int)
     z = torch.from_numpy(flat[rows])
-    parts = []
     with torch.no_grad():
-        for some in z.split(50):
-            parts.append(posterior.run.predicted(posterior.unknowns(some)))
+        parts = [posterior.run.predicted(posterior.unknowns(some)) for some in z.split(50)]
     z = (z - z.mean(0)) / z.std(0).clamp_min(1e-12)
     found = []
     for name, variance in posterior.variances().items():

@@ -19,6 +19,7 @@ from mno.data.reading import read_split
 from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.mapping import conversion
 from mno.imports.readings import Readings, caged_readings
+from mno.inverse.run import Run
 from mno.sensors.inputs import RunInputs
 from mno.sensors.pairs import brackets, on_grid, on_points
 from mno.surrogate.description import Description
@@ -55,9 +56,7 @@ class Unknowns:
 
     Args:
         question: What is said of them.
-        description: The model's.
-        given: What the model is given of the run; that of an unknown does not count.
-        data: The dataset that fields vary as; none where the run is in none.
+        run: What the model is given of it; that of an unknown does not count.
 
     Attributes:
         count: How many numbers there are.
@@ -66,13 +65,9 @@ class Unknowns:
         InputError: An unknown is no input of the model, or cannot be one.
     """
 
-    def __init__(
-        self,
-        question: Question,
-        description: Description,
-        given: Mapping[str, np.ndarray],
-        data: Path | None,
-    ) -> None:
+    def __init__(self, question: Question, run: Run) -> None:
+        description, given = run.surrogate.description, run.inputs
+        data = run.origin and run.origin.store
         self._parts: dict[str, _Unknown] = {}
         self.count = 0
         twice = question.unknown.keys() & question.karhunen_loeve.keys()
@@ -182,12 +177,7 @@ class Observations:
 
 
 def read_observations(
-    path: Path,
-    mapping: FieldMapping,
-    description: Description,
-    given: RunInputs,
-    noise: Mapping[str, float],
-    start: float = 0.0,
+    path: Path, mapping: FieldMapping, run: Run, noise: Mapping[str, float], start: float = 0.0
 ) -> Observations:
     """Read a table of readings (`mno.imports.readings`), of fields, or of places as FIELD.PLACE.
 
@@ -198,13 +188,8 @@ def read_observations(
         InputError: The table cannot be read, no reading is of what the model predicts, or some have
             no uncertainty.
     """
+    description, given, later = run.surrogate.description, run.told, run.later
     readings = caged_readings(path, mapping.sensors, description.outputs)
-    forecast = description.forecast
-    later = np.empty(0)
-    if forecast:
-        steps = given.steps or forecast.steps
-        last = given.times[-1] if len(given.times) else 0.0
-        later = last + forecast.interval * np.arange(1, steps + 1)
     to_time = conversion("s", given.time_units, "time")[0] if given.time_units != "1" else 1.0
     blocks: list[_Block] = []
     values, sigmas = [], []

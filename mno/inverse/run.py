@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,6 @@ class Run:
         description = surrogate.description
         self.inputs = from_points(description.readings, arrays, description.cells)
         self.solver = self._solver()
-        self._whole: dict[str, np.ndarray] = {}
 
     def asked(self, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return what the model is given where some inputs have values of their own."""
@@ -77,25 +77,25 @@ class Run:
         layout, solver = None, self.solver
         if isinstance(solver, PartOfScenario):
             layout, solver = solver.layout, solver.whole
-        whole = self.whole()
-        runs = [{**whole, **{n: np.asarray(v, np.float32) for n, v in one.items()}} for one in own]
+        runs = [
+            {**self.whole, **{n: np.asarray(v, np.float32) for n, v in one.items()}} for one in own
+        ]
         return [
             None if found is None
             else self._later(layout.of(found, stacked=False) if layout else found)
             for found in solve_all(solver, runs, self.workers)
         ]  # fmt: skip
 
+    @cached_property
     def whole(self) -> dict[str, np.ndarray]:
-        """Return what the solver is given of the run, as the dataset has it."""
-        if not self._whole:
-            assert self.origin is not None
-            self._whole = read_whole(self.origin)
-        return self._whole
+        """What the solver is given of the run, as the dataset has it."""
+        assert self.origin is not None
+        return read_whole(self.origin)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of an input, with all its frames."""
         if self.origin:
-            return self.whole()[name].shape
+            return self.whole[name].shape
         return self.inputs[name].shape[1:]
 
     def places(self, name: str) -> np.ndarray:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import arviz
@@ -82,14 +83,10 @@ def workspace(tmp_path_factory):
 def posterior_of(workspace, workers=(), **changes):
     root, surrogate = workspace
     question = validate(Question, {**QUESTION, **changes})
-    given = from_store(surrogate, root / "data", RUN)
-    unknowns = Unknowns(question, surrogate.description, given.inputs, root / "data")
-    observed = read_observations(
-        root / "readings.csv", Mapping(), surrogate.description, given, question.noise
-    )
-    run = Run(surrogate, given)
+    run = Run(surrogate, from_store(surrogate, root / "data", RUN))
     run.workers = workers
-    return Posterior(run, unknowns, observed)
+    observed = read_observations(root / "readings.csv", Mapping(), run, question.noise)
+    return Posterior(run, Unknowns(question, run), observed)
 
 
 def draw(posterior, count, seed=0):
@@ -138,7 +135,7 @@ def test_a_sensor_between_points_reads_what_lies_between(workspace, tmp_path):
         f"0,{2 / SIDE},{1.5 / SIDE},pressure,1.0,0.1\n0,2.0,0.5,pressure,1.0,0.1\n"
     )
     given = from_store(surrogate, root / "data", RUN)
-    found = read_observations(tmp_path / "one.csv", Mapping(), surrogate.description, given, {})
+    found = read_observations(tmp_path / "one.csv", Mapping(), Run(surrogate, given), {})
     assert (len(found.value), found.left_out, found.noise.tolist()) == (1, 1, [0.1])
     field = torch.arange(float(SIDE**2)).reshape(1, SIDE, SIDE)
     assert float(found.of({"pressure": field})) == pytest.approx(1.5 * SIDE + 1)
@@ -270,7 +267,7 @@ def test_a_further_sensor_leaves_as_much_as_was_told(workspace, tmp_path):
     rows = (root / "readings.csv").read_text() + f"0,{x},{y},pressure,{value}\n"
     (tmp_path / "readings.csv").write_text(rows)
     observed = read_observations(
-        tmp_path / "readings.csv", Mapping(), surrogate.description, given, QUESTION["noise"]
+        tmp_path / "readings.csv", Mapping(), Run(surrogate, given), QUESTION["noise"]
     )
     more = Posterior(Run(surrogate, given), posterior.unknowns, observed)
     after = infer(more, None, 200, 0, 0, silent)
@@ -306,10 +303,9 @@ def test_a_question_that_cannot_be_asked_is_one_line(workspace, question, messag
     given = from_store(surrogate, root / "data", RUN)
     with pytest.raises(InputError, match=message) as refused:
         asked = validate(Question, question)
-        Unknowns(asked, surrogate.description, given.inputs, root / "data")
-        read_observations(
-            root / "readings.csv", Mapping(), surrogate.description, given, asked.noise
-        )
+        run = Run(surrogate, given)
+        Unknowns(asked, run)
+        read_observations(root / "readings.csv", Mapping(), run, asked.noise)
     assert "\n" not in str(refused.value)
 
 
@@ -317,7 +313,8 @@ def test_modes_of_another_grid_are_refused(workspace):
     root, surrogate = workspace
     finer = {"permeability": np.ones((1, 16, 16), np.float32)}
     with pytest.raises(InputError, match="on another grid than the run"):
-        Unknowns(validate(Question, QUESTION), surrogate.description, finer, root / "data")
+        given = replace(from_store(surrogate, root / "data", RUN), inputs=finer)
+        Unknowns(validate(Question, QUESTION), Run(surrogate, given))
 
 
 def test_readings_of_nothing_that_is_predicted_are_refused(workspace, tmp_path):
@@ -327,7 +324,7 @@ def test_readings_of_nothing_that_is_predicted_are_refused(workspace, tmp_path):
         "time,x,y,quantity,value,uncertainty\n0,5,5,pressure,1,0.1\n0,0.5,0.5,humidity,1,0.1\n"
     )
     with pytest.raises(InputError, match="none of 2 readings, of pressure, humidity, is of"):
-        read_observations(tmp_path / "far.csv", Mapping(), surrogate.description, given, {})
+        read_observations(tmp_path / "far.csv", Mapping(), Run(surrogate, given), {})
 
 
 def test_numbers_of_a_distribution_are_distributed_so():
@@ -359,12 +356,11 @@ def test_readings_of_a_plant_are_solved_as_the_model_is_given_them(tmp_path):
         f"time,quantity,value,unit,uncertainty\n{time},thermocouple_temperature.{place},20,degC,2\n"
     )
     given = from_store(surrogate, tmp_path / "data", run)
-    arrays, _ = surrogate.at_points(given.inputs, given.steps)
     question = validate(Question, {"unknown": {"wear": {"uniform": [0.0, 0.05]}}})
-    unknowns = Unknowns(question, surrogate.description, arrays, tmp_path / "data")
-    observed = read_observations(tmp_path / "log.csv", Mapping(), surrogate.description, given, {})
+    whole = Run(surrogate, given)
+    observed = read_observations(tmp_path / "log.csv", Mapping(), whole, {})
     assert observed.value == pytest.approx([293.15])
-    posterior = Posterior(Run(surrogate, given), unknowns, observed)
+    posterior = Posterior(whole, Unknowns(question, whole), observed)
     wear = float(data["wear"][run])
     z = np.array([scipy.special.ndtri(wear / 0.05)])
     stored = float(data["thermocouple_temperature"][run, 3, 1])
