@@ -272,7 +272,8 @@ def test_a_further_sensor_leaves_as_much_as_was_told(workspace, tmp_path):
     more = Posterior(Run(surrogate, given), posterior.unknowns, observed)
     after = infer(more, None, 200, 0, 0, silent)
     ratio = after.z.var((0, 1)) / before.z.var((0, 1))
-    assert ratio.mean() == pytest.approx(left[0], abs=0.08)
+    assert ratio.mean() == pytest.approx(left[0], abs=0.15)  # it is reckoned as if linear
+    assert ratio.mean() < 0.9
 
 
 def test_chains_that_have_not_converged_are_called_so_and_kept(workspace):
