@@ -231,7 +231,7 @@ class _Setting:
 
     def __init__(self, name: str, varied: Varied, run: Run, first: int) -> None:
         self._within = varied.within
-        self._run_values = torch.from_numpy(run.inputs[name][0])
+        self._run_values = torch.from_numpy(run.inputs[name])[0]
         frames, self._shape = None, run.shape(name)
         if name in run.surrogate.description.forcings:
             frames = run.times(self._shape[0])

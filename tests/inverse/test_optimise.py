@@ -216,6 +216,23 @@ def test_settings_over_time_hold_for_every_member_of_a_plant(plant):
         Wanted(validate(Goal, {**goal, **late}), Run(surrogate, given), 0)
 
 
+def test_a_number_may_be_set(plant):
+    root, surrogate = plant
+    goal = {
+        "vary": {"wear": {"within": [0.0, 0.04]}},
+        "minimize": {"of": "stored_heat", "at": 43200, "take": "sum"},
+        "subject_to": [{"of": "core_temperature", "at": 36000, "at_least": 3000.0}],
+    }
+    wanted = Wanted(
+        validate(Goal, goal), Run(surrogate, from_store(surrogate, root / "data", 1)), 0
+    )
+    data = zarr.open_group(root / "data", mode="r")
+    own = float(np.asarray(data["wear"][1]))
+    assert wanted.settings(wanted.nearest()) == {"wear": [pytest.approx(own, rel=1e-5)]}
+    best = optimise(wanted, None, 3, 0, silent)
+    assert best.solves == 3 and wanted.missed(best.worth)["core_temperature"] > 1000.0
+
+
 def asked(root, monkeypatch, goal, *options):
     monkeypatch.chdir(root)
     (root / "goal.yaml").write_text(json.dumps(goal))
