@@ -29,7 +29,8 @@ PROMISE = 1e-3
 """Share of the objective that a further search may promise when it ends."""
 _STARTS, _ITERATIONS = 8, 60
 _RADIUS, _SHRUNK, _GROWN = 0.2, 0.5, 2.0  # of the box, in shares of what may be set
-_MARGIN, _DEAR = 1e-3, 3.0  # deviations by which bounds are to hold, and the price of one, missed
+_MARGIN = 1e-3  # deviations by which bounds are to hold
+_DEAR, _DEAREST = 3.0, 1e4  # price of a deviation that is missed, in sizes of the objective
 _ROWS = 12  # bounds that a search looks at: those that hold least
 _BESIDE = 256  # samples of the training data beside which a model is fine-tuned
 _TUNING, _BATCH, _RATE = 60, 16, 2e-3  # steps of fine-tuning, samples of each, and their size
@@ -84,7 +85,7 @@ def optimise(
     whole = _Box(torch.full((wanted.count,), 0.5, dtype=torch.float64), 0.5)
     starts = torch.from_numpy(qmc.Sobol(wanted.count, rng=seed).random(_STARTS))
     told("searching", 0, 1)
-    x, promised = _search(wanted, whole, [*starts], [])
+    x, promised = _search(wanted, whole, [*starts], [], _DEAR)
     if not solves:
         return Best(x, promised, promised)
     if isinstance(wanted.run.solver, Absent):
@@ -100,8 +101,9 @@ def optimise(
         tried.append(_try(wanted, own))
     tuner = _Tuner(wanted, training, seed) if training else None
     tuned, radius, rng = wanted, _RADIUS, torch.Generator().manual_seed(seed)
+    price = _DEAR
     while True:
-        middle = min(tried, key=lambda one: _merit(wanted, one.solved))
+        middle = min(tried, key=lambda one: _merit(wanted, one.solved, price))
         best = min(tried, key=lambda one: _order(wanted, one.solved))
         if math.isinf(best.solved.violation):
             raise MnoError("the solver refuses all candidates; narrow what may be set")
@@ -111,17 +113,21 @@ def optimise(
         while not is_more and box:  # where nothing is promised near by, further off
             drawn = torch.rand(2, wanted.count, generator=rng, dtype=torch.float64)
             known = [middle, *(one for one in tried if one is not middle)]
-            x, promised = _search(tuned, box, [middle.x, *map(box.at, drawn)], known)
+            x, promised = _search(tuned, box, [middle.x, *map(box.at, drawn)], known, price)
             is_more = _is_more(wanted, promised, best.solved)
             radius, box = box.radius, box.larger()
         if len(tried) >= rounds or not is_more:
             return Best(best.x, best.solved, promised, len(tried) * wanted.members, tried)
         told("solving", len(tried) * wanted.members, solves)
         tried.append(_try(wanted, x))
-        before = _merit(wanted, middle.solved)
-        gained = before - _merit(wanted, tried[-1].solved)
-        hoped = before - _merit(wanted, promised)
-        radius = min(radius, 0.5) * (_SHRUNK if gained < 0.25 * hoped else _GROWN)
+        solved, before, hoped = (
+            _merit(wanted, one, price) for one in (tried[-1].solved, middle.solved, promised)
+        )
+        radius = min(radius, 0.5) * (
+            _SHRUNK if before - solved < 0.25 * (before - hoped) else _GROWN
+        )
+        if promised.violation > 0:  # it pays to miss a bound: it must not
+            price = min(4.0 * price, _DEAREST)
 
 
 def _order(wanted: Wanted, worth: Worth) -> tuple[float, float]:
@@ -129,9 +135,9 @@ def _order(wanted: Wanted, worth: Worth) -> tuple[float, float]:
     return worth.violation, float(wanted.cost(worth))
 
 
-def _merit(wanted: Wanted, worth: Worth) -> float:
+def _merit(wanted: Wanted, worth: Worth, price: float) -> float:
     """Return the cost, with that of what bounds miss, which may be mended where it is little."""
-    return float(wanted.cost(worth)) / wanted.size + _DEAR * worth.violation
+    return float(wanted.cost(worth)) / wanted.size + price * worth.violation
 
 
 def _is_more(wanted: Wanted, promised: Worth, best: Worth) -> bool:
@@ -213,7 +219,7 @@ def _flat(worth: Worth) -> Tensor:
 
 
 def _search(
-    wanted: Wanted, box: _Box, starts: Sequence[Tensor], tried: Sequence[Tried]
+    wanted: Wanted, box: _Box, starts: Sequence[Tensor], tried: Sequence[Tried], price: float
 ) -> tuple[Tensor, Worth]:
     """Return the best settings in a box by the model, and what they are worth by it.
 
@@ -243,7 +249,7 @@ def _search(
 
     def cost(x: np.ndarray) -> tuple[float, np.ndarray]:
         worth, slope, *_ = look(x)
-        return float(wanted.cost(worth)) / size + _DEAR * x[-1], np.append(slope / size, _DEAR)
+        return float(wanted.cost(worth)) / size + price * x[-1], np.append(slope / size, price)
 
     bounds = {
         "type": "ineq", "fun": lambda x: look(x)[2] + x[-1] - _MARGIN,
