@@ -232,6 +232,8 @@ class _Setting:
     def __init__(self, name: str, varied: Varied, run: Run, first: int) -> None:
         self._within = varied.within
         self._run_values = torch.from_numpy(run.inputs[name])[0]
+        if not torch.isfinite(self._run_values).all():
+            raise InputError(f"vary: {name} has places without a value in this run; leave it out")
         frames, self._shape = None, run.shape(name)
         if name in run.surrogate.description.forcings:
             frames = run.times(self._shape[0])

@@ -208,6 +208,9 @@ def test_settings_over_time_hold_for_every_member_of_a_plant(plant):
     many = {"setpoint": {"within": [500.0, 1500.0], "times": [*range(0, 43200, 200)]}}
     with pytest.raises(InputError, match="432 numbers may be set; expected 300 at most"):
         Wanted(validate(Goal, {**goal, "vary": many}), Run(surrogate, given), 0)
+    missing = {"piece_width": {"within": [0.1, 0.5]}}
+    with pytest.raises(InputError, match="piece_width has places without a value in this run"):
+        Wanted(validate(Goal, {**goal, "vary": missing}), Run(surrogate, given), 0)
     none = {"subject_to": [{"of": "core_temperature.4", "at_least": 1.0}], "uncertain": {}}
     with pytest.raises(InputError, match="its places are 1, 2, 3"):
         Wanted(validate(Goal, {**goal, **none}), Run(surrogate, given), 0)
