@@ -31,8 +31,9 @@ LEAST, MOST = -0.99, -0.2
 ASKED, PUBLISHED = 0.0642024, 0.0641961
 CELLS, LEVELS = (50, 100, 200, 400), (1, 2, 3)
 OF_THE_SERVER = 100
-ABOUT = f"""-div(a grad u) = 100 on a square in the middle of the unit square, a = 1 + y on eight
-discs, of which each has a y of its own, uniform from {LEAST} to {MOST}: what is the mean of the
+ABOUT = f"""**Asked was a mean within 1e-6 of 0.0642024, on 400 x 400 elements; it is 1.2e-5 off.**
+Discs cut elements, so that the mean wanders by some 1e-5 from mesh to mesh. The problem:
+-div(a grad u) = 100 on a square in the middle of the unit square, a = 1 + y on eight discs, of which each has a y of its own, uniform from {LEAST} to {MOST}: what is the mean of the
 integral of u over that square? UM-Bridge's page says {PUBLISHED}, by splines of degree 4 on
 200 x 200 elements and a sparse grid of 15,713 points; asked was {ASKED} within 1e-6. Here elements
 are of degree 1 (`benchmarks/cookies_server.py`), and the sparse grid is Smolyak's, by Clenshaw and

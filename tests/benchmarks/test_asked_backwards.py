@@ -57,7 +57,8 @@ def test_the_table_of_linings_counts_what_is_held():
         return {"wear": wear, "model": told, "exact": told}
 
     runs = {"0": row(0.01, 0.011), "1": row(0.02, 0.03), "2": row(0.0, 0.0015)}
-    counted, words, compared, machine = linings.parts({"runs": runs, "machine": "here"})
+    asked, counted, words, compared, machine = linings.parts({"runs": runs, "machine": "here"})
+    assert "there are 3, and 3 by the solver" in asked
     assert [row[1] for row in counted.rows] == ["3", "2"]
     assert [row[2].split()[0] for row in counted.rows] == ["66.7%", "50.0%"]
     assert len(compared.rows) == 3 and "here" in machine
