@@ -33,11 +33,12 @@ CELLS, LEVELS = (50, 100, 200, 400), (1, 2, 3)
 OF_THE_SERVER = 100
 ABOUT = f"""**Asked was a mean within 1e-6 of 0.0642024, on 400 x 400 elements; it is 1.2e-5 off.**
 Discs cut elements, so that the mean wanders by some 1e-5 from mesh to mesh. The problem:
--div(a grad u) = 100 on a square in the middle of the unit square, a = 1 + y on eight discs, of which each has a y of its own, uniform from {LEAST} to {MOST}: what is the mean of the
-integral of u over that square? UM-Bridge's page says {PUBLISHED}, by splines of degree 4 on
-200 x 200 elements and a sparse grid of 15,713 points; asked was {ASKED} within 1e-6. Here elements
-are of degree 1 (`benchmarks/cookies_server.py`), and the sparse grid is Smolyak's, by Clenshaw and
-Curtis; cookies may be turned and mirrored, so that fewer solves than points are made."""
+-div(a grad u) = 100 on a square in the middle of the unit square, a = 1 + y on eight discs, of
+which each has a y of its own, uniform from {LEAST} to {MOST}: what is the mean of the integral of u
+over that square? UM-Bridge's page says {PUBLISHED}, by splines of degree 4 on 200 x 200 elements
+and a sparse grid of 15,713 points; asked was {ASKED} within 1e-6. Here elements are of degree 1
+(`benchmarks/cookies_server.py`), and the sparse grid is Smolyak's, by Clenshaw and Curtis; cookies
+may be turned and mirrored, so that fewer solves than points are made."""
 BEHIND = f"""**Behind a server** of the UM-Bridge protocol, with {OF_THE_SERVER} x {OF_THE_SERVER}
 elements, as the scenario `external`: {SAMPLES["train"]} solves to learn from, {SAMPLES["test"]} to
 be tested on, for the tools that `mno evaluate` measures beside every model. Its report says to use
