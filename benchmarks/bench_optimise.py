@@ -42,8 +42,8 @@ are to be set so that least energy is supplied in {HOURS} hours, and after {READ
 core of every piece is as hot as the coldest was in the run as it was drawn, and no piece has a
 greater spread than the greatest was. `mno optimise` may ask the solver {SOLVES} times. Asked are an
 energy within 1 % of what the solver alone finds, and no bound that is missed. A solve takes some
-40 ms here, so that a search by the model saves no time: it saves solves, which pays where they are
-dearer."""
+40 ms here, so that a search by the model takes about as long as the solver alone: it saves solves,
+which pays where they are dearer."""
 ALONE = f"""**The solver alone**: sequential quadratic programming with slopes by differences, from
 the run as it was and from places drawn evenly, until {LEAST:,} solves are spent; the best that
 holds all bounds within about 0.1 K."""

@@ -6,15 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.data import from_here, workspace_or_none
-from flows.options import (
-    Json,
-    Quiet,
-    TableMapping,
-    answer,
-    console,
-    interruptible,
-    writing_to,
-)  # fmt: skip
+from flows.options import Json, Quiet, TableMapping, answer, console, interruptible, writing_to
 from flows.predict import model_folder
 from flows.workspace import progress_bar
 from mno.core.config import read_file
@@ -109,20 +101,21 @@ def infer(
         progress_bar(quiet or as_json) as show,
         solvers(workers) as run.workers,
     ):
+        folder.mkdir(parents=True, exist_ok=True)
         posterior = Posterior(run, unknowns, observed)
         found = infer(posterior, validation, draws, solves, seed, show)
-    folder.mkdir(parents=True, exist_ok=True)
-    with replacing(folder / _FILE) as path:
-        found.draws.to_netcdf(str(path), engine="h5netcdf")
-    told = {
-        "model": model, "run": source, "readings": len(observed.value),
-        "left_out": observed.left_out, "unknowns": rows_of(found), "exact": found.is_exact,
-        "rhat": found.rhat, "effective_draws": found.effective, "accepted": found.accepted,
-        "solves": found.solves, "converged": found.has_converged, "draws": str(folder / _FILE),
+        with replacing(folder / _FILE) as path:
+            found.draws.to_netcdf(str(path), engine="h5netcdf")
+        told = {
+            "model": model, "run": source, "readings": len(observed.value),
+            "left_out": observed.left_out, "accepted": found.accepted,
+            "effective_draws": found.effective, "rhat": found.rhat, "solves": found.solves,
+        }  # fmt: skip
+        page = write_answer(posterior, found, told, folder)
+    told |= {
+        "unknowns": rows_of(found), "exact": found.is_exact, "converged": found.has_converged,
+        "draws": str(folder / _FILE), "page": str(page),
     }  # fmt: skip
-    facts = {key: told[key] for key in ("model", "run", "readings", "left_out", "accepted",
-             "effective_draws", "rhat", "solves")}  # fmt: skip
-    told["page"] = str(write_answer(posterior, found, facts, folder))
     answer(told, as_json, quiet, _print)
     if not found.has_converged:
         raise MnoError(
@@ -201,18 +194,19 @@ def optimise(
         progress_bar(quiet or as_json, "done") as show,
         solvers(workers) as run.workers,
     ):
-        found = optimise(wanted, training, solves, seed, show)
         folder.mkdir(parents=True, exist_ok=True)
-        asked_for = _keep_asked(workspace, run, asked, found) if found.tried else None
-    before = found.tried[1].solved if found.tried else None
-    told = {
-        "model": model, "run": source, "objective": wanted.named,
-        "before": before and float(before.objective), "value": float(found.worth.objective),
-        "promised": float(found.promised.objective), "set": wanted.settings(found.x),
-        "missed": wanted.missed(found.worth), "violation": found.worth.violation,
-        "solves": found.solves, "asked": asked_for,
-    }  # fmt: skip
-    write_json(folder / "optimum.json", {**told, "goal": asked.model_dump(exclude_unset=True)})
+        found = optimise(wanted, training, solves, seed, show)
+        kept = _keep_asked(workspace, run, asked, found) if found.tried else None
+        before = found.tried[1].solved if found.tried else None
+        told = {
+            "model": model, "run": source, "objective": wanted.named,
+            "before": before and float(before.objective), "value": float(found.worth.objective),
+            "promised": float(found.promised.objective), "set": wanted.settings(found.x),
+            "missed": wanted.missed(found.worth), "violation": found.worth.violation,
+            "solves": found.solves, "asked": kept,
+        }  # fmt: skip
+        said = asked.model_dump(exclude_unset=True)
+        write_json(folder / "optimum.json", {**told, "goal": said})
     answer(told, as_json, quiet, _print_optimum)
     if found.worth.violation > 0:
         worst = max(told["missed"], key=lambda name: told["missed"][name])
@@ -248,11 +242,11 @@ def _print_optimum(told: dict[str, Any]) -> None:
     out.print(f"{told['objective']}: {told['value']:.5g}{was}")
     for name, missed in told["missed"].items():
         out.print(f"{name}: misses its bound by {missed:.3g}" if missed > 0 else f"{name}: holds")
-    if not told["asked"]:
+    if not told["solves"]:
         out.print("By the model alone: nothing was solved. Ask the solver with --solves 30")
         return
     regret = abs(told["value"] - told["promised"]) / max(abs(told["value"]), 1e-300)
     out.print(
         f"As solved, {told['solves']} solves; regret, by what the model has learned: {regret:.2%}"
     )
-    out.print(f"Next:    mno run --set generate.asked={told['asked']}  (trains on the solves, too)")
+    out.print(f"Next:    mno run --set generate.asked={told['asked']}  (trains on them, too)")

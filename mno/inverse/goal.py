@@ -88,6 +88,12 @@ class Goal(Config):
     members: int = Field(8, ge=2, le=1000)
     """How many draws of the uncertain inputs there are"""
 
+    @property
+    def objective(self) -> Objective:
+        """What is to be least, or greatest."""
+        assert self.minimize or self.maximize
+        return self.minimize or self.maximize  # type: ignore[return-value]
+
     @model_validator(mode="after")
     def _wants_one_thing(self) -> Self:
         if (self.minimize is None) == (self.maximize is None):
@@ -160,9 +166,8 @@ class Wanted:
             shape = (goal.members, *run.inputs[name].shape[1:])
             z = torch.randn(shape, generator=rng, dtype=torch.float64)
             self._uncertain[name] = prior.of_normal(z, torch.special.ndtr, torch.exp)
-        self._objective = goal.minimize or goal.maximize or Objective(of="")
         self._sign = 1.0 if goal.minimize else -1.0
-        self._values = _Values(self._objective, run)
+        self._values = _Values(goal.objective, run)
         self._bounds = [(bound, _Values(bound, run)) for bound in goal.subject_to]
         with torch.no_grad():
             self.size = abs(float(self.predicted(self.nearest()).objective)) or 1.0
@@ -170,7 +175,7 @@ class Wanted:
     @property
     def named(self) -> str:
         """What the objective is, in words."""
-        one = self._objective
+        one = self.goal.objective
         at = "" if one.at is None else f" at {one.at} s"
         return f"{one.take} of {one.of}{at}"
 
@@ -194,7 +199,7 @@ class Wanted:
 
     def worth(self, fields: Mapping[str, Tensor]) -> Worth:
         """Return what predictions are worth, `(members, …)` by name."""
-        taken = _TAKE[self._objective.take](self._values.of(fields))
+        taken = _TAKE[self.goal.objective.take](self._values.of(fields))
         slack = [taken.new_empty(0)]
         for bound, values in self._bounds:
             found, unit = values.of(fields), values.unit

@@ -7,7 +7,7 @@ goes on, until the solver finds what the model promised.
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from mno.data.normalise import Normaliser
 from mno.data.parts import seen
 from mno.data.reading import Split, StoredSplit
 from mno.inverse.goal import Wanted, Worth
+from mno.inverse.infer import Told
 from mno.surrogate.surrogate import Surrogate
 
 PROMISE = 1e-3
@@ -34,8 +35,6 @@ _DEAR, _DEAREST = 3.0, 1e4  # price of a deviation that is missed, in sizes of t
 _ROWS = 12  # bounds that a search looks at: those that hold least
 _BESIDE = 256  # samples of the training data beside which a model is fine-tuned
 _TUNING, _BATCH, _RATE = 60, 16, 2e-3  # steps of fine-tuning, samples of each, and their size
-
-Told = Callable[[str, int, int], None]
 
 
 class Tried(NamedTuple):
