@@ -1,7 +1,9 @@
 """Wear of a lining, inferred from readings: how often intervals hold the truth, and at what cost.
 
-`python -m benchmarks.bench_lining_wear MODEL DATA --draws 400` makes what is missing of the results
-in `results/lining_wear.json`, from a workspace in which `params.yaml` has been run as it is.
+In a workspace, `python -m benchmarks.bench_lining_wear --plant plants/twelve.yaml` writes the
+plant, `mno run --set scenarios.batch_furnace.plant=twelve` makes data and model of it, and
+`python -m benchmarks.bench_lining_wear models/candidate data --draws 400 --exact 5` what is missing
+of the results in `results/lining_wear.json`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 import zarr
 
 from benchmarks.page import Section, Table, figure, processor
@@ -36,19 +39,26 @@ from mno.sensors.inputs import from_store
 from mno.surrogate.surrogate import Surrogate
 
 THREADS = 1
-RESULTS = Path(__file__).parent / "results" / "lining_wear.json"
-SENSORS = {"thermocouple_temperature": 4, "zone_temperature": 2}
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "lining_wear.json"
+SENSOR = "thermocouple_temperature"
+MORE = {
+    "wall_low": [-0.06, 0.4, 0.7], "wall_front": [-0.06, 1.4, 0.7], "wall_rear": [-0.06, 1.4, 2.1],
+    "right_front": [2.06, 1.0, 0.7], "right_rear": [2.06, 1.0, 2.1], "right_low": [2.06, 0.4, 1.4],
+    "roof_middle": [1.0, 2.06, 1.4], "hearth_front": [1.0, -0.08, 0.15],
+}  # fmt: skip
 HOURS, NOISE, MISSING, SEED = 12, 2.0, 0.05, 1001
-CHAIN_DRAWS, SOLVES = 200, 400
+CHAIN_DRAWS, SOLVES = 200, 4000
 PRIOR = {"unknown": {"wear": {"uniform": [0.0, 0.04]}}}  # as the scenario draws it, in whole mm
-ABOUT = f"""`batch_furnace`, the plant `car_bottom` and the model of readings as `params.yaml` has
-them. Runs that are none of the dataset's are drawn and solved; each of {sum(SENSORS.values())}
-sensors, four thermocouples and two zones, is read every hour for {HOURS} hours, with noise of
-{NOISE:g} K, and {MISSING:.0%} of the readings are missing. The wear of the lining, uniform up to
-40 mm a priori, is inferred by the model's chains, with its error on the validation split as one
-more noise, as `mno infer` does by itself. Asked are 85 to 95 % of intervals of 90 % that hold the
-truth, and at most 60 seconds a run. The wear of a run is a whole number of mm: one run in forty has
-0 or 40, an end of the prior, which an interval between quantiles cannot hold."""
+ABOUT = f"""`batch_furnace` with the plant `car_bottom`, of {4 + len(MORE)} thermocouples for four,
+6 or 8 cm deep in walls, roof and hearth; the model of readings as `params.yaml` has it. Runs
+that are none of the dataset's are drawn and solved; each thermocouple, and nothing else, is read
+every hour for {HOURS} hours, with noise of {NOISE:g} K, and {MISSING:.0%} of the readings are
+missing. The wear of the lining, uniform up to 40 mm a priori, is inferred by the model's chains,
+with its error on the validation split as one more noise, as `mno infer` does by itself. Asked are
+85 to 95 % of intervals of 90 % that hold the truth, and at most 60 seconds a run. The wear of a run
+is a whole number of mm: one run in forty has 0 or 40, an end of the prior, which an interval
+between quantiles cannot hold."""
 EXACT = f"""**By the solver**: the same by delayed acceptance, {SOLVES} solves a run. In brackets
 behind a difference are two standard errors of it, by the effective draws of both."""
 
@@ -56,13 +66,21 @@ behind a difference are two standard errors of it, by the effective draws of bot
 def main() -> None:
     """Make what is missing of the results."""
     options = argparse.ArgumentParser()
-    options.add_argument("model", type=Path)
-    options.add_argument("data", type=Path)
+    options.add_argument("model", type=Path, nargs="?", default=Path("models/candidate"))
+    options.add_argument("data", type=Path, nargs="?", default=Path("data"))
+    options.add_argument("--plant", type=Path, help="write the plant here, and no more")
     options.add_argument("--work", type=Path, default=Path("build/lining_wear"))
     options.add_argument("--draws", type=int, default=400, help="runs that are inferred")
     options.add_argument("--exact", type=int, default=5, help="of them by the solver too")
     options.add_argument("--results", type=Path, default=RESULTS)
     given = options.parse_args()
+    if given.plant:
+        plant = yaml.safe_load(
+            (Path(__file__).parent.parent / "plants/car_bottom.yaml").read_text()
+        )
+        plant["thermocouples"] |= MORE
+        given.plant.write_text(yaml.safe_dump(plant))
+        return
     use_threads(THREADS)
     make(given.model, given.data, given.work, given.draws, given.exact, given.results)
 
@@ -110,12 +128,10 @@ def asked(surrogate: Surrogate, fresh: Path, run: int, work: Path) -> tuple[Post
     lines = ["time,quantity,value,unit,uncertainty"]
     for hour in range(1, HOURS + 1):
         frame = int(np.argmin(abs(times - 3600.0 * hour)))
-        for name, count in SENSORS.items():
-            for place in range(count):
-                value = truth[name][run, frame, place] + NOISE * rng.standard_normal()
-                if rng.random() >= MISSING:
-                    label = surrogate.description.places(name)[place]
-                    lines.append(f"{times[frame]},{name}.{label},{value},K,{NOISE}")
+        for place, label in enumerate(surrogate.description.places(SENSOR)):
+            value = truth[SENSOR][run, frame, place] + NOISE * rng.standard_normal()
+            if rng.random() >= MISSING:
+                lines.append(f"{times[frame]},{SENSOR}.{label},{value},K,{NOISE}")
     table = work / "readings.csv"
     table.write_text("\n".join(lines) + "\n")
     question = validate(Question, PRIOR)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.data import from_here, workspace_or_none
+from flows.data import from_here, table, workspace_or_none
 from flows.options import Json, Quiet, TableMapping, answer, console, interruptible, writing_to
 from flows.predict import model_folder
 from flows.workspace import progress_bar
@@ -16,7 +16,7 @@ from mno.core.files import replacing, write_json
 if TYPE_CHECKING:
     from mno.inverse.run import Run
 
-_FILE = "draws.nc"
+_FILE, _SOLVED = "draws.nc", ".solved"
 
 Model = Annotated[
     str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")
@@ -97,9 +97,9 @@ def infer(
     folder = output or (workspace_or_none() or Path()) / "reports/inference"
     with (
         writing_to(folder, "; name another with --output"),
-        interruptible("no draws are kept"),
+        interruptible(),
         progress_bar(quiet or as_json) as show,
-        solvers(workers) as run.workers,
+        solvers(workers, folder / _SOLVED) as run.solvers,
     ):
         folder.mkdir(parents=True, exist_ok=True)
         posterior = Posterior(run, unknowns, observed)
@@ -126,8 +126,6 @@ def infer(
 
 
 def _print(told: dict[str, Any]) -> None:
-    from flows.data import table
-
     rows = [
         {
             "unknown": row["name"],
@@ -190,9 +188,9 @@ def optimise(
     training = read_split(run.origin.store, "train") if run.origin else None
     with (
         writing_to(folder, "; name another with --output"),
-        interruptible("nothing is kept"),
+        interruptible(),
         progress_bar(quiet or as_json, "done") as show,
-        solvers(workers) as run.workers,
+        solvers(workers, folder / _SOLVED) as run.solvers,
     ):
         folder.mkdir(parents=True, exist_ok=True)
         found = optimise(wanted, training, solves, seed, show)
@@ -230,8 +228,6 @@ def _keep_asked(workspace: Path, run: "Run", goal: Any, found: Any) -> str:
 
 
 def _print_optimum(told: dict[str, Any]) -> None:
-    from flows.data import table
-
     rows = [
         {"set": name, "to": ", ".join(f"{value:.4g}" for value in values)}
         for name, values in told["set"].items()

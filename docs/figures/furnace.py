@@ -119,7 +119,7 @@ def animate(
     return content.getvalue()
 
 
-def print_balance(balance: Any) -> None:
+def print_balance(balance: np.ndarray) -> None:
     """Print where the heat of each quarter of the run, and of all of it, went."""
     print("| hours | supplied, MJ/m | stored, MJ/m | lost, MJ/m | missing, J/m |")
     print("| --- | --- | --- | --- | --- |")
@@ -128,11 +128,11 @@ def print_balance(balance: Any) -> None:
         *((f"{part[0] / 4:.0f} to {(part[-1] + 1) / 4:.0f}", part) for part in quarters),
         ("all", np.arange(FRAMES - 1)),
     ):
-        heats = [heat[part].sum() for heat in (balance.supplied, balance.stored, balance.lost)]
-        missing = heats[0] - heats[1] - heats[2]
-        cells = [name, *(f"{heat / 1e6:.1f}" for heat in heats), f"{missing:.1g}"]
-        print(f"| {' | '.join(cells)} |")
-    print(f"relative error {balance.error:.1e}")
+        stored, supplied, lost = balance[part].sum(axis=0)
+        missing = supplied - stored - lost
+        cells = [name, *(f"{heat / 1e6:.1f}" for heat in (supplied, stored, lost))]
+        print(f"| {' | '.join(cells)} | {missing:.1g} |")
+    print(f"relative error {abs(missing) / supplied:.1e}")
 
 
 def png(figure: Figure, dpi: int) -> bytes:

@@ -71,14 +71,9 @@ Told = Callable[[Step], None]
 
 
 def caged_import(
-    folder: Path,
-    paths: Sequence[Path],
-    kind: str,
-    mapping: Mapping | None,
-    progress: Told = lambda _: None,
-    *,
-    replace: bool = False,
-) -> Outcome:
+    folder: Path, paths: Sequence[Path], kind: str, mapping: Mapping | None,
+    progress: Told = lambda _: None, *, replace: bool = False,
+) -> Outcome:  # fmt: skip
     """Call `import_files` in a cage."""
     arguments = dict(folder=folder, paths=list(paths), kind=kind, mapping=mapping, replace=replace)
 
@@ -142,14 +137,9 @@ def look(path: Path, kind: str, mapping: Mapping) -> Contents:
 
 
 def import_files(
-    folder: Path,
-    paths: Sequence[Path],
-    kind: str,
-    mapping: Mapping | None,
-    progress: Told = lambda _: None,
-    *,
-    replace: bool = False,
-) -> Outcome:
+    folder: Path, paths: Sequence[Path], kind: str, mapping: Mapping | None,
+    progress: Told = lambda _: None, *, replace: bool = False,
+) -> Outcome:  # fmt: skip
     """Convert files into a dataset's folder, besides those that are in it.
 
     Each file is finished, and listed, before the next is begun; one that was interrupted goes on

@@ -106,18 +106,19 @@ def warm_up(
         spread = torch.cov(ensemble.mT).reshape(unknowns, unknowns)
         least = 1e-10 * spread.diagonal().mean().clamp_min(1e-12)  # rounding leaves none below
         covariance = spread + least * covariance
-    kernel = Hamiltonian(likelihood, torch.linalg.cholesky(covariance))
+    kernel = first = Hamiltonian(likelihood, torch.linalg.cholesky(covariance))
     place, seen = kernel.at(ensemble[:chains]), []
     renewals = {round(share * steps) for share in _WINDOWS}
     for number in range(steps):
         place, chance = kernel(place, rng)
-        moved = (float(chance.mean()) - _WANTED) / math.sqrt(1.0 + 0.1 * number)
-        kernel = replace(kernel, step=min(kernel.step * math.exp(moved), 2.0))
         seen.append(place.z)
-        if number in renewals:
-            leaps = min(max(round(_LENGTH / kernel.step), 1), 32)
-            factor, seen = _root(torch.cat(seen), kernel.factor), []
-            kernel = replace(kernel, factor=factor, leaps=leaps)
+        moved = (float(chance.mean()) - _WANTED) / math.sqrt(1.0 + 0.1 * len(seen))
+        step = min(kernel.step * math.exp(moved), 2.0)
+        if number in renewals:  # steps by the covariance before say nothing of those to come
+            later = torch.cat(seen[len(seen) // 2 :])
+            kernel, step, seen = replace(kernel, factor=_root(later, kernel.factor)), first.step, []
+        leaps = min(max(round(_LENGTH / step), 1), 32) if number >= min(renewals) else first.leaps
+        kernel = replace(kernel, step=step, leaps=leaps)
         told(number + 1, steps)
     return kernel, place
 

@@ -30,7 +30,8 @@ PROMISE = 1e-3
 """Share of the objective that a further search may promise when it ends."""
 _STARTS, _ITERATIONS = 8, 60
 _RADIUS, _SHRUNK, _GROWN = 0.2, 0.5, 2.0  # of the box, in shares of what may be set
-_MARGIN = 1e-3  # deviations by which bounds are to hold
+_LEAST = 0.025  # smaller ones go too short a way for one solve
+_MARGIN, _WIDEST = 1e-3, 1e-2  # deviations by which bounds are to hold; more until they do
 _DEAR, _DEAREST = 3.0, 1e4  # price of a deviation that is missed, in sizes of the objective
 _ROWS = 12  # bounds that a search looks at: those that hold least
 _BESIDE = 256  # samples of the training data beside which a model is fine-tuned
@@ -84,7 +85,7 @@ def optimise(
     whole = _Box(torch.full((wanted.count,), 0.5, dtype=torch.float64), 0.5)
     starts = torch.from_numpy(qmc.Sobol(wanted.count, rng=seed).random(_STARTS))
     told("searching", 0, 1)
-    x, promised = _search(wanted, whole, [*starts], [], _DEAR)
+    x, promised = _search(wanted, whole, [*starts], [], _DEAR, _MARGIN)
     if not solves:
         return Best(x, promised, promised)
     if isinstance(wanted.run.solver, Absent):
@@ -100,19 +101,21 @@ def optimise(
         tried.append(_try(wanted, own))
     tuner = _Tuner(wanted, training, seed) if training else None
     tuned, radius, rng = wanted, _RADIUS, torch.Generator().manual_seed(seed)
-    price = _DEAR
+    price, margin = _DEAR, 0.5 * _MARGIN
     while True:
         middle = min(tried, key=lambda one: _merit(wanted, one.solved, price))
         best = min(tried, key=lambda one: _order(wanted, one.solved))
         if math.isinf(best.solved.violation):
             raise MnoError("the solver refuses all candidates; narrow what may be set")
+        margin = min(2.0 * margin, _WIDEST) if best.solved.violation > 0 else _MARGIN
         if tuner:
             tuned = tuner.learn(tried)
         box, is_more = _Box(middle.x, radius), False
         while not is_more and box:  # where nothing is promised near by, further off
             drawn = torch.rand(2, wanted.count, generator=rng, dtype=torch.float64)
             known = [middle, *(one for one in tried if one is not middle)]
-            x, promised = _search(tuned, box, [middle.x, *map(box.at, drawn)], known, price)
+            starts = [middle.x, *map(box.at, drawn)]
+            x, promised = _search(tuned, box, starts, known, price, margin)
             is_more = _is_more(wanted, promised, best.solved)
             radius, box = box.radius, box.larger()
         if len(tried) >= rounds or not is_more:
@@ -122,9 +125,8 @@ def optimise(
         solved, before, hoped = (
             _merit(wanted, one, price) for one in (tried[-1].solved, middle.solved, promised)
         )
-        radius = min(radius, 0.5) * (
-            _SHRUNK if before - solved < 0.25 * (before - hoped) else _GROWN
-        )
+        change = _SHRUNK if before - solved < 0.25 * (before - hoped) else _GROWN
+        radius = max(min(radius, 0.5) * change, _LEAST)
         if promised.violation > 0:  # it pays to miss a bound: it must not
             price = min(4.0 * price, _DEAREST)
 
@@ -172,7 +174,7 @@ class _Box(NamedTuple):
 
     def larger(self) -> "_Box | None":
         """Return one that reaches further; none where this one reaches everywhere."""
-        return None if self.radius >= 1.0 else _Box(self.middle, self.radius * _GROWN)
+        return None if self.radius >= 1.0 else _Box(self.middle, self.radius * _GROWN**2)
 
     def at(self, share: Tensor) -> Tensor:
         """Return settings some share of the way from the least to the greatest."""
@@ -218,12 +220,13 @@ def _flat(worth: Worth) -> Tensor:
 
 
 def _search(
-    wanted: Wanted, box: _Box, starts: Sequence[Tensor], tried: Sequence[Tried], price: float
-) -> tuple[Tensor, Worth]:
+    wanted: Wanted, box: _Box, starts: Sequence[Tensor], tried: Sequence[Tried], price: float,
+    margin: float,
+) -> tuple[Tensor, Worth]:  # fmt: skip
     """Return the best settings in a box by the model, and what they are worth by it.
 
-    One more number is by how much bounds may be missed, which costs so much that none is where that
-    is possible.
+    One more number is by how much bounds, tightened by the margin, may be missed, which costs so
+    much that none is where that is possible.
     """
     model, count = _Corrected(wanted, tried), wanted.count
     kept: dict[bytes, tuple[Worth, np.ndarray, np.ndarray, np.ndarray]] = {}
@@ -251,12 +254,12 @@ def _search(
         return float(wanted.cost(worth)) / size + price * x[-1], np.append(slope / size, price)
 
     bounds = {
-        "type": "ineq", "fun": lambda x: look(x)[2] + x[-1] - _MARGIN,
+        "type": "ineq", "fun": lambda x: look(x)[2] + x[-1] - margin,
         "jac": lambda x: np.column_stack([look(x)[3], np.ones(len(look(x)[2]))]),
     }  # fmt: skip
     found: list[tuple[tuple[float, float], Tensor, Worth]] = []
     for start in starts:
-        missed = max(_MARGIN - look(start.numpy())[2].min(initial=_MARGIN), 0.0)
+        missed = max(margin - look(start.numpy())[2].min(initial=margin), 0.0)
         done = minimize(
             cost, np.append(start.numpy(), missed), jac=True, bounds=limits, method="SLSQP",
             constraints=bounds if len(look(start.numpy())[2]) else (),
@@ -305,7 +308,7 @@ class _Tuner:
     def _tune(self) -> None:
         """Fit the copy to what was solved and as many of the other samples, in turn."""
         surrogate, half = self._surrogate, _BATCH // 2
-        optimizer = torch.optim.Adam(surrogate.operator.parameters(), lr=_RATE)
+        optimizer = torch.optim.Adam(surrogate.operator.parameters(), lr=_RATE, fused=True)
         new = tuple(
             {name: torch.cat([one[part][name] for one in self._new]) for name in self._new[0][part]}
             for part in (0, 1)

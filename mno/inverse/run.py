@@ -12,9 +12,8 @@ from torch import Tensor
 
 from mno.core.absent import Absent
 from mno.core.readings import Layout, from_points
-from mno.core.workers import Worker
 from mno.evaluation.solver import solver_of
-from mno.inverse.solving import solve_all
+from mno.inverse.solving import Solvers, solve_all
 from mno.scenarios.part import PartOfScenario
 from mno.sensors.inputs import RunInputs, read_whole
 from mno.surrogate.surrogate import Surrogate
@@ -34,12 +33,12 @@ class Run:
         told: What the model is given of the run, and when its frames are.
         inputs: The same, as the dataset has it, `(1, …)` by name.
         solver: The scenario that solves the run, or why there is none.
-        workers: Processes that solve side by side; if none, this one solves.
+        solvers: Where it is solved.
     """
 
     def __init__(self, surrogate: Surrogate, given: RunInputs) -> None:
         self.surrogate, self.told = surrogate, given
-        self.workers: Sequence[Worker] = ()
+        self.solvers = Solvers()
         self.steps, self.origin = given.steps, given.origin
         arrays, _ = surrogate.at_points(given.inputs, given.steps)
         self.given = {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -83,7 +82,7 @@ class Run:
         return [
             None if found is None
             else self._later(layout.of(found, stacked=False) if layout else found)
-            for found in solve_all(solver, runs, self.workers)
+            for found in solve_all(solver, runs, self.solvers)
         ]  # fmt: skip
 
     @cached_property

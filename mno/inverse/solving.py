@@ -1,51 +1,77 @@
-"""Runs solved side by side in processes, which import nothing but their solver."""
+"""Runs solved side by side in processes, which import nothing but their solver, and kept."""
 
+import io
+import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mno.core.errors import MnoError
+from mno.core.files import sha256, write_bytes
 from mno.core.workers import LostError, Worker
 
 Arrays = Mapping[str, np.ndarray]
 
 
+class Solvers(NamedTuple):
+    """Where runs are solved: in workers, or if there are none here; and a folder of answers."""
+
+    workers: Sequence[Worker] = ()
+    folder: Path | None = None
+
+
 @contextmanager
-def solvers(count: int) -> Iterator[Sequence[Worker]]:
-    """Have so many workers, begun when they are asked; none in place of one."""
+def solvers(count: int, folder: Path | None = None) -> Iterator[Solvers]:
+    """Have so many workers, begun when they are asked; none in place of one.
+
+    What they solve is in the folder until all is done, so that what was ended need not solve again.
+    """
     workers = [Worker() for _ in range(count)] if count > 1 else []
     try:
-        yield workers
+        yield Solvers(workers, folder)
     finally:
         for worker in workers:
             worker.end()
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def solve(solver: Any, run: Arrays) -> Arrays | None:
-    """Solve a run; none where the solver refuses."""
+def solve(solver: Any, run: Arrays, file: Path | None) -> Arrays | None:
+    """Solve a run, or read what a file has of it; none where the solver refuses."""
+    if file and file.is_file():
+        with np.load(file, allow_pickle=False) as kept:
+            return dict(kept)
     # One thread, so that the order of summation in BLAS does not depend on how many run at once.
     with threadpool_limits(limits=1):
         try:
-            return solver.solve(solver.completed(run))
+            found = solver.solve(solver.completed(run))
         except MnoError:
             return None
+    if file:
+        content = io.BytesIO()
+        np.savez(content, **found)
+        write_bytes(file, content.getvalue())
+    return found
 
 
-def solve_all(
-    solver: Any, runs: Sequence[Arrays], workers: Sequence[Worker]
-) -> list[Arrays | None]:
-    """Solve runs, each where one of the workers is, or in this process if there are none.
+def solve_all(solver: Any, runs: Sequence[Arrays], by: Solvers) -> list[Arrays | None]:
+    """Solve runs, or read what is kept of them.
 
     Raises:
         MnoError: A worker was lost.
     """
-    if not workers:
-        return [solve(solver, run) for run in runs]
+    files = [by.folder and by.folder / f"{_digest(solver, run)}.npz" for run in runs]
+    pairs = [*zip(runs, files, strict=True)]
+    if not by.workers:
+        return [solve(solver, run, file) for run, file in pairs]
     asked = [
-        workers[number % len(workers)].submit(solve, solver, run) for number, run in enumerate(runs)
+        by.workers[number % len(by.workers)].submit(solve, solver, *pair)
+        for number, pair in enumerate(pairs)
     ]
     try:
         return [future.result() for future in asked]
@@ -53,3 +79,8 @@ def solve_all(
         raise MnoError(
             "a process that solved was lost, as where memory is short; ask with fewer --workers"
         ) from None
+
+
+def _digest(solver: Any, run: Arrays) -> str:
+    told = [solver.name, solver.resolution, solver.parameters.model_dump(mode="json"), sorted(run)]
+    return sha256(json.dumps(told).encode() + b"".join(run[name].tobytes() for name in sorted(run)))

@@ -13,7 +13,7 @@ from mno.scenarios import base
 from mno.scenarios.base import Changes, Check, Fields, Parameters, Scenario
 from mno.scenarios.kernels.multigrid import solve_diffusion
 from mno.scenarios.kernels.random_fields import cosine_field, covariance_spectrum, sum_of_bumps
-from mno.scenarios.linear import LinearSystem, five_points
+from mno.scenarios.linear import LinearSystem, five_points, slopes_along_x
 
 TOLERANCE = 1e-8  # relative residual; the error it leaves is below that of float32 storage
 MAX_ITERATIONS = 500  # about 20 are used at a contrast of 4, about 140 at a contrast of 1e12
@@ -199,10 +199,10 @@ class Darcy(Scenario, base.StartsFromGuess):
         across = np.diff(np.pad(v, [(1, 1), (0, 0)]), axis=0)
         pressures = np.pad(u, [(1, 1), (0, 0)])
         pressures[0] = inlet or 0.0
-        found = _slopes_across_first_axis(a, np.diff(pressures, axis=0) * across)
+        found = slopes_along_x(a, np.diff(pressures, axis=0) * across)
         mode = "constant" if inlet is None else "edge"  # a channel's sides are closed
         u, v = (np.diff(np.pad(field, [(0, 0), (1, 1)], mode)).T for field in (u, v))
-        return {"permeability": found + _slopes_across_first_axis(a.T, u * v).T}
+        return {"permeability": found + slopes_along_x(a.T, u * v).T}
 
     def _solved(
         self, permeability: np.ndarray, source: np.ndarray, inlet: float | None,
@@ -279,13 +279,6 @@ def _across_first_axis(
     padded[0] = inlet
     fluxes = transmissibility * (padded[:-1] - padded[1:])
     return fluxes, transmissibility * (np.abs(padded[:-1]) + np.abs(padded[1:]))
-
-
-def _slopes_across_first_axis(permeability: np.ndarray, products: np.ndarray) -> np.ndarray:
-    """Return slopes by permeabilities of what transmissibilities are multiplied by at faces."""
-    beside = np.pad(permeability, [(1, 1), (0, 0)], constant_values=math.inf)
-    lower = products[:-1] / (1.0 + permeability / beside[:-2]) ** 2
-    return -2.0 * (lower + products[1:] / (1.0 + permeability / beside[2:]) ** 2)
 
 
 def bounds(permeability: np.ndarray, inlet: float | None) -> tuple[float, float]:

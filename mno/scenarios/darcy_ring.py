@@ -12,7 +12,7 @@ from mno.core.fields import Field
 from mno.scenarios.base import POSITIVE, Changes, Check, Fields, Parameters, Scenario
 from mno.scenarios.kernels import ring_mesh
 from mno.scenarios.kernels.random_fields import covariance_spectrum, draw_at
-from mno.scenarios.linear import LinearSystem
+from mno.scenarios.linear import LinearSystem, factorise
 
 SIDE = 4.0  # of the square on which the random permeability is drawn; the ring lies well inside
 NARROWEST = 0.2  # distance between the two curves
@@ -129,7 +129,7 @@ class DarcyRing(Scenario):
         matrix, load = self._equation(**given)
         free = slice(0, self._mesh.outer.start)
         pressure = np.zeros(self._mesh.num_points)
-        pressure[free] = ring_mesh.factorise(matrix[free, free]).solve(load[free])
+        pressure[free] = factorise(matrix[free, free]).solve(load[free])
         return {"pressure": pressure.astype(np.float32)}
 
     def _equation(

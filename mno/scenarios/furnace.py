@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, Self, final
+from typing import Annotated, Any, Literal, Self, final
 
 import numpy as np
 from pydantic import Field as Parameter
@@ -12,7 +12,11 @@ from mno.core.errors import InputError, MnoError
 from mno.core.fields import Field
 from mno.scenarios.base import POSITIVE, SQUARE, Changes, Check, Fields, Parameters, space_axes
 from mno.scenarios.kernels.furnaces import LOWEST_PIECE, NARROWEST_PIECE, Plant, centres, draw_plant
-from mno.scenarios.kernels.heat_conduction import advance_directly, solve_heat_conduction
+from mno.scenarios.kernels.heat_conduction import (
+    advance_directly,
+    solve_heat_conduction,
+    stages_of,
+)
 from mno.scenarios.kernels.thermal_stress import (
     EQUILIBRIUM,
     STRESS,
@@ -20,7 +24,7 @@ from mno.scenarios.kernels.thermal_stress import (
     charge_stress,
     imbalance,
 )
-from mno.scenarios.linear import LinearSystem, five_points
+from mno.scenarios.linear import LinearSystem, five_points, slopes_along_x
 from mno.scenarios.time_dependent import Frames, TimeDependent
 
 TOLERANCE = 1e-8  # relative residual of a stage; the error it leaves is below float32 storage
@@ -98,25 +102,6 @@ class FurnaceParameters(Parameters):
         """What the charge is made of."""
         held = self.piece_ends == "held"
         return Solid(self.youngs_modulus, self.poisson_ratio, self.thermal_expansion, held)
-
-
-class EnergyBalance(NamedTuple):
-    """Heat in each interval between frames, J per metre of depth, as the solver's steps have it.
-
-    What is stored is what the heaters supply less what is lost through the boundary, but for the
-    solver's error. Rounding a frame to float32 is no part of it.
-    """
-
-    stored: np.ndarray
-    supplied: np.ndarray
-    lost: np.ndarray
-
-    @property
-    def error(self) -> float:
-        """What is missing over the whole run, relative to the largest of the three."""
-        stored, supplied, lost = (heat.sum() for heat in self)
-        size = max(abs(supplied), abs(lost), abs(stored))
-        return float(abs(stored - supplied + lost) / size) if size else 0.0
 
 
 @final
@@ -290,9 +275,9 @@ class Furnace(TimeDependent):
             states["stress"] = charge_stress(inputs, states["temperature"], solid)
         return states
 
-    def balance(self, inputs: Fields) -> EnergyBalance:
-        """Solve as `solve` does, and return where the heat went."""
-        return EnergyBalance(*self._run(inputs)[1].T)
+    def balance(self, inputs: Fields) -> np.ndarray:
+        """Return the heat stored, supplied and lost in each interval, J/m, `(intervals, 3)`."""
+        return self._run(inputs)[1]
 
     def linear_system(self, inputs: Fields) -> LinearSystem:
         """Return the equation of the rise above the ambient temperature, per metre of depth."""
@@ -302,6 +287,47 @@ class Furnace(TimeDependent):
         source = given["power"].reshape(len(given["power"]), -1) * area
         capacity, level = given["heat_capacity"].ravel() * area, float(given["ambient_temperature"])
         return LinearSystem(stiffness, source, capacity, level)
+
+    def adjoint(self, inputs: Fields, weights: Fields) -> dict[str, np.ndarray] | None:
+        """Return how weighted temperatures change with all inputs, by the scheme backwards.
+
+        The stages of an interval are made anew from its first frame. With stress there is none.
+        """
+        if self.parameters.thermal_stress:
+            return None
+        frames, weight = self._run(inputs)[0].astype(np.float64), weights["temperature"]
+        stiffness, source, mass, level = self.linear_system(inputs)
+        assert mass is not None
+        steps, grid = self.parameters.steps_per_frame, frames[0].shape
+        solve, lasts, shares = stages_of(stiffness, mass, self._interval, steps)
+        power, after = np.zeros((len(frames), mass.size)), np.zeros(mass.size)
+        capacity, across, along = np.zeros(grid), *np.zeros((2, grid[0] + 1, grid[1]))
+        for frame in range(len(frames) - 1, 0, -1):
+            after, rise = after + weight[frame].ravel(), frames[frame - 1].ravel() - level
+            stages = []
+            for share in shares:
+                change = solve(source[frame - 1] - stiffness @ rise)
+                stages.append((share, change, rise + change))
+                rise = rise + share * change
+            for share, change, end in reversed(stages):
+                pull = solve(share * after)
+                after = after - stiffness @ pull
+                power[frame - 1] += pull
+                capacity -= (pull * change).reshape(grid)
+                pulls, ends = (np.pad(field.reshape(grid), 1) for field in (pull, end))
+                across += (np.diff(pulls, axis=0) * np.diff(ends, axis=0))[:, 1:-1]
+                along += (np.diff(pulls) * np.diff(ends))[1:-1].T
+        kappa, area = inputs["conductivity"].astype(np.float64), self._width**2
+        film = 0.5 * self._width * self.parameters.heat_transfer_coefficient
+        first = after.reshape(grid) + weight[0]
+        return {
+            "conductivity": slopes_along_x(kappa, across, film)
+            + slopes_along_x(kappa.T, along, film).T,
+            "heat_capacity": capacity * area / lasts,
+            "power": power.reshape(frames.shape) * area,
+            "ambient_temperature": weight.sum() - first.sum(),
+            "temperature": first,
+        }
 
     def _run(self, inputs: Fields) -> tuple[np.ndarray, np.ndarray]:
         bounds = dict.fromkeys((field.name for field in type(self).fields), (POSITIVE, math.inf))

@@ -1,9 +1,11 @@
 """What a scenario tells of its equation where that is linear in what it predicts."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csc_matrix, csr_array, diags_array
+from scipy.sparse.linalg import SuperLU, splu
 
 
 class LinearSystem(NamedTuple):
@@ -49,3 +51,23 @@ def five_points(conductivity: np.ndarray, width: float, film: float) -> csr_arra
     x, y = -along_x.ravel(), -np.pad(along_y, [(0, 0), (0, 1)]).ravel()[:-1]
     offsets = [0, 1, -1, rows, -rows]
     return csr_array(diags_array([own.ravel(), y, y, x, x], offsets=offsets))  # type: ignore[arg-type]
+
+
+def slopes_along_x(
+    conductivity: np.ndarray, products: np.ndarray, beyond: float = math.inf
+) -> np.ndarray:
+    """Return how minus the products at faces across x, by conductances, change with conductivities.
+
+    Products have shape `(x + 1, y)`. At both walls is half a cell more, of the conductivity
+    `beyond`: half the width times that of a film.
+    """
+    beside = np.pad(conductivity, [(1, 1), (0, 0)], constant_values=beyond)
+    lower = products[:-1] / (1.0 + conductivity / beside[:-2]) ** 2
+    return -2.0 * (lower + products[1:] / (1.0 + conductivity / beside[2:]) ** 2)
+
+
+def factorise(matrix: csc_matrix) -> SuperLU:
+    """Return the sparse factors of a symmetric, positive definite matrix."""
+    return splu(
+        matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
+    )

@@ -33,7 +33,7 @@ from mno.inverse.page import helpful
 from mno.inverse.posterior import Posterior
 from mno.inverse.question import Question, Unknowns, read_observations
 from mno.inverse.run import Run
-from mno.inverse.solving import solve_all, solvers
+from mno.inverse.solving import Solvers, solve_all, solvers
 from mno.nn.config import ModelConfig
 from mno.scenarios.batch_furnace import BatchFurnace, BatchFurnaceParameters
 from mno.scenarios.darcy import Darcy, DarcyParameters
@@ -42,7 +42,7 @@ from mno.training.config import TrainConfig
 from mno.training.fit import train
 from tests.support import furnace_runs
 
-SIDE, NOISE, RUN = 8, 0.002, 50
+SIDE, NOISE, RUN, HERE = 8, 0.002, 50, Solvers()
 POINTS = [(1, 1), (3, 5), (6, 4), (4, 2)]
 QUESTION = {"karhunen_loeve": {"permeability": 0.4}, "noise": {"pressure": NOISE}}
 
@@ -80,11 +80,11 @@ def workspace(tmp_path_factory):
     return root, surrogate
 
 
-def posterior_of(workspace, workers=(), **changes):
+def posterior_of(workspace, by=HERE, **changes):
     root, surrogate = workspace
     question = validate(Question, {**QUESTION, **changes})
     run = Run(surrogate, from_store(surrogate, root / "data", RUN))
-    run.workers = workers
+    run.solvers = by
     observed = read_observations(root / "readings.csv", Mapping(), run, question.noise)
     return Posterior(run, Unknowns(question, run), observed)
 
@@ -185,12 +185,12 @@ def test_solved_chains_draw_the_solvers_posterior(workspace):
 def test_what_is_solved_does_not_depend_on_how_many_processes_solve(workspace):
     alone = posterior_of(workspace)
     z = draw(alone, 5)
-    with solvers(2) as workers:
-        together = posterior_of(workspace, workers)
+    with solvers(2) as by:
+        together = posterior_of(workspace, by)
         assert np.array_equal(together.exact(z.numpy()), alone.exact(z.numpy()))
         assert np.array_equal(together.errors_at(z), alone.errors_at(z))
-        assert all(worker.is_running for worker in workers)
-    assert not any(worker.is_running for worker in workers)
+        assert all(worker.is_running for worker in by.workers)
+    assert not any(worker.is_running for worker in by.workers)
 
 
 def test_a_process_that_is_lost_while_it_solves_is_one_line():
@@ -208,6 +208,24 @@ class Crashing:
         os._exit(1)
 
 
+def test_what_was_solved_is_not_solved_again_until_all_is_done(workspace, tmp_path):
+    folder, z = tmp_path / "solved", np.zeros((1, 4))
+    with pytest.raises(KeyboardInterrupt), solvers(1, folder) as by:
+        posterior = posterior_of(workspace, by)
+        first = posterior.exact(z)
+        raise KeyboardInterrupt
+    (kept,) = folder.iterdir()
+    with np.load(kept) as arrays:
+        (name,) = arrays.files
+        np.savez(kept, **{name: arrays[name] + 1.0})
+    with solvers(1, folder) as by:
+        posterior = posterior_of(workspace, by)
+        assert posterior.exact(z) != first  # as the file says
+        posterior.exact(z + 0.1)
+        assert len([*folder.iterdir()]) == 2
+    assert not folder.exists() and posterior_of(workspace).exact(z) == first
+
+
 def test_ctrl_c_leaves_no_process_behind(workspace):
     root, _ = workspace
     call = "import typer; from flows.inverse import infer; typer.run(infer)"
@@ -215,13 +233,16 @@ def test_ctrl_c_leaves_no_process_behind(workspace):
     line += ["--solves", "1000000", "--workers", "2", "--quiet"]
     asked = subprocess.Popen(line, start_new_session=True, stderr=subprocess.PIPE, text=True)
     here = psutil.Process(asked.pid)
-    while len(at_work := here.children(recursive=True)) < 3:  # one tracks resources
+    solved = root / "found/.solved"
+    while not solved.exists() or not [*solved.glob("*.npz")]:
         assert asked.poll() is None, asked.communicate()[1]
         time.sleep(0.05)
-    time.sleep(1.0)
+    at_work = here.children(recursive=True)
+    assert len(at_work) == 3  # one tracks resources
     os.killpg(asked.pid, signal.SIGINT)
-    assert "no draws are kept" in asked.communicate(timeout=60)[1]
+    assert "what is finished is kept" in asked.communicate(timeout=60)[1]
     assert asked.returncode == 130
+    assert [*solved.glob("*.npz")]
     assert not psutil.wait_procs(at_work, timeout=10)[1]
 
 

@@ -22,14 +22,14 @@ out), preconditioned by a symmetric V cycle in float32: two sweeps of damped Jac
 on the finest level, four on the others.
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
+from scipy.sparse import csc_matrix, csr_array, diags_array
 
 from mno.core.compiled import compiled, inlined
 from mno.scenarios.kernels import multigrid
-from mno.scenarios.linear import conductances
+from mno.scenarios.linear import conductances, factorise, five_points
 
 GAMMA = 1.0 - np.sqrt(0.5)  # share of a step that a stage is long
 _STARTING = 2  # stages of implicit Euler with which an interval begins
@@ -204,78 +204,39 @@ def solve_heat_conduction(
     return heat, total, relative
 
 
+def stages_of(
+    stiffness: csr_array, mass: np.ndarray, interval: float, steps: int
+) -> tuple[Callable[[np.ndarray], np.ndarray], float, list[float]]:
+    """Return what solves for a stage's change, how long it lasts, s, and the share each takes.
+
+    `stiffness` and `mass` are those of a `LinearSystem`, and solved directly.
+    """
+    lasts = GAMMA * interval / (steps + _STARTING * GAMMA)
+    solve = factorise(csc_matrix(stiffness + diags_array(mass / lasts))).solve
+    return solve, lasts, [1.0] * _STARTING + [1.0 / GAMMA - 1.0, 1.0] * steps
+
+
 def advance_directly(
     conductivity: np.ndarray, heat_capacity: np.ndarray, power: np.ndarray, rise: np.ndarray,
     heat_transfer_coefficient: float, width: float, interval: float, steps: int,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Advance many states, each by one interval with its own power: the scheme once more.
 
-    It is in plain numpy, solved directly, and shares no arithmetic with the compiled solver, so
-    that checks can compare with it. It is dear on fine grids: time and memory grow with the fourth
-    and the third power of the cells along a side.
+    It is solved directly, and shares no arithmetic with the compiled solver, so that checks can
+    compare with it.
 
     Materials have shape `(x, y)`; the power, W/m3, and the rise above the ambient temperature, K,
     shape `(x, y, states)`; all else is as in `solve_heat_conduction`. Returns the later rise, and
     the heat that each state has lost until then, J per metre of depth.
     """
-    across_x, across_y, outer = conductances(conductivity, width, heat_transfer_coefficient)
-
-    def gained(state: np.ndarray) -> np.ndarray:
-        flow_x = across_x[..., None] * np.diff(state, axis=0)
-        flow_y = across_y[..., None] * np.diff(state, axis=1)
-        gain = power * width**2 - outer[..., None] * state
-        gain[:-1] += flow_x
-        gain[1:] -= flow_x
-        gain[:, :-1] += flow_y
-        gain[:, 1:] -= flow_y
-        return gain
-
-    first = 1.0 - math.sqrt(0.5)  # end of the first stage, and length of both, in steps
-    step = interval / (steps + 2.0 * first)
-    solve = _block_elimination(
-        heat_capacity * width**2 / (first * step) + outer, across_x, across_y
-    )
+    outer = conductances(conductivity, width, heat_transfer_coefficient)[2].ravel()
+    stiffness = five_points(conductivity, width, heat_transfer_coefficient)
+    mass = heat_capacity.ravel() * width**2
+    solve, lasts, shares = stages_of(stiffness, mass, interval, steps)
+    source, now = (field.reshape(outer.size, -1) for field in (power * width**2, rise))
     lost = np.zeros(rise.shape[-1])
-    for _ in range(2):
-        rise = rise + solve(gained(rise))
-        lost += step * first * np.einsum("xy,xyt->t", outer, rise)
-    for _ in range(steps):
-        change = solve(gained(rise))
-        lost += step * (1.0 - first) * np.einsum("xy,xyt->t", outer, rise + change)
-        rise = rise + (1.0 / first - 1.0) * change
-        rise = rise + solve(gained(rise))
-        lost += step * first * np.einsum("xy,xyt->t", outer, rise)
-    return rise, lost
-
-
-def _block_elimination(
-    own: np.ndarray, across_x: np.ndarray, across_y: np.ndarray
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what solves five-point equations, row of cells by row.
-
-    They are `own u + sum of t (u - u') = rhs` over a cell's neighbours `u'` with the conductances
-    `t`: to `(i + 1, j)` in `across_x`, to `(i, j + 1)` in `across_y`. Right sides lie side by side,
-    shape `(x, y, number)`.
-    """
-    diagonal = own.copy()
-    diagonal[:-1] += across_x
-    diagonal[1:] += across_x
-    diagonal[:, :-1] += across_y
-    diagonal[:, 1:] += across_y
-    inverses = np.empty((*diagonal.shape, diagonal.shape[1]))
-    for i, row in enumerate(diagonal):
-        block = np.diag(row) - np.diag(across_y[i], 1) - np.diag(across_y[i], -1)
-        if i > 0:
-            block -= np.multiply.outer(across_x[i - 1], across_x[i - 1]) * inverses[i - 1]
-        inverses[i] = np.linalg.inv(block)
-
-    def solve(rhs: np.ndarray) -> np.ndarray:
-        u = np.empty_like(rhs)
-        u[0] = inverses[0] @ rhs[0]
-        for i in range(1, len(u)):
-            u[i] = inverses[i] @ (rhs[i] + across_x[i - 1, :, None] * u[i - 1])
-        for i in range(len(u) - 2, -1, -1):
-            u[i] += inverses[i] @ (across_x[i, :, None] * u[i + 1])
-        return u
-
-    return solve
+    for share in shares:
+        change = solve(source - stiffness @ now)
+        lost += share * lasts * (outer @ (now + change))
+        now = now + share * change
+    return now.reshape(rise.shape), lost

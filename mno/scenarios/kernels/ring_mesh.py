@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import csc_matrix
-from scipy.sparse.linalg import SuperLU, splu
 
 from mno.core.errors import InputError
 from mno.core.fields import Axis
@@ -142,13 +141,6 @@ def stiffness(
     rows = np.repeat(triangles, 3, axis=1).ravel()
     columns = np.tile(triangles, (1, 3)).ravel()
     return csc_matrix((entries.ravel(), (rows, columns)), shape=(len(x), len(x)))
-
-
-def factorise(matrix: csc_matrix) -> SuperLU:
-    """Return the sparse factors of a symmetric, positive definite matrix."""
-    return splu(
-        matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True}
-    )
 
 
 class Edges(NamedTuple):

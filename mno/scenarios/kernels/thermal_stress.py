@@ -27,7 +27,7 @@ from scipy.sparse import block_diag, csc_matrix, csr_matrix, hstack, identity, k
 from mno.core.errors import InputError
 from mno.core.fields import Field
 from mno.scenarios.base import Check, Fields
-from mno.scenarios.kernels.ring_mesh import factorise
+from mno.scenarios.linear import factorise
 
 _SAME = 0.999  # share of the greatest heat capacity from which a cell is of one material
 
