@@ -66,9 +66,9 @@ def infer(
 ) -> Answer:
     """Draw from a posterior, by the surrogate, and exactly where the solver may be asked.
 
-    A smoother's ensemble is where chains begin. They reckon with the surrogate's error, as the
-    validation split of the run's dataset shows it, or where the solver may be asked, a part of the
-    solves; the others accept or refuse what chains propose.
+    A smoother's ensemble is where chains begin. Both reckon with the surrogate's error, as the
+    validation split of the run's dataset shows it, and chains, where the solver may be asked, as a
+    part of the solves does; the others accept or refuse what chains propose.
 
     Args:
         posterior: What is asked.
@@ -87,23 +87,24 @@ def infer(
         raise InputError(f"--solves {solves}: expected 0, or at least {10 * SOLVED_CHAINS}")
     rng = torch.Generator().manual_seed(seed)
     observed, count = posterior.observations, posterior.unknowns.count
+    errors = np.empty((0, len(observed.value)))
+    if validation is not None:
+        errors = posterior.errors_on(validation)
+    noise = np.sqrt(observed.noise**2 + (errors**2).sum(0) / max(len(errors), 1))
     ensemble = smooth(
-        posterior.predicted, torch.from_numpy(observed.value), torch.from_numpy(observed.noise),
+        posterior.predicted, torch.from_numpy(observed.value), torch.from_numpy(noise),
         count, max(_MEMBERS, 2 * count), rng,
     )  # fmt: skip
     with torch.no_grad():
         known = posterior.likelihood(ensemble).isfinite()
     if int(known.sum()) < CHAINS:
-        raise InputError(
-            "the model answers no number where the prior has its mass; correct the prior"
-        )
+        raise InputError("the model answers no number where the prior has mass; correct the prior")
     ensemble, asked = ensemble[known], 0
     if solves:
         asked = min(_PILOT, solves // 4)
         told("solving", 0, asked)
-        posterior.learn_error(posterior.errors_at(ensemble[-asked:]))
-    elif validation is not None:
-        posterior.learn_error(posterior.errors_on(validation))
+        errors = posterior.errors_at(ensemble[-asked:])
+    posterior.learn_error(errors, ensemble)
     kernel, place = warm_up(
         posterior.likelihood, ensemble, CHAINS, _WARM_UP, rng,
         lambda done, of: told("warming up", done, of),

@@ -114,8 +114,7 @@ def optimise(
         while not is_more and box:  # where nothing is promised near by, further off
             drawn = torch.rand(2, wanted.count, generator=rng, dtype=torch.float64)
             known = [middle, *(one for one in tried if one is not middle)]
-            starts = [middle.x, *map(box.at, drawn)]
-            x, promised = _search(tuned, box, starts, known, price, margin)
+            x, promised = _search(tuned, box, [middle.x, *map(box.at, drawn)], known, price, margin)
             is_more = _is_more(wanted, promised, best.solved)
             radius, box = box.radius, box.larger()
         if len(tried) >= rounds or not is_more:

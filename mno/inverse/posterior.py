@@ -1,7 +1,5 @@
 """The posterior of a question: by a surrogate, with its gradients, and by the solver."""
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,6 +8,8 @@ from mno.data.parts import seen
 from mno.data.reading import Split, StoredSplit
 from mno.inverse.question import Observations, Unknowns
 from mno.inverse.run import Run
+
+_FOLDS = 5  # parts of the errors, each of which is kept from the others once
 
 
 class Posterior:
@@ -29,7 +29,6 @@ class Posterior:
         self._noise = torch.from_numpy(observations.noise)
         self._bias = torch.zeros_like(self._read)
         self._root = torch.diag(self._noise)  # of the covariance of readings about predictions
-        self._samples = math.inf  # that the covariance is known from
 
     def predicted(self, z: Tensor) -> Tensor:
         """Return what the surrogate says would have been read, `(chains, readings)`, float64."""
@@ -38,40 +37,48 @@ class Posterior:
     def likelihood(self, z: Tensor) -> Tensor:
         """Return the logarithm of the likelihood by the surrogate, `(chains,)`, up to a constant.
 
-        What is known of the surrogate's error (`learn_error`) is taken off and added to the noise,
-        and what is not known of its covariance makes the tails longer: a normal distribution
-        becomes Student's.
-
-        Source:
-            Sellentin and Heavens, "Parameter inference with estimated covariance matrices",
-            arXiv:1511.05969, equation 14.
+        What is known of the surrogate's error (`learn_error`) is taken off and added to the noise.
         """
         apart = self.predicted(z) + self._bias - self._read
         apart = torch.linalg.solve_triangular(self._root, apart.mT, upper=False)
-        square, samples = (apart**2).sum(0), self._samples
-        if math.isinf(samples):
-            return -0.5 * square
-        return -0.5 * samples * torch.log1p(square / (samples - 1))
+        return -0.5 * (apart**2).sum(0)
 
-    def learn_error(self, errors: np.ndarray) -> None:
+    def learn_error(self, errors: np.ndarray, likely: Tensor) -> None:
         """Reckon with errors of the surrogate, `(samples, readings)`: truth less what it says.
 
         Their covariance is added to the noise; where there are few samples for the readings, less
-        is held of what it says of two readings together.
+        is held of what it says of two readings together. It is as much larger, or smaller, as
+        answers would be farther off than they claim, where these are moves between numbers that
+        are `likely`, `(members, unknowns)`, and each fifth of the errors is kept from the others.
 
         Source:
             Kaipio and Somersalo, "Statistical inverse problems: discretization, model reduction
             and inverse crimes", doi:10.1016/j.cam.2005.09.027: the error as one more noise.
         """
         found = torch.from_numpy(errors)
-        samples, readings = found.shape
-        if samples < 2:
+        if len(found) < 2:
             return
-        self._bias, covariance = found.mean(0), torch.cov(found.mT).reshape(readings, readings)
-        together = min(samples / (1.5 * readings), 1.0)
-        covariance = together * covariance + (1 - together) * torch.diag(covariance.diagonal())
-        self._root = torch.linalg.cholesky(covariance + torch.diag(self._noise**2))
-        self._samples = samples
+        with torch.no_grad():
+            moves = self.predicted(likely)
+        moves, fold = moves - moves.mean(0), torch.arange(len(found)) % _FOLDS
+        ratios = [torch.tensor(np.nan)]
+        for held in range(min(_FOLDS, len(found))) if len(found) > 2 else ():
+            bias, covariance = self._fitted(found[fold != held])
+            weights = torch.linalg.solve(covariance, moves.mT)
+            apart = ((found[fold == held] - bias) @ weights).square().mean(0)
+            apart += (weights * self._noise[:, None]).square().sum(0)
+            ratios.append((apart / (moves * weights.mT).sum(1)).nanmean())
+        scale = torch.stack(ratios).nanmean().nan_to_num(1.0)
+        self._bias, covariance = self._fitted(found)
+        self._root = torch.linalg.cholesky(scale * covariance)
+
+    def _fitted(self, errors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean of errors, and the covariance of readings about what is predicted."""
+        samples, readings = errors.shape
+        together, found = samples / (samples + 2.0 * readings), torch.cov(errors.mT)
+        found = together * found.reshape(readings, readings)
+        alone = torch.diag((1.0 / together - 1.0) * found.diagonal() + self._noise**2)
+        return errors.mean(0), found + alone
 
     def variances(self) -> dict[str, float]:
         """Return how far readings of each field are from predictions, as squares in its unit.

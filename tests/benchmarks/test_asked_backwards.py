@@ -54,7 +54,7 @@ def test_the_table_of_linings_counts_what_is_held():
     def row(wear, mean):
         told = {"mean": mean, "deviation": 1e-3, "low": mean - 2e-3, "high": mean + 2e-3}
         told |= {"effective": 1000.0, "rhat": 1.0, "accepted": 0.8, "solves": 0, "seconds": 5.0}
-        return {"wear": wear, "model": told, "exact": told}
+        return {"wear": wear, "model": told, "exact": told, "quadrature": told}
 
     runs = {"0": row(0.01, 0.011), "1": row(0.02, 0.03), "2": row(0.0, 0.0015)}
     asked, counted, words, compared, machine = linings.parts({"runs": runs, "machine": "here"})

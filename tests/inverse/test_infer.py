@@ -143,7 +143,8 @@ def test_a_sensor_between_points_reads_what_lies_between(workspace, tmp_path):
 
 def test_the_slope_of_a_likelihood_is_that_of_its_values(workspace):
     posterior = posterior_of(workspace)
-    posterior.learn_error(0.01 * np.random.default_rng(0).standard_normal((30, len(POINTS))))
+    errors = 0.01 * np.random.default_rng(0).standard_normal((30, len(POINTS)))
+    posterior.learn_error(errors, draw(posterior, 20))
     z = draw(posterior, 1).requires_grad_()
     (slope,) = torch.autograd.grad(posterior.likelihood(z).sum(), z)
     step = 1e-2 * torch.eye(posterior.unknowns.count, dtype=torch.float64)
@@ -159,8 +160,25 @@ def test_errors_become_noise(workspace):
     sharp = float(posterior.likelihood(z).detach())
     errors = posterior.errors_on(read_split(root / "data", "validation"))
     assert errors.shape == (24, len(POINTS))
-    posterior.learn_error(errors)
+    posterior.learn_error(errors, draw(posterior, 20))
     assert sharp < float(posterior.likelihood(z).detach()) < 0.0
+
+
+def test_answers_are_as_far_off_as_they_say_though_errors_are_few_and_alike(workspace):
+    """Errors that go along with one another, in place of what one is asked about, and few."""
+    posterior = posterior_of(workspace, karhunen_loeve={"permeability": 0.2})
+    rng = np.random.default_rng(0)
+    shared = np.ones(len(POINTS)) + 0.3 * rng.standard_normal(len(POINTS))
+    errors = 0.1 * rng.standard_normal((300, 1)) * shared
+    errors += 0.01 * rng.standard_normal(errors.shape)
+    posterior.learn_error(errors[:40], draw(posterior, 50))
+    with torch.no_grad():
+        moves = posterior.predicted(draw(posterior, 2)).numpy()
+    weights = np.linalg.solve((posterior._root @ posterior._root.mT).numpy(), moves[1] - moves[0])
+    said = weights @ (moves[1] - moves[0])  # inverse of the variance of the share that was moved
+    apart = (errors[40:] - errors[:40].mean(0)) @ weights
+    off = (apart**2).mean() + ((weights * NOISE) ** 2).sum()
+    assert 0.4 < off / said < 1.6
 
 
 def test_solved_chains_draw_the_solvers_posterior(workspace):
@@ -260,13 +278,13 @@ def asked(root, *options):
 
 def test_the_command_keeps_draws_that_arviz_reads(workspace):
     root, _ = workspace
-    done = asked(root, "--json", "--draws", 400)
+    done = asked(root, "--json", "--draws", 1000)
     assert done.exit_code == 0, done.exception
     told = json.loads(done.stdout)
     assert told["converged"] and not told["exact"] and told["solves"] == 0
     assert told["readings"] == len(POINTS) and told["left_out"] == 0
     kept = arviz.from_netcdf(told["draws"])
-    assert kept.posterior["permeability"].shape == (16, 400, SIDE, SIDE)
+    assert kept.posterior["permeability"].shape == (16, 1000, SIDE, SIDE)
     assert {"prior", "sample_stats", "observed_data"} <= set(kept.groups())
     page = Path(told["page"]).read_text(encoding="utf-8")
     assert "by the model alone" in page.lower() and "have not converged" not in page

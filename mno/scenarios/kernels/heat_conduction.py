@@ -212,8 +212,8 @@ def stages_of(
     `stiffness` and `mass` are those of a `LinearSystem`, and solved directly.
     """
     lasts = GAMMA * interval / (steps + _STARTING * GAMMA)
-    solve = factorise(csc_matrix(stiffness + diags_array(mass / lasts))).solve
-    return solve, lasts, [1.0] * _STARTING + [1.0 / GAMMA - 1.0, 1.0] * steps
+    factors = factorise(csc_matrix(stiffness + diags_array(mass / lasts)))
+    return factors.solve, lasts, [1.0] * _STARTING + [1.0 / GAMMA - 1.0, 1.0] * steps
 
 
 def advance_directly(
@@ -231,8 +231,7 @@ def advance_directly(
     """
     outer = conductances(conductivity, width, heat_transfer_coefficient)[2].ravel()
     stiffness = five_points(conductivity, width, heat_transfer_coefficient)
-    mass = heat_capacity.ravel() * width**2
-    solve, lasts, shares = stages_of(stiffness, mass, interval, steps)
+    solve, lasts, shares = stages_of(stiffness, heat_capacity.ravel() * width**2, interval, steps)
     source, now = (field.reshape(outer.size, -1) for field in (power * width**2, rise))
     lost = np.zeros(rise.shape[-1])
     for share in shares:
