@@ -51,9 +51,7 @@ MORE = {
 HOURS, NOISE, MISSING, SEED = 12, 2.0, 0.05, 1001
 CHAIN_DRAWS, SOLVES = 200, 4000
 STEP = 1e-4  # m, of the wear that the solver takes
-PRIOR: dict[str, Any] = {
-    "unknown": {"wear": {"uniform": [0.0, 0.04]}}
-}  # as the scenario draws it, in whole mm
+PRIOR: dict[str, Any] = {"unknown": {"wear": {"uniform": [0.0, 0.04]}}}  # as it is drawn
 ABOUT = f"""`batch_furnace` with the plant `car_bottom`, of {4 + len(MORE)} thermocouples for four,
 6 or 8 cm deep in walls, roof and hearth; the model of readings as `params.yaml` has it. Runs
 that are none of the dataset's are drawn and solved; each thermocouple, and nothing else, is read
@@ -81,9 +79,7 @@ def main() -> None:
     options.add_argument("--results", type=Path, default=RESULTS)
     given = options.parse_args()
     if given.plant:
-        plant = yaml.safe_load(
-            (Path(__file__).parent.parent / "plants/car_bottom.yaml").read_text()
-        )
+        plant = yaml.safe_load((ROOT / "plants/car_bottom.yaml").read_text())
         plant["thermocouples"] |= MORE
         given.plant.write_text(yaml.safe_dump(plant))
         return

@@ -27,10 +27,7 @@ class Solvers(NamedTuple):
 
 @contextmanager
 def solvers(count: int, folder: Path | None = None) -> Iterator[Solvers]:
-    """Have so many workers, begun when they are asked; none in place of one.
-
-    What they solve is in the folder until all is done, so that what was ended need not solve again.
-    """
+    """Have so many workers, none in place of one, and what was solved kept until all is done."""
     workers = [Worker() for _ in range(count)] if count > 1 else []
     try:
         yield Solvers(workers, folder)
@@ -65,7 +62,7 @@ def solve_all(solver: Any, runs: Sequence[Arrays], by: Solvers) -> list[Arrays |
     Raises:
         MnoError: A worker was lost.
     """
-    files = [by.folder and by.folder / f"{_digest(solver, run)}.npz" for run in runs]
+    files = _files(solver, runs, by.folder) if by.folder else [None] * len(runs)
     pairs = [*zip(runs, files, strict=True)]
     if not by.workers:
         return [solve(solver, run, file) for run, file in pairs]
@@ -81,6 +78,9 @@ def solve_all(solver: Any, runs: Sequence[Arrays], by: Solvers) -> list[Arrays |
         ) from None
 
 
-def _digest(solver: Any, run: Arrays) -> str:
-    told = [solver.name, solver.resolution, solver.parameters.model_dump(mode="json"), sorted(run)]
-    return sha256(json.dumps(told).encode() + b"".join(run[name].tobytes() for name in sorted(run)))
+def _files(solver: Any, runs: Sequence[Arrays], folder: Path) -> list[Path]:
+    """Return where each run's answer is kept: by all that it depends on."""
+    told = [solver.name, solver.resolution, solver.parameters.model_dump(), solver.provenance]
+    by = json.dumps(told, default=str).encode()
+    contents = [b"".join(n.encode() + run[n].tobytes() for n in sorted(run)) for run in runs]
+    return [folder / f"{sha256(by + content)}.npz" for content in contents]
