@@ -177,7 +177,10 @@ def run() -> Section:
         "run", "as drawn, GJ", "by the model", "by the solver alone", "more than that", "solves",
         "solves alone", "processor's seconds", "seconds alone",
     )  # fmt: skip
-    blocks = (ABOUT, counted, ALONE, Table(columns, compared))
+    asked = ()
+    if len(rows) < 100:
+        asked = (f"**Asked were 100 runs: so far there are {len(rows)}.**",)
+    blocks = (ABOUT, *asked, counted, ALONE, Table(columns, compared))
     return Section("A schedule for least energy", (*blocks, f"Made on {found['machine']}."))
 
 
