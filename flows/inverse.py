@@ -97,7 +97,7 @@ def infer(
     folder = output or (workspace_or_none() or Path()) / "reports/inference"
     with (
         writing_to(folder, "; name another with --output"),
-        interruptible(),
+        interruptible("what was solved is kept, run again to go on"),
         progress_bar(quiet or as_json) as show,
         solvers(workers, folder / _SOLVED) as run.solvers,
     ):
@@ -188,7 +188,7 @@ def optimise(
     training = read_split(run.origin.store, "train") if run.origin else None
     with (
         writing_to(folder, "; name another with --output"),
-        interruptible(),
+        interruptible("what was solved is kept, run again to go on"),
         progress_bar(quiet or as_json, "done") as show,
         solvers(workers, folder / _SOLVED) as run.solvers,
     ):

@@ -258,7 +258,7 @@ def test_ctrl_c_leaves_no_process_behind(workspace):
     at_work = here.children(recursive=True)
     assert len(at_work) == 3  # one tracks resources
     os.killpg(asked.pid, signal.SIGINT)
-    assert "what is finished is kept" in asked.communicate(timeout=60)[1]
+    assert "what was solved is kept" in asked.communicate(timeout=60)[1]
     assert asked.returncode == 130
     assert [*solved.glob("*.npz")]
     assert not psutil.wait_procs(at_work, timeout=10)[1]
