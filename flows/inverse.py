@@ -203,8 +203,7 @@ def optimise(
             "missed": wanted.missed(found.worth), "violation": found.worth.violation,
             "solves": found.solves, "asked": kept,
         }  # fmt: skip
-        said = asked.model_dump(exclude_unset=True)
-        write_json(folder / "optimum.json", {**told, "goal": said})
+        write_json(folder / "optimum.json", {**told, "goal": asked.model_dump(exclude_unset=True)})
     answer(told, as_json, quiet, _print_optimum)
     if found.worth.violation > 0:
         worst = max(told["missed"], key=lambda name: told["missed"][name])

@@ -296,11 +296,10 @@ class Furnace(TimeDependent):
         if self.parameters.thermal_stress:
             return None
         frames, weight = self._run(inputs)[0].astype(np.float64), weights["temperature"]
-        stiffness, source, mass, level = self.linear_system(inputs)
-        assert mass is not None
-        steps, grid = self.parameters.steps_per_frame, frames[0].shape
-        solve, lasts, shares = stages_of(stiffness, mass, self._interval, steps)
-        power, after = np.zeros((len(frames), mass.size)), np.zeros(mass.size)
+        system, grid = self.linear_system(inputs), frames[0].shape
+        stiffness, source, _, level = system
+        solve, lasts, shares = stages_of(system, self._interval, self.parameters.steps_per_frame)
+        power, after = np.zeros(source.shape), np.zeros(source.shape[1])
         capacity, across, along = np.zeros(grid), *np.zeros((2, grid[0] + 1, grid[1]))
         for frame in range(len(frames) - 1, 0, -1):
             after, rise = after + weight[frame].ravel(), frames[frame - 1].ravel() - level
@@ -364,26 +363,23 @@ class Furnace(TimeDependent):
 
     def _measure(self, given: Fields, frames: Fields) -> Mapping[str, Any]:
         temperature, ambient = frames["temperature"], given["ambient_temperature"]
-        rise = np.moveaxis(temperature - ambient, 0, -1)
-        power, capacity = given["power"][:-1], given["heat_capacity"] * self._width**2
-        later, lost = advance_directly(
-            given["conductivity"], given["heat_capacity"], np.moveaxis(power, 0, -1),
-            rise[..., :-1], self.parameters.heat_transfer_coefficient, self._width,
-            self._interval, self.parameters.steps_per_frame,
-        )  # fmt: skip
-        supplied = power.sum(axis=(1, 2)) * self._width**2 * self._interval
-        stored = np.einsum("xy,xyt->t", capacity, np.diff(rise, axis=-1))
+        rise = (temperature - ambient).reshape(len(temperature), -1).T
+        system, capacity = self.linear_system(given), given["heat_capacity"] * self._width**2
+        p = self.parameters
+        later, lost = advance_directly(system, rise[:, :-1], self._interval, p.steps_per_frame)
+        supplied = system.source[:-1].sum(axis=1) * self._interval
+        stored = capacity.ravel() @ np.diff(rise)
         content = np.einsum("xy,txy->t", capacity, temperature[1:])
-        greatest = self.parameters.hottest_peak - ambient
+        greatest = p.hottest_peak - ambient
         below = min(ambient, given["temperature"].min()) - temperature.min()
         above = rise.max() - LARGEST_RISE * greatest
         measured = {
-            "defect": np.max(np.abs(later - rise[..., 1:])) / temperature.max(),
+            "defect": np.max(np.abs(later - rise[:, 1:])) / temperature.max(),
             "energy": np.max(np.abs(stored - supplied + lost) / content),
             "range": max(below, above, 0.0) / greatest,
         }
-        if self.parameters.thermal_stress:
-            measured["equilibrium"] = imbalance(given, frames, self.parameters.solid)
+        if p.thermal_stress:
+            measured["equilibrium"] = imbalance(given, frames, p.solid)
         return measured
 
     def compile(self) -> None:

@@ -8,6 +8,7 @@ from scipy.sparse import diags_array
 
 from mno.core.errors import InputError, MnoError
 from mno.scenarios import furnace as module
+from mno.scenarios import linear
 from mno.scenarios.base import make_scenario
 from mno.scenarios.check import failed_checks, solved_sample
 from mno.scenarios.furnace import Furnace, FurnaceParameters
@@ -163,15 +164,20 @@ def test_an_independent_code_finds_the_same_temperatures():
         assert max(relative(a, b) for a, b in zip(found[1:], expected, strict=True)) < limit
 
 
+def system_of(conductivity, capacity, power):
+    width = 1.0 / len(conductivity)
+    stiffness = linear.five_points(conductivity, width, FILM)
+    source = power.reshape(len(power), -1) * width**2
+    return linear.LinearSystem(stiffness, source, capacity.ravel() * width**2)
+
+
 @pytest.mark.parametrize("n", [16, 20, 31])
 def test_a_direct_solution_of_the_same_steps_is_equal(n):
     conductivity, capacity, power, rise = furnace(n)
     found, heat = integrate(conductivity, capacity, power, rise, 900.0, 3)
-    later, lost = advance_directly(
-        conductivity, capacity, np.moveaxis(power[:-1], 0, -1), np.moveaxis(found[:-1], 0, -1),
-        FILM, 1.0 / n, 900.0, 3,
-    )  # fmt: skip
-    np.testing.assert_allclose(np.moveaxis(later, -1, 0), found[1:], rtol=0, atol=1e-8)
+    system = system_of(conductivity, capacity, power)
+    later, lost = advance_directly(system, found[:-1].reshape(len(found) - 1, -1).T, 900.0, 3)
+    np.testing.assert_allclose(later.T.reshape(-1, n, n), found[1:], rtol=0, atol=1e-8)
     np.testing.assert_allclose(lost, heat[:, 2], rtol=1e-10)
 
 
@@ -189,9 +195,8 @@ def test_the_direct_solution_solves_the_steps_as_they_are_written_down():
         k.append(np.linalg.solve(storage + gamma * step * flow, supplied - flow @ stage))
     expected = state + step * ((1.0 - gamma) * k[0] + gamma * k[1])
     interval = step * (1.0 + 2.0 * gamma)
-    later, _ = advance_directly(
-        conductivity, capacity, power[0][..., None], rise[..., None], FILM, 1.0 / n, interval, 1
-    )
+    system = system_of(conductivity, capacity, power)
+    later, _ = advance_directly(system, rise.reshape(-1, 1), interval, 1)
     np.testing.assert_allclose(later.ravel(), expected, rtol=1e-10)
 
 

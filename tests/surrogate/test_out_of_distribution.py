@@ -1,5 +1,6 @@
 """Inputs unlike the training data are flagged, and those like it as rarely as stated."""
 
+import json
 import math
 
 import numpy as np
@@ -13,7 +14,9 @@ from mno.scenarios.part import part_of
 from mno.surrogate.trust.features import Features, describe, smoother
 from mno.surrogate.trust.out_of_distribution import (
     Box,
+    Ellipse,
     OutOfDistribution,
+    of_several_tests,
 )
 from tests.support.untrained import untrained
 
@@ -188,3 +191,14 @@ def test_holes_and_any_number_of_axes_have_finite_features(dims):
     features, smooth = (describe(description, g, (9,) * dims) for g in (given, copies))
     likeness = OutOfDistribution.fit(features, smooth, features, RATE)
     assert np.isfinite(likeness.distances(features)).all()
+
+
+def test_a_file_with_but_one_test_is_read_as_it_was():
+    train = np.random.default_rng(0).random((50, 2))
+    ellipse = Ellipse.fit(plain(train).plain)
+    distances = np.sort(ellipse.scores(plain(train)))
+    old = {k: v for k, v in ellipse.model_dump(mode="json").items() if k != "kind"}
+    old |= {"threshold": float(distances[-3]), "false_alarm_rate": 0.04, "calibrated_on": 50}
+    read = OutOfDistribution.model_validate_json(json.dumps(of_several_tests(old)))
+    assert read.tests == (ellipse,)
+    assert read.unlike(read.distances(plain(train))).sum() == 2

@@ -25,11 +25,11 @@ on the finest level, four on the others.
 from collections.abc import Callable
 
 import numpy as np
-from scipy.sparse import csc_matrix, csr_array, diags_array
+from scipy.sparse import csc_matrix, diags_array
 
 from mno.core.compiled import compiled, inlined
 from mno.scenarios.kernels import multigrid
-from mno.scenarios.linear import conductances, factorise, five_points
+from mno.scenarios.linear import LinearSystem, factorise
 
 GAMMA = 1.0 - np.sqrt(0.5)  # share of a step that a stage is long
 _STARTING = 2  # stages of implicit Euler with which an interval begins
@@ -205,37 +205,29 @@ def solve_heat_conduction(
 
 
 def stages_of(
-    stiffness: csr_array, mass: np.ndarray, interval: float, steps: int
+    system: LinearSystem, interval: float, steps: int
 ) -> tuple[Callable[[np.ndarray], np.ndarray], float, list[float]]:
-    """Return what solves for a stage's change, how long it lasts, s, and the share each takes.
-
-    `stiffness` and `mass` are those of a `LinearSystem`, and solved directly.
-    """
+    """Return what solves for a stage's change, how long it lasts, s, and the share each takes."""
+    assert system.mass is not None
     lasts = GAMMA * interval / (steps + _STARTING * GAMMA)
-    factors = factorise(csc_matrix(stiffness + diags_array(mass / lasts)))
+    factors = factorise(csc_matrix(system.stiffness + diags_array(system.mass / lasts)))
     return factors.solve, lasts, [1.0] * _STARTING + [1.0 / GAMMA - 1.0, 1.0] * steps
 
 
 def advance_directly(
-    conductivity: np.ndarray, heat_capacity: np.ndarray, power: np.ndarray, rise: np.ndarray,
-    heat_transfer_coefficient: float, width: float, interval: float, steps: int,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Advance many states, each by one interval with its own power: the scheme once more.
+    system: LinearSystem, rise: np.ndarray, interval: float, steps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Advance states, each by one interval with its own source: the scheme once more.
 
     It is solved directly, and shares no arithmetic with the compiled solver, so that checks can
-    compare with it.
-
-    Materials have shape `(x, y)`; the power, W/m3, and the rise above the ambient temperature, K,
-    shape `(x, y, states)`; all else is as in `solve_heat_conduction`. Returns the later rise, and
-    the heat that each state has lost until then, J per metre of depth.
+    compare with it. The rise above the ambient temperature, K, has shape `(points, states)`; all
+    else is as in `solve_heat_conduction`. Returns the later rise, and the heat that each state has
+    lost until then, J per metre of depth.
     """
-    outer = conductances(conductivity, width, heat_transfer_coefficient)[2].ravel()
-    stiffness = five_points(conductivity, width, heat_transfer_coefficient)
-    solve, lasts, shares = stages_of(stiffness, heat_capacity.ravel() * width**2, interval, steps)
-    source, now = (field.reshape(outer.size, -1) for field in (power * width**2, rise))
-    lost = np.zeros(rise.shape[-1])
+    solve, lasts, shares = stages_of(system, interval, steps)
+    source, lost = system.source[: rise.shape[1]].T, np.zeros(rise.shape[1])
     for share in shares:
-        change = solve(source - stiffness @ now)
-        lost += share * lasts * (outer @ (now + change))
-        now = now + share * change
-    return now.reshape(rise.shape), lost
+        change = solve(source - system.stiffness @ rise)
+        lost += share * lasts * (system.stiffness @ (rise + change)).sum(axis=0)
+        rise = rise + share * change
+    return rise, lost

@@ -285,6 +285,15 @@ class OutOfDistribution(Config):
         return found
 
 
+def of_several_tests(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a file says of `OutOfDistribution`; once there was one test, an ellipse."""
+    if "correlation" not in content:
+        return content
+    test = {k: content[k] for k in ("names", "centre", "spread", "correlation")}
+    others = {k: v for k, v in content.items() if k not in test}
+    return {**others, "tests": [{"kind": "ellipse", **test}], "reach": [1.0]}
+
+
 def _fit(train: Features, smoothed: Features) -> tuple[Test, ...]:
     tests: list[Test] = [Ellipse.fit(train.plain)]
     steps = {n: v for one in train.texture.values() for n, v in one.items() if " steps " in n}

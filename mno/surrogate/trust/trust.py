@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from mno.surrogate.trust.bounds import (
     size,
 )
 from mno.surrogate.trust.features import Features, describe
-from mno.surrogate.trust.out_of_distribution import OutOfDistribution
+from mno.surrogate.trust.out_of_distribution import OutOfDistribution, of_several_tests
 
 Arrays = Mapping[str, np.ndarray]
 Equation = Callable[[Arrays, Arrays], np.ndarray | Absent]
@@ -229,8 +230,10 @@ class Trust(Config):
     def read(cls, path: Path) -> Trust:
         """Read what `evaluate` wrote; an `InputError` if this version cannot."""
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except (OSError, ValueError) as error:
+            content = json.loads(path.read_bytes())
+            content["likeness"] = of_several_tests(content["likeness"])
+            return cls.model_validate_json(json.dumps(content))
+        except (OSError, LookupError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path} is no error estimate of this version ({first_line(error)[:200]}); make a "
                 "new one with: mno evaluate"
