@@ -10,7 +10,7 @@ from flows.options import Json, Quiet, TableMapping, answer, console, interrupti
 from flows.predict import model_folder
 from flows.workspace import progress_bar
 from mno.core.config import read_file
-from mno.core.errors import InputError, MnoError
+from mno.core.errors import InputError
 from mno.core.files import replacing, write_json
 
 if TYPE_CHECKING:
@@ -116,13 +116,12 @@ def infer(
         "unknowns": rows_of(found), "exact": found.is_exact, "converged": found.has_converged,
         "draws": str(folder / _FILE), "page": str(page),
     }  # fmt: skip
-    answer(told, as_json, quiet, _print)
-    if not found.has_converged:
-        raise MnoError(
-            f"the chains have not converged: R-hat {found.rhat:.3f} (at most {MOST_RHAT}), "
-            f"{found.effective:.0f} effective draws; the draws are kept in {folder / _FILE}: ask "
-            f"for more with --{'solves' if found.is_exact else 'draws'}"
-        )
+    failed = (
+        f"the chains have not converged: R-hat {found.rhat:.3f} (at most {MOST_RHAT}), "
+        f"{found.effective:.0f} effective draws; the draws are kept in {folder / _FILE}: ask "
+        f"for more with --{'solves' if found.is_exact else 'draws'}"
+    )
+    answer(told, as_json, quiet, _print, "" if found.has_converged else failed)
 
 
 def _print(told: dict[str, Any]) -> None:
@@ -204,13 +203,12 @@ def optimise(
             "solves": found.solves, "asked": kept,
         }  # fmt: skip
         write_json(folder / "optimum.json", {**told, "goal": asked.model_dump(exclude_unset=True)})
-    answer(told, as_json, quiet, _print_optimum)
-    if found.worth.violation > 0:
-        worst = max(told["missed"], key=lambda name: told["missed"][name])
-        raise MnoError(
-            f"nothing within what may be set meets the goal: {worst} misses its bound by "
-            f"{told['missed'][worst]:.3g} at best; widen what may be set, or ask for less"
-        )
+    worst = max(told["missed"], key=told["missed"].get, default="")
+    failed = (
+        f"nothing within what may be set meets the goal: {worst} misses its bound by "
+        f"{told['missed'].get(worst, 0.0):.3g} at best; widen what may be set, or ask for less"
+    )
+    answer(told, as_json, quiet, _print_optimum, failed if found.worth.violation > 0 else "")
 
 
 def _keep_asked(workspace: Path, run: "Run", goal: Any, found: Any) -> str:

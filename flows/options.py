@@ -99,12 +99,17 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2))
 
 
-def answer(result: Any, as_json: bool, quiet: bool, show: Callable[[Any], object]) -> None:
-    """Print what a command has found, for a program or a person, or nothing."""
+def answer(
+    result: Any, as_json: bool, quiet: bool, show: Callable[[Any], object], failed: str = ""
+) -> None:
+    """Print what a command has found, for a program or a person, or nothing; then why it fails."""
     if as_json:
-        print_json(result)
+        print_json({**result, "error": failed, "exit_code": 1} if failed else result)
     elif not quiet:
         show(result)
+    if failed:
+        typer.echo(f"error: {failed}", err=True)
+        raise typer.Exit(1)
 
 
 def console(width: int | None = None, stderr: bool = False, quiet: bool = False) -> Console:

@@ -47,7 +47,8 @@ def read_yaml(path: Path, *, may_be_empty: bool = False) -> dict[str, Any]:
     try:
         content = YAML(typ="safe").load(path)
     except (OSError, YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as YAML: {first_line(error)}") from None
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise InputError(f"{path} cannot be read as YAML: {reason}") from None
     if content is None and may_be_empty:
         return {}
     if not isinstance(content, dict):

@@ -42,10 +42,14 @@ class Worker:
         """
         while True:
             pool = self._pool or self._started()
+            # A process that is started hears no Ctrl-C from its first moment, until it ignores it.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
                 return pool.submit(function, *arguments)
             except LostError:
                 self.end()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def end(self) -> None:
         """End the process, whatever it is doing; calls that it has not answered are lost."""
@@ -93,6 +97,7 @@ def keep_busy(
 def _begin(line: Connection, niceness: int) -> None:
     """Prepare the process: say its number, and end it when the other end of the line is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.nice(niceness)
     with suppress(OSError):  # where it has been closed already, which ends this process next
         line.send(os.getpid())
