@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import itertools
+import json
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import yaml
 
-from benchmarks.bench_tools import SAMPLES, TOOLS, solved
+from benchmarks.bench_startup import MNO, ROOT, environment
 from benchmarks.cookies_server import CENTRES, Plate
 from benchmarks.page import Section, Table, figure
-from mno.core.config import validate
-from mno.core.forecast import TaskConfig
-from mno.evaluation.config import IntervalConfig
-from mno.evaluation.tools import measure_tools
-from mno.nn.config import ModelConfig
-from mno.scenarios.external import External, ExternalParameters
-from mno.scenarios.part import part_of
-from mno.training.problem import describe
 
 THREADS = 1
 LEAST, MOST = -0.99, -0.2
@@ -39,10 +36,18 @@ over that square? UM-Bridge's page says {PUBLISHED}, by splines of degree 4 on 2
 and a sparse grid of 15,713 points; asked was {ASKED} within 1e-6. Here elements are of degree 1
 (`benchmarks/cookies_server.py`), and the sparse grid is Smolyak's, by Clenshaw and Curtis; cookies
 may be turned and mirrored, so that fewer solves than points are made."""
+LINE: dict[str, Any] = {
+    "task": {"part": "readings"},
+    "generate": {"samples": 600, "resolution": 8, "shard_size": 50},
+    "model": {"backbone": "plain", "mixer": "softmax", "width": 24, "layers": 2},
+    "train": {
+        "epochs": 20, "batch_size": 8, "optimizer": "adamw", "learning_rate": 5e-3,
+        "augment": False,
+    },
+}  # fmt: skip
 BEHIND = f"""**Behind a server** of the UM-Bridge protocol, with {OF_THE_SERVER} x {OF_THE_SERVER}
-elements, as the scenario `external`: {SAMPLES["train"]} solves to learn from, {SAMPLES["test"]} to
-be tested on, for the tools that `mno evaluate` measures beside every model. Its report says to use
-one that does as well as the model and costs no more."""
+elements, as the scenario `external`, {LINE["generate"]["samples"]} solves through the whole line:
+what `mno run` says of its model, and what `mno evaluate` has measured beside it."""
 
 
 def sparse_grid(level: int) -> dict[tuple[float, ...], float]:
@@ -129,14 +134,14 @@ def server(cells: int) -> Iterator[str]:
         process.wait()
 
 
-def behind(address: str) -> External:
-    """Return the scenario."""
-    given = {
-        "name": "cookies", "address": address, "timeout": 60.0, "retries": 8,
+def preset(address: str) -> dict[str, Any]:
+    """Return what the line is told of a server."""
+    own = {
+        "name": "cookies", "address": address, "model": "forward", "timeout": 60.0, "retries": 8,
         "inputs": {"conductivity": {"size": len(CENTRES), "uniform": [LEAST, MOST]}},
         "outputs": {"integral": {}},
     }  # fmt: skip
-    return External(validate(ExternalParameters, given), 8)
+    return {"scenario": "external", "scenarios": {"external": own}, **LINE}
 
 
 def means() -> list[tuple[str, ...]]:
@@ -155,21 +160,31 @@ def means() -> list[tuple[str, ...]]:
     return rows
 
 
-def tools() -> list[tuple[str, ...]]:
-    """Return what became of each tool on solves of the server."""
-    with server(OF_THE_SERVER) as address:
-        scenario = part_of(behind(address), "readings")
-        splits, _ = solved(scenario, "readings")
-    task = TaskConfig(part="readings")
-    model = ModelConfig.model_validate({"width": 8, "layers": 1})
-    training, validation, test = splits
-    description = describe(training, model, task)
-    found = measure_tools(TOOLS, training, validation, test, description, IntervalConfig())
-    return [
+def line() -> tuple[str, list[tuple[str, ...]]]:
+    """Run the line on solves of the server; return its verdict, and a row for each tool."""
+    with tempfile.TemporaryDirectory() as scratch, server(OF_THE_SERVER) as address:
+        workspace = Path(scratch) / "workspace"
+        clone = ["git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(workspace)]
+        subprocess.run(clone, check=True)
+        told = workspace / "presets/cookies.yaml"
+        told.write_text(yaml.safe_dump(preset(address)), encoding="utf-8")
+        command = (*MNO, "run", "--preset", "cookies", "--quiet")
+        subprocess.run(command, cwd=workspace, env=environment(), check=True)
+        decision, cost = (
+            json.loads((workspace / f"reports/{name}.json").read_text(encoding="utf-8"))
+            for name in ("decision", "cost")
+        )
+    better = [r["values"]["tool"] for r in decision["reasons"] if r["code"] == "tool_as_good"]
+    said = f"The verdict: {decision['verdict'].replace('_', ' ')}. "
+    if better:
+        said += f"It says to use another tool in its place: {better[0].replace('_', ' ')}."
+    own = {"name": "the model", "error": decision["error"], "ms": cost["latency_ms"]}
+    rows = [
         (tool["name"].replace("_", " "), f"{100 * tool['error']:.2g} %", figure(tool["ms"]))
-        for tool in found
+        for tool in (own, *cost["tools"])
         if "error" in tool
     ]
+    return said, rows
 
 
 def run() -> Section:
@@ -178,5 +193,6 @@ def run() -> Section:
         "elements", "points (solves)", "mean", f"less {ASKED}", f"less {PUBLISHED}",
         "processor's seconds",
     )  # fmt: skip
-    measured = Table(("tool", "relative L2", "ms"), tools())
-    return Section("Cookies", (ABOUT, Table(columns, means()), BEHIND, measured))
+    said, rows = line()
+    measured = Table(("tool", "relative L2", "ms"), rows)
+    return Section("Cookies", (ABOUT, Table(columns, means()), BEHIND, measured, said))

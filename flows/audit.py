@@ -129,17 +129,12 @@ def audited(
 def _lineage(evidence: Evidence) -> dict[str, str]:
     known = {
         "weights": evidence.recorded("model", "sha256"),
-        "trained": evidence.recorded("times", "started"),
-        "run": evidence.facts["version"]["run"],
-        "data": evidence.data_md5,
-        "code": evidence.recorded("snapshot", "commit"),
-        "commit": evidence.recorded("head"),
-        "environment": evidence.recorded("environment_sha256"),
-        "machine": evidence.recorded("machine", "cpu"),
-        "decision": evidence.tags.get(Tag.DECISION),
-        "because": evidence.tags.get(Tag.REASON),
-        "sealed": entry(evidence.sealed, "sealed"),
-    }
+        "trained": evidence.recorded("times", "started"), "run": evidence.facts["version"]["run"],
+        "data": evidence.data_md5, "code": evidence.recorded("snapshot", "commit"),
+        "commit": evidence.recorded("head"), "environment": evidence.recorded("environment_sha256"),
+        "machine": evidence.recorded("machine", "cpu"), "decision": evidence.tags.get(Tag.DECISION),
+        "because": evidence.tags.get(Tag.REASON), "sealed": entry(evidence.sealed, "sealed"),
+    }  # fmt: skip
     return {name: str(value) for name, value in known.items() if value}
 
 

@@ -110,13 +110,21 @@ def _irregular(rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def _sampled(solved: Array, steps: NDArray[np.int64]) -> Sampled:
-    grid = Grid.from_centres(
-        tuple(float(t) for t in steps * (DURATION / STEPS)),
-        tuple((i + 0.5) / CELLS for i in range(CELLS)),
-        reference_spacing=(DURATION / FRAMES, 1 / CELLS),
-    )
+    grid = _grid(steps * (DURATION / STEPS))
     fields = torch.from_numpy(solved[:, steps].swapaxes(1, 2).copy())
     return Sampled(grid, *fields)
+
+
+def _grid(times: Array) -> Grid:
+    """Return frames whose cells reach halfway to their neighbours, and the cells in space."""
+    between = (times[1:] + times[:-1]) / 2
+    ends = np.concatenate([[2 * times[0] - between[0]], between, [2 * times[-1] - between[-1]]])
+    shares = tuple(((times - ends[0]) / (ends[-1] - ends[0])).tolist())
+    space = tuple((i + 0.5) / CELLS for i in range(CELLS))
+    return Grid(
+        (len(times), CELLS), (tuple(np.diff(ends).tolist()), 1 / CELLS),
+        (DURATION / FRAMES, 1 / CELLS), (shares, space),
+    )  # fmt: skip
 
 
 def _by_name(solved: Array, seed: np.random.SeedSequence) -> dict[str, list[Sampled]]:

@@ -28,8 +28,8 @@ class Grid:
     """The spacing at which a model was trained; a scan's step is scaled by `spacing /
     reference_spacing`. The mean of `spacing` when not given."""
     places: tuple[tuple[float, ...], ...] = ()
-    """Where the points lie in their cells, along each axis, as shares of its length; in the middle
-    when not given. Set by `from_centres`."""
+    """Where the points lie along each axis, as shares of its length; in the middle of their cells
+    when not given. Frames at irregular times are such an axis."""
 
     def __post_init__(self) -> None:
         # Lists are taken, too, and made what can be compared and hashed.
@@ -38,12 +38,11 @@ class Grid:
         object.__setattr__(self, "shape", tuple(self.shape))
         object.__setattr__(self, "spacing", spacing)
         object.__setattr__(self, "reference_spacing", tuple(self.reference_spacing or means))
+        said = f"grid of shape {self.shape} with spacing {self.spacing} and reference spacing "
+        said += f"{self.reference_spacing}: expected"
         lengths = {len(self.shape), len(self.spacing), len(self.reference_spacing)}
         if len(lengths) != 1 or not 1 <= len(self.shape) <= 3:
-            raise ValueError(
-                f"grid of shape {self.shape} with spacing {self.spacing} and reference spacing "
-                f"{self.reference_spacing}: expected the same number of axes, from one to three"
-            )
+            raise ValueError(f"{said} the same number of axes, from one to three")
         for n, h in zip(self.shape, self.spacing, strict=True):
             if isinstance(h, tuple) and len(h) != n:
                 raise ValueError(
@@ -53,36 +52,7 @@ class Grid:
         widths = [w for h in self.spacing for w in (h if isinstance(h, tuple) else (h,))]
         values = (*self.shape, *widths, *self.reference_spacing)
         if not all(value > 0 and math.isfinite(value) for value in values):
-            raise ValueError(
-                f"grid of shape {self.shape} with spacing {self.spacing} and reference spacing "
-                f"{self.reference_spacing}: expected positive values"
-            )
-
-    @classmethod
-    def from_centres(
-        cls, *axes: tuple[float, ...], reference_spacing: tuple[float, ...] = ()
-    ) -> Grid:
-        """Make a grid from the places of its points along each axis, at any distances.
-
-        A point's cell reaches halfway to its neighbours; the first and the last cell reach as far
-        outwards as inwards. Frames at irregular times are such an axis. A `ValueError` says that an
-        axis has fewer than two points, or does not increase.
-        """
-        spacing, shares = [], []
-        for places in axes:
-            steps = [b - a for a, b in zip(places, places[1:], strict=False)]
-            if not steps or min(steps) <= 0:
-                raise ValueError(
-                    f"axis with {len(places)} points at {places[:4]}...: expected at least two, "
-                    "each beyond the one before"
-                )
-            around = zip([steps[0], *steps], [*steps, steps[-1]], strict=True)
-            widths = tuple((before + after) / 2 for before, after in around)
-            start, total = places[0] - steps[0] / 2, sum(widths)
-            spacing.append(widths)
-            shares.append(tuple((place - start) / total for place in places))
-        shape = tuple(len(places) for places in axes)
-        return cls(shape, tuple(spacing), reference_spacing, tuple(shares))
+            raise ValueError(f"{said} positive values")
 
     def in_time(self, frames: int, interval: float) -> Grid:
         """Return the grid with frames as its first axis, each in the middle of its interval."""

@@ -4,10 +4,10 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -42,14 +42,11 @@ class Worker:
         """
         while True:
             pool = self._pool or self._started()
-            # A process that is started hears no Ctrl-C from its first moment, until it ignores it.
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             try:
-                return pool.submit(function, *arguments)
+                with _starting():
+                    return pool.submit(function, *arguments)
             except LostError:
                 self.end()
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def end(self) -> None:
         """End the process, whatever it is doing; calls that it has not answered are lost."""
@@ -70,6 +67,26 @@ class Worker:
         self._line, theirs = context.Pipe()
         self._pool = ProcessPoolExecutor(1, context, _begin, (theirs, self._niceness))
         return self._pool
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    """Start processes in the body that never hear Ctrl-C: who starts them ends them.
+
+    Here it is heard behind the body, since a process that is told half of its task complains.
+    """
+    heard = list[int]()
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda *_: heard.append(1)) if is_main else None
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which they keep
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if is_main:
+            signal.signal(signal.SIGINT, handler)
+    if heard:
+        signal.raise_signal(signal.SIGINT)
 
 
 def keep_busy(
@@ -96,8 +113,6 @@ def keep_busy(
 
 def _begin(line: Connection, niceness: int) -> None:
     """Prepare the process: say its number, and end it when the other end of the line is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.nice(niceness)
     with suppress(OSError):  # where it has been closed already, which ends this process next
         line.send(os.getpid())

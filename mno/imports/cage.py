@@ -143,15 +143,16 @@ def _started() -> subprocess.Popen[str]:
     path = os.pathsep.join(entry for entry in sys.path if entry)
     environment = {**os.environ, "PYTHONPATH": path, "MALLOC_ARENA_MAX": "2"}
     command = [sys.executable, "-P", "-m", "mno.imports.cage"]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
+    return subprocess.Popen(  # in a session of its own: Ctrl-C is for whoever started it
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
 
 
 def _main() -> None:
     """Answer calls, one line each, until there are no more."""
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever libraries print
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started it decides
     threading.stack_size(_STACK)
     keep_freed_memory()
     _cut_off()

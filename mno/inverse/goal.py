@@ -91,7 +91,6 @@ class Goal(Config):
     @property
     def objective(self) -> Objective:
         """What is to be least, or greatest."""
-        assert self.minimize or self.maximize
         return self.minimize or self.maximize  # type: ignore[return-value]
 
     @model_validator(mode="after")

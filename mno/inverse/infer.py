@@ -13,7 +13,7 @@ from mno.core.absent import Absent
 from mno.core.errors import InputError
 from mno.data.reading import Split, StoredSplit
 from mno.inverse.chains import Chains, follow, follow_exactly, smooth, warm_up
-from mno.inverse.posterior import Posterior
+from mno.inverse.posterior import SEVERAL, Posterior
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # of what it will be one day
@@ -24,7 +24,7 @@ MOST_RHAT, LEAST_DRAWS = 1.01, 400
 """Beyond these, chains have not converged: R-hat of any number, and effective draws of each."""
 _MEMBERS, _PRIOR = 200, 1000  # of the smoother, and draws of the prior that are kept
 _WARM_UP = 150
-_PILOT = 20  # solves by which the surrogate's error is estimated, at most a quarter of all
+_PILOT = 20  # solves, at least, by which the surrogate's error is learned; a quarter at most
 
 Told = Callable[[str, int, int], None]
 
@@ -87,9 +87,8 @@ def infer(
         raise InputError(f"--solves {solves}: expected 0, or at least {10 * SOLVED_CHAINS}")
     rng = torch.Generator().manual_seed(seed)
     observed, count = posterior.observations, posterior.unknowns.count
-    errors = np.empty((0, len(observed.value)))
-    if validation is not None:
-        errors = posterior.errors_on(validation)
+    none, at = np.empty((0, len(observed.value))), None
+    errors = none if validation is None else posterior.errors_on(validation)
     noise = np.sqrt(observed.noise**2 + (errors**2).sum(0) / max(len(errors), 1))
     ensemble = smooth(
         posterior.predicted, torch.from_numpy(observed.value), torch.from_numpy(noise),
@@ -101,10 +100,10 @@ def infer(
         raise InputError("the model answers no number where the prior has mass; correct the prior")
     ensemble, asked = ensemble[known], 0
     if solves:
-        asked = min(_PILOT, solves // 4)
+        asked = min(max(_PILOT, SEVERAL * count), solves // 4)
         told("solving", 0, asked)
-        errors = posterior.errors_at(ensemble[-asked:])
-    posterior.learn_error(errors, ensemble)
+        errors, at = posterior.errors_at(ensemble[-asked:])
+    posterior.learn_error(errors, at, ensemble)
     kernel, place = warm_up(
         posterior.likelihood, ensemble, CHAINS, _WARM_UP, rng,
         lambda done, of: told("warming up", done, of),

@@ -9,6 +9,8 @@ from mno.data.reading import Split, StoredSplit
 from mno.inverse.question import Observations, Unknowns
 from mno.inverse.run import Run
 
+SEVERAL = 4
+"""Errors for each unknown, from which on a plane is put through them."""
 _FOLDS = 5  # parts of the errors, each of which is kept from the others once
 
 
@@ -27,7 +29,7 @@ class Posterior:
         self.run, self.unknowns, self.observations = run, unknowns, observations
         self._read = torch.from_numpy(observations.value)
         self._noise = torch.from_numpy(observations.noise)
-        self._bias = torch.zeros_like(self._read)
+        self._lacks = torch.zeros(1, len(self._read), dtype=torch.float64)
         self._root = torch.diag(self._noise)  # of the covariance of readings about predictions
 
     def predicted(self, z: Tensor) -> Tensor:
@@ -39,17 +41,22 @@ class Posterior:
 
         What is known of the surrogate's error (`learn_error`) is taken off and added to the noise.
         """
-        apart = self.predicted(z) + self._bias - self._read
+        apart = self._corrected(z) - self._read
         apart = torch.linalg.solve_triangular(self._root, apart.mT, upper=False)
         return -0.5 * (apart**2).sum(0)
 
-    def learn_error(self, errors: np.ndarray, likely: Tensor) -> None:
+    def _corrected(self, z: Tensor) -> Tensor:
+        return self.predicted(z) + _with_one(z)[:, : len(self._lacks)] @ self._lacks
+
+    def learn_error(self, errors: np.ndarray, at: Tensor | None, likely: Tensor) -> None:
         """Reckon with errors of the surrogate, `(samples, readings)`: truth less what it says.
 
-        Their covariance is added to the noise; where there are few samples for the readings, less
-        is held of what it says of two readings together. It is as much larger, or smaller, as
-        answers would be farther off than they claim, where these are moves between numbers that
-        are `likely`, `(members, unknowns)`, and each fifth of the errors is kept from the others.
+        Their mean is made good, or the plane through them where they are of numbers that are
+        known, `at`, `(samples, unknowns)`, and several for each. The covariance of what that leaves
+        is added to the noise; where there are few samples for the readings, less is held of what it
+        says of two readings together. It is as much larger, or smaller, as answers would be farther
+        off than they claim, where these are moves between numbers that are `likely`,
+        `(members, unknowns)`, and each fifth of the errors is kept from the others.
 
         Source:
             Kaipio and Somersalo, "Statistical inverse problems: discretization, model reduction
@@ -58,27 +65,32 @@ class Posterior:
         found = torch.from_numpy(errors)
         if len(found) < 2:
             return
+        if at is None or len(at) < SEVERAL * at.shape[1]:
+            at = torch.empty(len(found), 0, dtype=found.dtype)
+        terms = _with_one(at)
+        self._lacks, covariance = self._fitted(found, terms)
         with torch.no_grad():
-            moves = self.predicted(likely)
+            moves = self._corrected(likely)
         moves, fold = moves - moves.mean(0), torch.arange(len(found)) % _FOLDS
         ratios = [torch.tensor(np.nan)]
         for held in range(min(_FOLDS, len(found))) if len(found) > 2 else ():
-            bias, covariance = self._fitted(found[fold != held])
-            weights = torch.linalg.solve(covariance, moves.mT)
-            apart = ((found[fold == held] - bias) @ weights).square().mean(0)
+            lacks, others = self._fitted(found[fold != held], terms[fold != held])
+            weights = torch.linalg.solve(others, moves.mT)
+            left = found[fold == held] - terms[fold == held] @ lacks
+            apart = (left @ weights).square().mean(0)
             apart += (weights * self._noise[:, None]).square().sum(0)
             ratios.append((apart / (moves * weights.mT).sum(1)).nanmean())
         scale = torch.stack(ratios).nanmean().nan_to_num(1.0)
-        self._bias, covariance = self._fitted(found)
         self._root = torch.linalg.cholesky(scale * covariance)
 
-    def _fitted(self, errors: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean of errors, and the covariance of readings about what is predicted."""
+    def _fitted(self, errors: Tensor, terms: Tensor) -> tuple[Tensor, Tensor]:
+        """Return errors as sums of terms, and the covariance of readings about predictions then."""
         samples, readings = errors.shape
-        together, found = samples / (samples + 2.0 * readings), torch.cov(errors.mT)
-        found = together * found.reshape(readings, readings)
+        lacks, together = torch.linalg.pinv(terms) @ errors, samples / (samples + 2.0 * readings)
+        left = errors - terms @ lacks
+        found = together * left.mT @ left / max(samples - terms.shape[1], 1)
         alone = torch.diag((1.0 / together - 1.0) * found.diagonal() + self._noise**2)
-        return errors.mean(0), found + alone
+        return lacks, found + alone
 
     def variances(self) -> dict[str, float]:
         """Return how far readings of each field are from predictions, as squares in its unit.
@@ -103,15 +115,15 @@ class Posterior:
         true, told = (self.observations.of(fields).double().numpy() for fields in both)
         return (true - told)[np.isfinite(true).all(axis=1)]
 
-    def errors_at(self, z: Tensor) -> np.ndarray:
-        """Return the surrogate's errors at some numbers, by the solver where it does not refuse."""
-        found = zip(z, self.solved(z.numpy()), strict=True)
-        kept = [(one, solved) for one, solved in found if solved is not None]
-        if not kept:
-            return np.empty((0, len(self._read)))
+    def errors_at(self, z: Tensor) -> tuple[np.ndarray, Tensor]:
+        """Return the surrogate's errors, by the solver where it does not refuse, and where."""
+        solved = self.solved(z.numpy())
+        z = z[[one is not None for one in solved]]
+        if not len(z):
+            return np.empty((0, len(self._read))), z
         with torch.no_grad():
-            predicted = self.predicted(torch.stack([one for one, _ in kept])).numpy()
-        return np.stack([solved for _, solved in kept]) - predicted
+            predicted = self.predicted(z).numpy()
+        return np.stack([one for one in solved if one is not None]) - predicted, z
 
     def exact(self, z: np.ndarray) -> np.ndarray:
         """Return the logarithm of the likelihood by the solver, `(chains,)`, up to a constant.
@@ -135,3 +147,7 @@ class Posterior:
             None if found is None else self.observations.of(found).double()[0].numpy()
             for found in self.run.solved(runs)
         ]
+
+
+def _with_one(z: Tensor) -> Tensor:
+    return torch.cat([z.new_ones(len(z), 1), z], dim=1)

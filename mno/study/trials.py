@@ -233,15 +233,10 @@ def train_in_worker(job: Job, data: Path, root: Path, search: str, spec: SearchS
 
     try:
         surrogate, _ = train(
-            *splits,
-            model=section(job.params, "model", ModelConfig),
-            config=section(job.params, "train", TrainConfig),
-            seed=job.seed,
-            work=job.work,
-            task=section(job.params, "task", TaskConfig),
-            observers=[observe],
-            quiet=True,
-        )
+            *splits, model=section(job.params, "model", ModelConfig),
+            config=section(job.params, "train", TrainConfig), seed=job.seed, work=job.work,
+            task=section(job.params, "task", TaskConfig), observers=[observe], quiet=True,
+        )  # fmt: skip
         outcome.parameters = surrogate.num_parameters
     except optuna.TrialPruned:
         outcome.state, outcome.reason = "pruned", f"ended after epoch {len(outcome.epochs)}"

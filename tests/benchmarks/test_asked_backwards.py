@@ -7,6 +7,8 @@ from benchmarks import bench_cookies as cookies
 from benchmarks import bench_heat_1d as heat
 from benchmarks import bench_lining_wear as linings
 from benchmarks.cookies_server import Plate
+from mno.core.config import validate
+from mno.scenarios.external import External, ExternalParameters
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -43,7 +45,8 @@ def test_cookies_are_solved_as_published_and_alike_however_they_are_turned():
 
 def test_cookies_behind_a_server_are_what_the_plate_says():
     with cookies.server(20) as address:
-        scenario = cookies.behind(address)
+        told = cookies.preset(address)["scenarios"]["external"]
+        scenario = External(validate(ExternalParameters, told), 8)
         scenario.compile()
         given = scenario.sample(np.random.default_rng(0))
         answer = scenario.solve(given)["integral"]

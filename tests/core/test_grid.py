@@ -12,7 +12,6 @@ from mno.core.grid import Grid
 from mno.core.points import Points
 
 WIDTHS = st.lists(st.floats(0.01, 10.0), min_size=1, max_size=20).map(tuple)
-STEPS = st.lists(st.floats(0.01, 10.0), min_size=1, max_size=20)
 
 
 def test_steps_scale_with_the_spacing_relative_to_the_reference():
@@ -55,35 +54,13 @@ def test_a_width_for_each_cell_says_the_same_as_one_for_equal_cells():
     assert each.delta_scale[0] == pytest.approx((one.delta_scale[0],) * 5)
 
 
-@given(STEPS, st.floats(-100.0, 100.0))
-def test_a_grid_made_from_places_has_its_points_there(steps, start):
-    places = tuple((start + np.cumsum([0.0, *steps])).tolist())
-    grid = Grid.from_centres(places)
-    (widths,) = grid.spacing
-    assert isinstance(widths, tuple)
-    edge = places[0] - widths[0] / 2
-    assert np.allclose(edge + sum(widths) * np.array(grid.centres(0)), places, atol=1e-9)
-
-
-def test_cells_around_given_places_meet_halfway_between_them():
-    grid = Grid.from_centres((0.0, 1.0, 3.0), (5.0, 6.0), reference_spacing=(0.5, 1.0))
-    assert grid.shape == (3, 2)
-    assert grid.spacing == ((1.0, 1.5, 2.0), (1.0, 1.0))
-    assert grid.delta_scale == ((2.0, 3.0, 4.0), (1.0, 1.0))
-
-
-@given(st.integers(2, 30))
-def test_equally_spaced_places_give_equal_cells(n):
-    grid = Grid.from_centres(tuple((i + 0.5) / n for i in range(n)))
-    uniform = Grid((n,), (1 / n,))
-    assert grid.spacing[0] == pytest.approx((1 / n,) * n)
-    assert grid.centres(0) == pytest.approx(uniform.centres(0))
-
-
-def test_grids_can_be_compared_and_used_as_keys():
-    made = Grid.from_centres((0.0, 1.0, 3.0))
-    assert {made: 1}[Grid.from_centres((0.0, 1.0, 3.0))] == 1
-    assert made != Grid((3,), made.spacing)  # whose points lie in the middle of the cells
+def test_points_need_not_lie_in_the_middle_of_their_cells():
+    shares = ((0.0, 0.4, 0.9),)
+    made = Grid((3,), ((1.0, 1.5, 2.0),), (0.5,), shares)
+    assert made.centres(0) == shares[0] and made.delta_scale == ((2.0, 3.0, 4.0),)
+    assert made.in_time(2, 0.1).centres(1) == shares[0]
+    assert {made: 1}[Grid((3,), ((1.0, 1.5, 2.0),), (0.5,), shares)] == 1
+    assert made != Grid((3,), made.spacing, (0.5,))
 
 
 @pytest.mark.parametrize(
@@ -105,12 +82,6 @@ def test_grids_can_be_compared_and_used_as_keys():
 def test_a_grid_that_cannot_be_is_refused(shape, spacing, reference, message):
     with pytest.raises(ValueError, match=message):
         Grid(shape, spacing, reference)
-
-
-@pytest.mark.parametrize("places", [(), (1.0,), (0.0, 1.0, 1.0), (0.0, 2.0, 1.0)])
-def test_places_that_do_not_increase_are_refused(places):
-    with pytest.raises(ValueError, match=f"axis with {len(places)} points.*expected at least two"):
-        Grid.from_centres(places)
 
 
 def test_points_know_how_many_they_are():

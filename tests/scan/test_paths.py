@@ -143,7 +143,7 @@ def test_a_curve_on_a_grid_of_half_the_spacing_has_steps_of_half_the_length(path
 
 
 def test_frames_at_irregular_times_scale_the_steps_along_time():
-    times = Grid.from_centres((0.0, 1.0, 3.0), reference_spacing=(0.5,))
+    times = Grid((3,), ((1.0, 1.5, 2.0),), (0.5,))
     scale = scan_path("temporal", times, 3).scale
     assert scale is not None
     assert scale.tolist() == [[[2.0, 3.0, 4.0]]]
