@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from benchmarks import bench_aristoff_bangerth as benchmark
@@ -10,10 +11,13 @@ from benchmarks.bench_aristoff_bangerth import (
     BLOCKS,
     NOISE,
     READ,
+    coarser,
+    coefficients,
     likelihood_of,
     polynomial,
     solved,
 )
+from benchmarks.membrane_batch import Membrane
 from mno.inverse.chains import Chains
 
 
@@ -28,6 +32,27 @@ def test_gradients_through_the_solver_are_those_of_differences():
     assert torch.autograd.gradcheck(likelihood, z, eps=1e-5, rtol=1e-4, atol=1e-4)
     (one,) = benchmark.exact(z.detach().numpy())
     assert abs(one - float(likelihood(z.detach())[0])) < 1e-9 * abs(one)
+
+
+@pytest.mark.parametrize("by_lapack", [False, True])
+def test_many_coefficients_at_once_are_solved_as_the_scenario_solves_one(by_lapack):
+    given, scenario = coefficients(drawn(3, 4)).numpy(), benchmark.SCENARIO
+    readings, *known = (membrane := Membrane(32, by_lapack)).solve(given)
+    weights = np.random.default_rng(0).standard_normal(readings.shape)
+    slopes = membrane.slopes(weights, *known)
+    for number, one in enumerate(given):
+        factor, nodes = scenario.factor_and_nodes({"coefficient": one})
+        assert np.allclose(readings[number], scenario.read(nodes), rtol=1e-9)
+        assert np.allclose(slopes[number], scenario.slopes(weights[number], factor, nodes))
+
+
+def test_two_coarser_meshes_tell_what_the_first_lacks():
+    z = drawn(700, 5)
+    with torch.no_grad():
+        y = solved(z)
+        told = coarser(z[100:], y[100:], Path())(z[:100])
+        missed = [float((f - y[:100]).norm()) for f in (solved(z[:100], Membrane(16)), told)]
+    assert missed[1] < 0.25 * missed[0]
 
 
 def test_a_polynomial_of_the_second_degree_is_found_again():
