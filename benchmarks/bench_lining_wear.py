@@ -49,7 +49,7 @@ MORE = {
     "roof_middle": [1.0, 2.06, 1.4], "hearth_front": [1.0, -0.08, 0.15],
 }  # fmt: skip
 HOURS, NOISE, MISSING, SEED = 12, 2.0, 0.05, 1001
-CHAIN_DRAWS, SOLVES = 200, 4000
+CHAIN_DRAWS, SOLVES = 600, 4000
 STEP = 1e-4  # m, of the wear that the solver takes
 PRIOR: dict[str, Any] = {"unknown": {"wear": {"uniform": [0.0, 0.04]}}}  # as it is drawn
 ABOUT = f"""`batch_furnace` with the plant `car_bottom`, of {4 + len(MORE)} thermocouples for four,
