@@ -141,11 +141,13 @@ def observing_of(
 ) -> Observing:
     """Return what an observer of these fields is given, as a task says or else as a plant does.
 
-    `said` is what the plant's file has of `sensors` and `hidden`, as plain values.
+    `said` is what the plant's file has of `sensors` and `hidden`, as plain values; hidden fields
+    that are not among these are not asked about.
     """
     if not sensors:
-        said = said or {}
-        sensors, hidden = said.get("sensors", {}), (*hidden, *said.get("hidden", ()))
+        said, there = said or {}, {field.name for field in fields}
+        own = (name for name in said.get("hidden", ()) if name in there)
+        sensors, hidden = said.get("sensors", {}), (*hidden, *own)
     read = {name: Sensor.model_validate(faults) for name, faults in sensors.items()}
     return Observing(read, tuple(dict.fromkeys(hidden)), tuple(fields))
 

@@ -9,8 +9,7 @@ from mno.data.reading import Split, StoredSplit
 from mno.inverse.question import Observations, Unknowns
 from mno.inverse.run import Run
 
-SEVERAL = 4
-"""Errors for each unknown, from which on a plane is put through them."""
+SEVERAL = 4  # errors for each unknown, from which on a plane is put through them
 _FOLDS = 5  # parts of the errors, each of which is kept from the others once
 
 

@@ -149,6 +149,12 @@ class BatchFurnace(Scenario):
                 f"scenarios.batch_furnace.unseen={parameters.unseen!r}: the plant "
                 f"{parameters.plant} says nothing of it in its section unseen; add it there"
             )
+        told = [f.name for f in self.fields if f.role == "input"]
+        if wrong := sorted(set(self.plant.hidden) - set(told)):
+            raise InputError(
+                f"{parameters.plant}.yaml: hidden names {', '.join(wrong)}; expected some of "
+                f"{', '.join(told)}: correct it there"
+            )
         if parameters.thermal_stress:
             unseen = self.plant.unseen.grade
             self._refuse_inelastic([*self.plant.pieces.grades, *([unseen] if unseen else [])])

@@ -22,14 +22,10 @@ from mno.sensors.scores import TO_UNCERTAINTY, Comparison, Estimate, Scores
 Row = dict[str, str]
 
 _TITLES = {
-    "bias": "Bias",
-    "rmse": "RMSE",
-    "mae": "Mean absolute error",
-    "max": "Largest error",
-    "relative_l2": "Relative L2",
-    "within_two_uncertainties": "Readings within 2 uncertainties",
+    "bias": "Bias", "rmse": "RMSE", "mae": "Mean absolute error", "max": "Largest error",
+    "relative_l2": "Relative L2", "within_two_uncertainties": "Readings within 2 uncertainties",
     "rmse_in_uncertainties": "RMSE in uncertainties",
-}
+}  # fmt: skip
 _SHARES = ("relative_l2", "within_two_uncertainties")
 
 

@@ -34,15 +34,11 @@ def page(request: Request, name: str) -> Response:
     language, nonce = _language_of(request), secrets.token_urlsafe(16)
     template, words = _template(name), _words(language)
     content = template.render(
-        lang=language,
-        nonce=nonce,
-        words=words,
-        title=words[f"{name}_title"],
-        footer=words[f"{name}_footer"],
-        css=Markup(_text("page.css")),
+        lang=language, nonce=nonce, words=words, title=words[f"{name}_title"],
+        footer=words[f"{name}_footer"], css=Markup(_text("page.css")),
         js=Markup(_text("common.js") + _text(f"{name}.js")),
         data=Markup(json.dumps({**words, "lang": language}).replace("<", "\\u003c")),
-    )
+    )  # fmt: skip
     policy = (
         f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; "
         "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "

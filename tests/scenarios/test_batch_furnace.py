@@ -600,6 +600,15 @@ def test_a_file_that_holds_no_plant_is_refused_in_one_line(text, expected, tmp_p
     assert "changed.yaml" in str(error.value) and "\n" not in str(error.value)
 
 
+def test_what_a_plant_hides_has_to_be_an_input(tmp_path, monkeypatch):
+    content = said()
+    content["hidden"] = ["waer"]
+    read(content, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="changed.yaml: hidden names waer; expected .* wear, "):
+        furnace("changed")
+
+
 def test_unknown_plants_and_what_a_plant_does_not_say_are_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="plant='kiln' .* it has: car_bottom, electric_annealing"):
         furnace("kiln")

@@ -122,6 +122,11 @@ def test_what_is_not_there_is_refused(sensors, hidden, words):
         observing_of(FIELDS, sensors, hidden)
 
 
+def test_what_a_plant_hides_is_left_out_where_it_is_not_looked_at():
+    said = {"sensors": {"temperature": {}}, "hidden": ["loss", "stiffness"]}
+    assert observing_of(FIELDS, {}, (), said).hidden == ("loss",)
+
+
 def test_without_fields_over_time_nothing_is_observed():
     with pytest.raises(InputError, match="tells fields over time, and there are none"):
         observing_of(FIELDS[1:2], {"temperature": {}}, [])
