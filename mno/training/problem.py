@@ -167,7 +167,7 @@ def describe(
         cells=schema.cells,
         sensors=dict(schema.observing.sensors) if schema.observing else {},
         hidden=schema.observing.hidden if schema.observing else (),
-        labels=schema.space[0].labels if schema.observing and schema.readings else (),
+        labels=schema.space[0].labels if schema.readings else (),
         times=times,
     )
 
