@@ -160,7 +160,7 @@ def study_show(study: StudyName, as_json: Json = False) -> None:
             "width": item.cell.params["model"]["width"],
             "next": turns.get(item.cell.name),
             "relative_l2": item.record.get("metrics", {}).get("relative_l2"),
-        }  # fmt: skip
+        }
         for item in found
     ]
     about = {key: getattr(read.spec, key) for key in ("title", "question")}

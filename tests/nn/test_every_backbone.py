@@ -35,7 +35,7 @@ def one_thread():
 def test_it_overfits_one_batch(backbone, mixer, one_thread):
     options = {"width": 16, "layers": 1, "modes": 4, "levels": 2, "perceptron_layers": 1}
     a = random(2, 6, 6)
-    losses = learn(build(backbone, mixer, **options), batch_of(a), sums(a), 5e-3, 700, 0.06)
+    losses = learn(build(backbone, mixer, **options), batch_of(a), sums(a), 2e-3, 2500, 0.06)
     assert losses[0] > 0.5 and losses[-1] < 0.06
 
 
