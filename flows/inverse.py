@@ -83,7 +83,7 @@ def infer(
     """
     from mno.data.reading import read_split
     from mno.imports.mapping import read_mapping
-    from mno.inverse.infer import MOST_RHAT, infer, rows_of
+    from mno.inverse.infer import LEAST_DRAWS, MOST_RHAT, infer, rows_of
     from mno.inverse.page import write_answer
     from mno.inverse.posterior import Posterior
     from mno.inverse.question import Question, Unknowns, read_observations
@@ -118,8 +118,8 @@ def infer(
     }  # fmt: skip
     failed = (
         f"the chains have not converged: R-hat {found.rhat:.3f} (at most {MOST_RHAT}), "
-        f"{found.effective:.0f} effective draws; the draws are kept in {folder / _FILE}: ask "
-        f"for more with --{'solves' if found.is_exact else 'draws'}"
+        f"{found.effective:.0f} effective draws (at least {LEAST_DRAWS}); they are kept in "
+        f"{folder / _FILE}: ask for more with --{'solves' if found.is_exact else 'draws'}"
     )
     answer(told, as_json, quiet, _print, "" if found.has_converged else failed)
 
