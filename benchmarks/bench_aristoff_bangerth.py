@@ -333,7 +333,7 @@ def verdict(sides: dict[str, Found]) -> str:
         f"Cholesky solver: {best} take {least:.3g} ms, {peer / least:.2g} times fewer than by "
         f"LAPACK's ({peer:.3g} ms; draws alone {alone:.2g} times), and {own / least:.2g} times "
         f"fewer than by ours ({own:.3g} ms). Ten thousand take {least / 6:.2g} minutes, all "
-        f"counted. No operator of ours is near it.**"
+        f"counted.**"
     )
     if apart:
         said += (

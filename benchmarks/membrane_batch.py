@@ -12,7 +12,6 @@ from torch import Tensor
 from mno.core.compiled import compiled
 from mno.scenarios.aristoff_bangerth import (
     BLOCKS,
-    LOAD,
     PLACES,
     AristoffBangerth,
     AristoffBangerthParameters,
@@ -65,18 +64,17 @@ class Membrane:
 
     def __init__(self, resolution: int, by_lapack: bool = False) -> None:
         self.n, self.by_lapack = resolution, by_lapack
-        places = np.arange(1.0, PLACES + 1) / (PLACES + 1)
-        apart = np.abs(places[:, None] * resolution - np.arange(1.0, resolution))
-        self.hats = np.maximum(1.0 - apart, 0.0)
-        self.load = np.full((resolution - 1) ** 2, LOAD / resolution**2)
         self.scenario = AristoffBangerth(AristoffBangerthParameters(), resolution)
+        self.hats, self.load = self.scenario.hats, self.scenario.load
 
     def solve(self, coefficients: np.ndarray) -> tuple[np.ndarray, Any, np.ndarray]:
         """Return readings `(batch, 13, 13)`, factors, and displacements at inner nodes."""
         count, size = len(coefficients), (self.n - 1) ** 2
         nodes, readings = np.empty((count, size)), np.empty((count, PLACES, PLACES))
         if self.by_lapack:
-            factors = [cholesky_banded(self._bands(one), lower=True) for one in coefficients]
+            factors = [
+                cholesky_banded(self.scenario.bands(one), lower=True) for one in coefficients
+            ]
             for c, factor in enumerate(factors):
                 nodes[c] = cho_solve_banded((factor, True), self.load)
                 readings[c] = self.scenario.read(nodes[c].reshape(self.n - 1, -1))
@@ -96,17 +94,6 @@ class Membrane:
             _pulled(weights, factors, self.hats, pulls)
         _slopes(nodes, pulls, BLOCKS, self.n, slopes)
         return slopes
-
-    def _bands(self, coefficient: np.ndarray) -> np.ndarray:
-        n = self.n
-        theta = coefficient.reshape(BLOCKS, BLOCKS).repeat(n // BLOCKS, 0).repeat(n // BLOCKS, 1)
-        bands = np.zeros((n + 1, n - 1, n - 1))
-        along_x, along_y = theta[:, :-1] + theta[:, 1:], theta[:-1] + theta[1:]
-        bands[0] = (along_x[:-1] + along_x[1:]) * (2.0 / 3.0)
-        bands[1, :, :-1] = along_y[:, 1:-1] / -6.0
-        bands[n - 1, :-1] = along_x[1:-1] / -6.0
-        bands[n, :-1, :-1] = bands[n - 2, :-1, 1:] = theta[1:-1, 1:-1] / -3.0
-        return bands.reshape(n + 1, -1)
 
 
 class Readings(torch.autograd.Function):

@@ -54,8 +54,8 @@ class AristoffBangerth(Scenario):
         block = Axis("block", "1", "number of the block", numbers, extent)
         self._space = (*base.space_axes("xy", places, (0.0, 1.0)), block)
         apart = np.abs(places[:, None] * resolution - np.arange(1.0, resolution))
-        self._hats = np.maximum(1.0 - apart, 0.0)  # of each inner node at each place of an axis
-        self._load = np.full((resolution - 1) ** 2, LOAD / resolution**2)
+        self.hats = np.maximum(1.0 - apart, 0.0)  # of each inner node at each place of an axis
+        self.load = np.full((resolution - 1) ** 2, LOAD / resolution**2)
 
     def outside(self) -> Changes:
         """Return a coefficient that varies more."""
@@ -72,7 +72,7 @@ class AristoffBangerth(Scenario):
 
     def read(self, nodes: np.ndarray) -> np.ndarray:
         """Return the readings of displacements at inner nodes."""
-        return self._hats @ nodes @ self._hats.T
+        return self.hats @ nodes @ self.hats.T
 
     def adjoint(self, inputs: Fields, weights: Fields) -> dict[str, np.ndarray]:
         """Return how weighted readings change with the coefficient, by one more substitution."""
@@ -80,7 +80,7 @@ class AristoffBangerth(Scenario):
 
     def slopes(self, weights: np.ndarray, factor: np.ndarray, nodes: np.ndarray) -> np.ndarray:
         """Return what `adjoint` does, of a solution that is known."""
-        n, right = self.resolution, self._hats.T @ weights @ self._hats
+        n, right = self.resolution, self.hats.T @ weights @ self.hats
         both = nodes, substituted(factor, right.ravel()).reshape(nodes.shape)
         u, v = (np.pad(field, 1) for field in both)
         u, v = (np.stack([f[p // 2 :, p % 2 :][:n, :n] for p in range(4)]) for f in (u, v))
@@ -91,14 +91,20 @@ class AristoffBangerth(Scenario):
         """Return the factor of the matrix, and the displacement at all inner nodes."""
         coefficient = self.within(inputs, coefficient=(base.POSITIVE, math.inf))["coefficient"]
         factor = factored(coefficient, BLOCKS, self.resolution)
-        return factor, substituted(factor, self._load).reshape(self._hats.shape[1], -1)
+        return factor, substituted(factor, self.load).reshape(self.hats.shape[1], -1)
 
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
         """Compare with a second statement of the equation, put together and solved otherwise."""
         if not all(np.isfinite(values).all() for values in (*inputs.values(), *outputs.values())):
             return {"defect": math.nan}
+        nodes = solveh_banded(self.bands(inputs["coefficient"]), self.load, lower=True)
+        again = self.read(nodes.reshape(self.resolution - 1, -1))
+        return {"defect": float(np.max(np.abs(outputs["readings"] / again - 1.0)))}
+
+    def bands(self, coefficient: np.ndarray) -> np.ndarray:
+        """Return the matrix, put together otherwise: bands `(n + 1, (n - 1)^2)`, as LAPACK's."""
         n = self.resolution
-        blocks = inputs["coefficient"].astype(np.float64).reshape(BLOCKS, BLOCKS)
+        blocks = coefficient.astype(np.float64).reshape(BLOCKS, BLOCKS)
         theta = np.kron(blocks, np.ones((n // BLOCKS, n // BLOCKS)))
         bands = np.zeros((n + 1, n - 1, n - 1))  # by the number of the other node, less one's own
         along_x, along_y = theta[:, :-1] + theta[:, 1:], theta[:-1] + theta[1:]
@@ -106,9 +112,7 @@ class AristoffBangerth(Scenario):
         bands[1, :, :-1] = -along_y[:, 1:-1] / 6.0
         bands[n - 1, :-1] = -along_x[1:-1] / 6.0
         bands[n, :-1, :-1] = bands[n - 2, :-1, 1:] = -theta[1:-1, 1:-1] / 3.0
-        nodes = solveh_banded(bands.reshape(n + 1, -1), self._load, lower=True)
-        again = self.read(nodes.reshape(n - 1, n - 1))
-        return {"defect": float(np.max(np.abs(outputs["readings"] / again - 1.0)))}
+        return bands.reshape(n + 1, -1)
 
     def compile(self) -> None:
         """Compile the solver, or load it from numba's cache."""

@@ -263,17 +263,15 @@ def _model_row(row: Row) -> dict[str, str]:
     finer = _NONE if row.finer is None else f"{percent(row.finer)} at {row.finer_ratio:g}×"
     undertrained = f"under-trained ({len(row.undertrained)} of {len(row.errors)})"
     return {
-        "model": row.model,
-        "parameters": number(row.parameters),
-        "test error": row.mean.text(percent, least=0.0),
-        "seeds": str(len(row.errors)),
+        "model": row.model, "parameters": number(row.parameters),
+        "test error": row.mean.text(percent, least=0.0), "seeds": str(len(row.errors)),
         "on a finer grid": finer,
         "training, cpu s": _or_none(row.train_seconds),
         "prediction, ms": number(row.latency_ms, 3),
         "memory, MiB": _or_none(row.memory_mib),
         "break-even, solves": "never" if row.break_even is None else number(row.break_even),
         "remarks": undertrained if row.undertrained else _NONE,
-    }
+    }  # fmt: skip
 
 
 def _or_none(value: float | None) -> str:

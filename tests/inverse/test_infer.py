@@ -278,7 +278,7 @@ def test_ctrl_c_leaves_no_process_behind(workspace, starting):
         assert asked.poll() is None, asked.communicate()[1]
         time.sleep(0.001)
     at_work = here.children(recursive=True)
-    assert len(at_work) <= 3  # one tracks resources
+    assert starting or len(at_work) == 3  # one tracks resources
     os.killpg(asked.pid, signal.SIGINT)
     said = asked.communicate(timeout=60)[1]
     assert said.strip() == "interrupted; what was solved is kept, run again to go on"

@@ -67,8 +67,7 @@ def test_gradient_and_product_are_of_one_jacobian(name, model):
     given = surrogate.description.given(fields)
     left, right, size = sides(surrogate, given)
     assert size > 0.0
-    # FNO's package transforms in float32, whatever it is given.
-    assert abs(left - right) < (5e-3 if model == "fno" else 1e-3) * size
+    assert abs(left - right) < 1e-3 * size
 
 
 def test_readings_have_slopes_in_their_own_shapes_and_none_where_they_are_missing():
