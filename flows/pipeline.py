@@ -20,7 +20,7 @@ from prefect.states import Crashed
 
 from flows.options import Say, teller
 from flows.schedule import KILLED, mark, noted
-from flows.stages import StageResult, forget_missing_version, read_graph, run_order, run_target
+from flows.stages import StageResult, forget_what_is_gone, read_graph, run_order, run_target
 from flows.workspace import find_workspace, handed_down
 from mno.core.errors import MnoError, first_line
 from mno.lineage.dvcfiles import read_data_version
@@ -96,8 +96,8 @@ def pipeline(
 
 def _bring(root: Path, name: str, reruns: bool, quiet: bool, say: Say) -> StageResult:
     """Bring one target up to date, as a task; `reruns` is whether one that it needs has run."""
-    if name == "register":
-        forget_missing_version(root, (lambda _: None) if reruns else say)
+    if name in ("register", "report"):
+        forget_what_is_gone(root, (lambda _: None) if reruns else say)
     before = read_data_version(root / name).md5 if name.endswith(".dvc") else None
     stage = task(name=name, task_run_name=name, cache_policy=NO_CACHE)(run_target)
     with TagsContext(current_tags=set()):  # a task's tag would ask the server for a limit by it
