@@ -3,9 +3,11 @@
 import signal
 import threading
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 from prefect import flow, get_run_logger, task
@@ -22,6 +24,7 @@ from flows.options import Say, teller
 from flows.schedule import KILLED, mark, noted
 from flows.stages import StageResult, forget_what_is_gone, read_graph, run_order, run_target
 from flows.workspace import find_workspace, handed_down
+from mno.core.config import dataset_name, read_params
 from mno.core.errors import MnoError, first_line
 from mno.lineage.dvcfiles import read_data_version
 
@@ -84,14 +87,26 @@ def pipeline(
 
     end_killed(workspace, "pipeline", say)
     results: dict[str, StageResult] = {}
-    graph = read_graph(workspace)
+    graph, of = read_graph(workspace), dataset_name(read_params(workspace))
     for name in run_order(graph, target):
         results[name] = StageResult(name, "reused", 0.0)
         if name not in current:
             reruns = any(results[other].action == "ran" for other in graph[name])
-            results[name] = _bring(workspace, name, reruns, quiet, say)
+            try:
+                results[name] = _bring(workspace, name, reruns, quiet, say)
+            except BaseException:
+                _name_run(f"{of}: not finished at {name}")
+                raise
         say(str(results[name]))
+    ran = [name for name, result in results.items() if result.action != "reused"]
+    _name_run(f"{of}: {', '.join(ran) or 'all was up to date'}")
     return [result.to_dict() for result in results.values()]
+
+
+def _name_run(name: str) -> None:
+    """Have Prefect's pages call this run by what came of it, if its server is there."""
+    with suppress(*AWAY), get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(str(flow_run.get_id())), name=name)
 
 
 def _bring(root: Path, name: str, reruns: bool, quiet: bool, say: Say) -> StageResult:

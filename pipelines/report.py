@@ -6,6 +6,7 @@ the candidate has been registered, its version is decided on here, by error and 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -77,12 +78,26 @@ def _decide(stage: Stage, of: Measured, results: Results, registered: dict[str, 
         errors=reading.read_errors(errors, reading.ERRORS_FILE),
         decision=results.decision,
         physics=results.metrics["physics"],
+        figures=_figures(results),
         history=history,
         reports=tuple(stage.reports / name for name in _KEPT),
     )
     decided = conclude(request_of(stage), registered, told, score)
     write_json(stage.reports / "registered.json", decided)
     stage.say("report     {name} version {version}, {decision}: {reason}".format(**decided))
+
+
+def _figures(results: Results) -> dict[str, float]:
+    """Return what MLflow's pages show besides errors: of each field, of cost, and the verdict."""
+    worth = {"not_worth_it": 0.0, "worth_it_if": 0.5, "worth_it": 1.0}
+    found = {"worth_it": worth[results.decision["verdict"]]}
+    of_fields = {
+        f"{n}/{k}": v for n, of in results.metrics["fields"].items() for k, v in of.items()
+    }
+    for name, value in (of_fields | dict(results.cost)).items():
+        if isinstance(value, int | float) and math.isfinite(value):
+            found[name] = float(value)
+    return found
 
 
 def _results(stage: Stage, of: Measured) -> Results:

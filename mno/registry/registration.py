@@ -18,7 +18,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,10 @@ if TYPE_CHECKING:
 
 # Seconds; measuring a champion anew on a large test split takes a while.
 _PATIENCE = 1800.0
+_OF_MODEL = (
+    "Surrogate of a solver or a plant, made by `mno run`. The champion is in production, the "
+    "challenger is the latest that did not take over; who decided, and why: mno promote --history"
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ class Told:
 
     errors: tuple[float, ...]  # relative L2 of each test sample; NaN where none is known
     decision: Mapping[str, Any]  # the content of `reports/decision.json`
+    figures: Mapping[str, float] = field(default_factory=dict)  # to log
     physics: Mapping[str, Any] | str | Absent = "nothing was checked"  # of `reports/metrics.json`
     history: int = 0  # as that of `Evaluated`
     reports: tuple[Path, ...] = ()  # files and folders to keep with the run
@@ -144,8 +149,9 @@ def conclude(
     promotion = section(params, "promotion", PromotionConfig)
     name, version, record = (registered[key] for key in ("name", "version", "record"))
     run = workspace.client.get_run(registered["run_id"])
-    _log(workspace, run, {}, told.reports)
+    _log(workspace, run, told.figures, told.reports)
     data_md5, evaluation_sha256 = _measured_on(request, told.history)
+    _describe(workspace, registered, told)
     case = Case(
         relative_l2=registered["relative_l2"],
         errors=told.errors,
@@ -163,6 +169,22 @@ def conclude(
         now = take_snapshot(request.root), locked_stages(request.root)
         seal_version(workspace, name, version, record, *now)
     return {**registered, **decision}
+
+
+def _describe(workspace: Workspace, registered: Mapping[str, Any], told: Told) -> None:
+    """Say in words what run, model and version are, for who looks at MLflow's pages."""
+    client, name, version = workspace.client, registered["name"], str(registered["version"])
+    record, verdict = registered["record"], told.decision["verdict"].replace("_", " ")
+    commit, data = record["snapshot"]["commit"][:12], str(record["data"]["md5"])[:12]
+    said = (
+        f"Test error (relative L2) {registered['relative_l2']:.2%}; {verdict}. Made from commit "
+        f"{commit} and data {data}. The report is among the files of its run, in evaluation/; "
+        f"check where it comes from with: mno audit models:/{name}/{version}"
+    )
+    client.update_model_version(name, version, description=said)
+    client.update_registered_model(name, description=_OF_MODEL)
+    client.set_tag(registered["run_id"], "mlflow.note.content", said)
+    client.update_run(registered["run_id"], name=f"{name} version {version}")
 
 
 def _measured_on(request: Request, history: int) -> tuple[str | None, str]:
