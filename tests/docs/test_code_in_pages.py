@@ -140,7 +140,7 @@ def demonstration():
 
 def test_the_demonstrations_print_what_the_page_shows(demonstration):
     _, prints = demonstration
-    assert [bool(shown) for _, shown in prints] == [True, True, True, False]
+    assert [bool(shown) for _, shown in prints] == [True, True, False]
     assert [out for out, _ in prints] == [shown for _, shown in prints]
 
 
