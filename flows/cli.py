@@ -19,7 +19,7 @@ GROUP = "mno.commands"
 object is a function with typer's annotations or a `typer.Typer` with commands of its own, and the
 extra is what is to be installed where a package that it imports is missing."""
 
-# The commands of the core, in the order of the help; each is imported when it is asked for.
+# The commands of the core; each is imported when it is asked for.
 _CORE = {
     "run": "flows.line:run",
     "generate": "flows.line:generate",
@@ -41,6 +41,18 @@ _CORE = {
 }
 _OURS = ("mno", "flows", "pipelines")
 
+# The help's groups, in the order of the work; what others bring stands below them.
+_PANELS = {
+    "The line, from a solver to a registered model": "run generate train evaluate register",
+    "What there is": "status inspect ui doctor",
+    "Use a model": "predict serve watch compare infer optimise",
+    "Data of your own": "import export",
+    "Operate": "promote schedule gc",
+    "Where a model comes from": "lineage audit replay certify",
+    "Many models": "study",
+}
+_PANEL_OF = {name: panel for panel, names in _PANELS.items() for name in names.split()}
+
 
 class _Commands(Mapping[str, Any]):
     """The commands by name: those of the core, then those of entry points."""
@@ -59,7 +71,8 @@ class _Commands(Mapping[str, Any]):
         return name in _CORE or name in self.added
 
     def __iter__(self) -> Iterator[str]:
-        return iter([*_CORE, *self.added])
+        present = [*_CORE, *self.added]
+        return iter(sorted(present, key=[*_PANEL_OF, *present].index))
 
     def __len__(self) -> int:
         return len(_CORE) + len(self.added)
@@ -68,7 +81,7 @@ class _Commands(Mapping[str, Any]):
 @cache
 def _load(entry: EntryPoint) -> Any:
     """Return an entry's command; one that says what is missing where it cannot be loaded."""
-    settings = {}
+    settings, panel = {}, _PANEL_OF.get(entry.name, "Of other packages")
     try:
         found = entry.load()
     except (ImportError, AttributeError) as error:
@@ -77,10 +90,10 @@ def _load(entry: EntryPoint) -> Any:
         found, settings = _stand_in(_missing(entry, error)), {"ignore_unknown_options": True}
     if isinstance(found, typer.Typer):
         group = typer.main.get_group(found)
-        group.name = entry.name
+        group.name, group.rich_help_panel = entry.name, panel
         return group
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    alone.command(entry.name, context_settings=settings)(found)
+    alone.command(entry.name, context_settings=settings, rich_help_panel=panel)(found)
     return typer.main.get_command(alone)
 
 

@@ -38,17 +38,19 @@ def own_figures(
 
 
 def run(
-    preset: Preset = None, edits: Assignments = None, quiet: Quiet = False, as_json: Json = False
-) -> None:
+    preset: Preset = None, scenario: options.Scenario = None, edits: Assignments = None,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Bring the whole line up to date: generate, train, evaluate, register.
 
     Example: mno run --preset quick --set train.epochs=10
     """
-    _bring_up_to_date(None, preset, edits, quiet, as_json)
+    _bring_up_to_date(None, preset, _edits(scenario, edits), quiet, as_json)
 
 
 def generate(
     preset: Preset = None,
+    scenario: options.Scenario = None,
     assignments: Assignments = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="First read every byte, and remove what is damaged.")
@@ -60,21 +62,23 @@ def generate(
 
     Example: mno generate --set generate.samples=2000
     """
-    _bring_up_to_date("data.dvc", preset, assignments, quiet, as_json, repair)
+    _bring_up_to_date("data.dvc", preset, _edits(scenario, assignments), quiet, as_json, repair)
 
 
 def train(
-    preset: Preset = None, edits: Assignments = None, quiet: Quiet = False, as_json: Json = False
-) -> None:
+    preset: Preset = None, scenario: options.Scenario = None, edits: Assignments = None,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Train the operator, after generating what it needs.
 
     Example: mno train --set train.epochs=40 --set model.width=64
     """
-    _bring_up_to_date("train", preset, edits, quiet, as_json)
+    _bring_up_to_date("train", preset, _edits(scenario, edits), quiet, as_json)
 
 
 def evaluate(
     preset: Preset = None,
+    scenario: options.Scenario = None,
     assignments: Assignments = None,
     solver_cost: Annotated[
         str | None,
@@ -112,27 +116,32 @@ def evaluate(
     """
     figures = own_figures(solver_cost, queries_per_day, hourly_rate, questions)
     chosen = ["learning_curve.shares=[0.125, 0.25, 0.5]"] if learning_curve else []
-    edits = [*chosen, *(assignments or []), *figures]
+    edits = [*chosen, *_edits(scenario, assignments), *figures]
     _bring_up_to_date("evaluate", preset, edits, quiet, as_json)
 
 
 def register(
-    preset: Preset = None, edits: Assignments = None, quiet: Quiet = False, as_json: Json = False
-) -> None:
+    preset: Preset = None, scenario: options.Scenario = None, edits: Assignments = None,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Register the model in MLflow, after evaluating it; the better one becomes champion."""
-    _bring_up_to_date("register", preset, edits, quiet, as_json)
+    _bring_up_to_date("register", preset, _edits(scenario, edits), quiet, as_json)
+
+
+def _edits(scenario: str | None, assignments: Sequence[str] | None) -> list[str]:
+    return [*([f"scenario={scenario}"] if scenario else []), *(assignments or [])]
 
 
 def _bring_up_to_date(
     target: str | None,
     preset: str | None,
-    edits: Sequence[str] | None,
+    edits: Sequence[str],
     quiet: bool,
     as_json: bool,
     repair: bool = False,
 ) -> None:
     with interruptible():
-        result = run_line(target, preset, edits or (), quiet, repair)
+        result = run_line(target, preset, edits, quiet, repair)
     answer(result, as_json, quiet, print_summary)
 
 

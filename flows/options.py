@@ -20,8 +20,16 @@ _DURATION = re.compile(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]+)\s*")
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="Take the parameters of presets/NAME.yaml (written into params.yaml): quick reaches "
-        "a registered model within a minute, furnace-small is what there is at first.",
+        help="Take the parameters of presets/NAME.yaml (written into params.yaml): quick is the "
+        "shortest way to a registered model, furnace-small what a fresh checkout has.",
+        metavar="NAME",
+    ),
+]
+Scenario = Annotated[
+    str | None,
+    typer.Option(
+        help="Take this scenario, as --set scenario=NAME does; --preset darcy beside it takes "
+        "settings that fit fields.",
         metavar="NAME",
     ),
 ]

@@ -47,6 +47,9 @@ def mno(*words, env=None):
 def test_a_package_brings_its_commands_and_cannot_take_ours(added):
     shown = mno("--help", env=added)
     assert shown.returncode == 0 and "Show a twin." in shown.stdout
+    told = [line.split()[1] for line in shown.stdout.splitlines() if line.startswith("│ ")]
+    order = [told.index(name) for name in ("run", "register", "status", "predict", "study", "twin")]
+    assert order == sorted(order), "commands stand in the order of the work"
     done = mno("twin", "oven", "--times", "2", env=added)
     assert (done.returncode, done.stdout) == (0, "twin oventwin oven\n")
     assert "Bring the whole line up to date" in mno("run", "--help", env=added).stdout
