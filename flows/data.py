@@ -1,5 +1,6 @@
 """Data in and out: `mno import`, `mno export`, `mno inspect`."""
 
+import io
 import re
 import time
 from collections.abc import Collection, Sequence
@@ -11,7 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from flows.options import Json, Quiet, answer, command_group, console, interruptible, writing_to
-from flows.workspace import RUN_LOCK, find_workspace, progress_bar, read_json
+from flows.workspace import RUN_LOCK, find_workspace, progress_bar, read_json, require, require_new
 from mno.core.errors import InputError
 from mno.imports import KINDS
 
@@ -40,6 +41,13 @@ def import_(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would become which field; write nothing.")
     ] = False,
+    write_mapping: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a mapping file of what is found, to correct; import nothing.",
+            metavar="FILE",
+        ),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Forget what was imported under this name before.")
     ] = False,
@@ -50,19 +58,47 @@ def import_(
 
     Example: mno import pdebench 2D_DarcyFlow_beta1.0_Train.hdf5 --dry-run
     """
+    paths = list(dict.fromkeys(files))
+    for path in paths:
+        require(path, "a file to import")
+    require(mapping, "a mapping file, as --write-mapping makes one")
     from mno.imports.collection import caged_look
     from mno.imports.importer import importer_class
     from mno.imports.mapping import read_mapping
 
     with interruptible():
         importer_class(kind)
-        paths = list(dict.fromkeys(files))
+        if write_mapping:
+            _draft_mapping(kind, paths[0], write_mapping, quiet, as_json)
+            return
         name = _checked_name(name, paths)
         if dry_run:
             result = {"name": name, "files": caged_look(paths, kind, read_mapping(mapping))}
         else:
             result = _bring_in(kind, paths, name, mapping, replace, quiet or as_json)
     answer(result, as_json, quiet, _print_preview if dry_run else _print_import)
+
+
+_HEAD = """# What {file} was found to hold: correct it, and leave out what may stay. Roles are
+# input, output, state and coordinate. Of a sensor x, y and z say where it is; one without is of the
+# whole plant. All that can be said: docs/how-to/import-data.md
+"""
+
+
+def _draft_mapping(kind: str, path: Path, file: Path, quiet: bool, as_json: bool) -> None:
+    """Write a mapping file of what is found in a file; refuse to replace one."""
+    from mno.core.config import yaml_writer
+    from mno.core.files import write_text
+    from mno.imports.collection import caged_draft
+
+    require_new(file)
+    found, text = caged_draft(path, kind), io.StringIO(_HEAD.format(file=path.name))
+    text.seek(0, io.SEEK_END)
+    yaml_writer().dump(found, text)
+    with writing_to(file):
+        write_text(file, text.getvalue())
+    said = f"Mapping:  {file}\nNext:     mno import {kind} {path} --mapping {file} --dry-run"
+    answer({"mapping": str(file), **found}, as_json, quiet, lambda _: print(said))
 
 
 def _bring_in(

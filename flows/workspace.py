@@ -184,6 +184,24 @@ def server_is_gone(error: BaseException) -> str:
     )
 
 
+# Commands look at paths before they import what takes seconds.
+
+
+def require(path: Path | None, expected: str, folder: bool = False) -> None:
+    """Refuse a path that is given and not there."""
+    if path is not None and not (path.is_dir() if folder else path.exists()):
+        what = "is not a folder" if path.exists() else "does not exist"
+        raise InputError(f"{path} {what}; expected {expected}: correct the path")
+
+
+def require_new(path: Path) -> None:
+    """Refuse the path of something to write that is there already, or whose folder is not."""
+    if path.exists():
+        raise InputError(f"{path} exists already; choose another name or remove it")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path.parent} is not a folder; make it first: mkdir -p {path.parent}")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return a file's content; nothing if it is not there or cannot be read."""
     try:

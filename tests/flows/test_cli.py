@@ -1,5 +1,6 @@
 """The `mno` command: quick to start, and open to the commands of others."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,6 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from mno.imports.mapping import read_mapping
 
 TWIN = '''
 def show(name: str, times: int = 1) -> None:
@@ -79,6 +82,26 @@ def test_help_imports_nothing_heavy(words):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+LOG = "time,x,quantity,value,unit\n" + "".join(
+    f"{time},{x},temperature,{time / 7},degC\n" for time in range(0, 900, 10) for x in (0.1, 0.3)
+)
+
+
+def test_a_mapping_file_is_written_of_what_is_found(tmp_path):
+    log, wide, file, columns = (tmp_path / name for name in ("l.csv", "w.csv", "l.yaml", "w.yaml"))
+    log.write_text(LOG)
+    assert "--mapping" in mno("import", "csv", log, "--write-mapping", file).stdout
+    look = ("import", "csv", log, "--dry-run", "--json")
+    assert json.loads(mno(*look, "--mapping", file).stdout) == json.loads(mno(*look).stdout)
+    done = mno("import", "csv", log, "--write-mapping", file)
+    assert (done.returncode, "exists already" in done.stderr) == (2, True)
+    wide.write_text("time;TC1;TC2;heater\n0;1,5;2;3\n10;2;3;4\n")
+    found = json.loads(mno("import", "csv", wide, "--write-mapping", columns, "--json").stdout)
+    quantities = {name: rule["quantity"] for name, rule in found["sensors"]["columns"].items()}
+    assert quantities == {"TC1": "TC", "TC2": "TC", "heater": "heater"}
+    assert read_mapping(columns).sensors.frames == 32
 
 
 ROOT = Path(__file__).parents[2]
