@@ -1,10 +1,12 @@
 """The `mno` command: finds each command where it is, and turns what goes wrong into one line."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -39,6 +41,11 @@ _CORE = {
     "status": "flows.status:status",
     "doctor": "flows.status:doctor",
 }
+# What a file system refuses, and what to do.
+_YOURS = "work in a checkout of your own, or let its owner allow it: mno doctor says what"
+_REFUSED = {
+    errno.EACCES: _YOURS, errno.EPERM: _YOURS, errno.EROFS: _YOURS, errno.ENOSPC: "make room"
+}  # fmt: skip
 _OURS = ("mno", "flows", "pipelines")
 
 # The help's groups, in the order of the work; what others bring stands below them.
@@ -179,6 +186,11 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone, as in `mno status | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        place = error.filename or Path.cwd()
+        _fail(InputError(f"{place}: {error.strerror}; {_REFUSED[error.errno]}"))
 
 
 def _fail(error: MnoError) -> None:

@@ -225,6 +225,7 @@ def export(
 
     Example: mno export predictions.zarr pressure.nc --field pressure --sample 0:10
     """
+    require(source, "a dataset, or what mno predict has written", folder=True)
     from mno.imports.export import export_store
 
     numbers, begun = _sample_numbers(sample), time.monotonic()
@@ -291,6 +292,7 @@ def inspect_data(
 
     Example: mno inspect data --output /tmp/inspection
     """
+    require(data, "the folder of a dataset", folder=True)
     from mno.report.inspection import inspect_store
     from mno.report.inspection_page import write_inspection
 

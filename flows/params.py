@@ -124,8 +124,8 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
     scales_of(fields, params.train.scales, model.walls)
     if params.model.backbone == "fno" and find_spec("neuralop") is None:
         raise InputError(
-            "model.backbone=fno needs the package neuraloperator, which is not installed here; run "
-            "`pip install neuraloperator` in this environment, or choose another backbone"
+            "model.backbone=fno needs the package neuraloperator, which is not installed: "
+            "pip install 'mno[fno]', or choose another backbone"
         )
     return params
 

@@ -11,9 +11,10 @@ from typing import Annotated
 import typer
 
 from flows.options import Quiet
+from flows.pages import port_refused
 from flows.workspace import find_workspace, prepare_environment
 from mno.core.config import model_subject, read_params
-from mno.core.errors import InputError, MnoError
+from mno.core.errors import MnoError
 
 WATCHED = Path(".mno/watch/served")
 TOKEN = "MNO_SERVE_TOKEN"  # noqa: S105 - the name of a variable
@@ -48,9 +49,12 @@ def serve(
     root = find_workspace()
     token, listening = os.environ.get(TOKEN) or None, _listen(host, port)
     prepare_environment(root)
+    from mno.registry.reading import NamedModel
+
+    name = model or f"mno-{model_subject(read_params(root))}"
+    registry = NamedModel(root, f"models:/{name}@{alias}")
     import uvicorn
 
-    from mno.registry.reading import NamedModel
     from mno.serving.app import Monitor, Service, ServingConfig, build_app
     from mno.serving.counts import FOLDER, Counts
     from mno.serving.model import Follower
@@ -69,8 +73,6 @@ def serve(
         if not (quiet and went_well):
             print(line, file=sys.stderr, flush=True)
 
-    name = model or f"mno-{model_subject(read_params(root))}"
-    registry = NamedModel(root, f"models:/{name}@{alias}")
     seen = root / FOLDER / f"{name}@{alias}.{listening.getsockname()[1]}.json"
     try:
         counts = Counts(seen, config.counts_interval)
@@ -107,10 +109,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
     except (OSError, OverflowError) as error:
-        raise InputError(
-            f"cannot listen at {host}, port {port} ({error}); try another --port, or 0 for a free "
-            "one"
-        ) from None
+        raise port_refused(host, port, "--port", error) from None
 
 
 def _print_start(model: str, observes: bool, listening: socket.socket, secret: bool) -> None:

@@ -1,5 +1,6 @@
 """The workspace in one screen, and whether it is fit to run: `mno status`, `mno doctor`."""
 
+import os
 import platform
 import shutil
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from mno.core.files import lock_holder
 _LEAST_FREE = 2  # GiB
 _LATEST = 10  # versions that are looked at besides those with an alias
 _SIGNS = {"good": "ok", "note": "note", "problem": "PROBLEM"}
+_MADE = "build data models reports mlartifacts mlflow.db params.yaml dvc.lock .git .dvc .prefect"
 _PACKAGES = ("prefect", "dvc", "torch", "mlflow", "zarr", "dask", "numba")
 
 
@@ -151,7 +153,7 @@ def _examine(all_versions: bool, quiet: bool) -> list[Finding]:
     for subject, check in _CHECKS.items():
         try:
             findings.append(Finding(subject, *check(root)))
-        except MnoError as error:
+        except (MnoError, OSError) as error:
             findings.append(Finding(subject, "problem", str(error)))
     return findings + _models(root, all_versions, quiet)
 
@@ -204,6 +206,13 @@ def _leftovers(root: Path) -> _Found:
     return "good", "no process of a killed run"
 
 
+def _permission(root: Path) -> _Found:
+    made = [root, *(root / name for name in _MADE.split())]
+    if locked := [str(p) for p in made if os.path.lexists(p) and not os.access(p, os.W_OK)]:
+        return "problem", f"not yours to write: {', '.join(locked)}; let the owner allow it"
+    return "good", "the workspace can be written to"
+
+
 def _disk(root: Path) -> _Found:
     free = shutil.disk_usage(root).free / 2**30
     if free < _LEAST_FREE:
@@ -214,7 +223,7 @@ def _disk(root: Path) -> _Found:
 _CHECKS: dict[str, Callable[[Path], _Found]] = {
     "versions": _versions, "git": _git, "parameters": _parameters,
     "run": _run, "schedule": _schedule, "notify": _notify, "leftovers": _leftovers,
-    "disk": _disk,
+    "permission": _permission, "disk": _disk,
 }  # fmt: skip
 
 
@@ -228,7 +237,7 @@ def _models(root: Path, all_versions: bool, quiet: bool) -> list[Finding]:
         versions = registry_of(registered).versions()
         if all_versions and versions:
             _ = registered.client
-    except MnoError as error:
+    except (MnoError, OSError) as error:
         return [Finding("models", "problem", str(error))]
     looked_at = [v for n, v in enumerate(versions) if all_versions or v.aliases or n < _LATEST]
     findings = []

@@ -195,11 +195,9 @@ def require(path: Path | None, expected: str, folder: bool = False) -> None:
 
 
 def require_new(path: Path) -> None:
-    """Refuse the path of something to write that is there already, or whose folder is not."""
+    """Refuse the path of something to write that is there already."""
     if path.exists():
         raise InputError(f"{path} exists already; choose another name or remove it")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path.parent} is not a folder; make it first: mkdir -p {path.parent}")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from mno.core.config import PARAMS_FILE, Config, read_file, validate
-from mno.core.errors import InputError
+from mno.core.errors import InputError, did_you_mean
 from mno.core.forecast import TaskConfig
 from mno.data.config import ExecutionConfig
 from mno.evaluation.config import EvaluateConfig, PeerName
@@ -47,7 +47,7 @@ class FileSpec(Config):
         known = ", ".join(cls.names(root)) or "none"
         raise InputError(
             f"there is no {cls.kind} {given!r}; give a file, or one of those in {cls.folder}/: "
-            f"{known}"
+            f"{known}{did_you_mean(given, cls.names(root))}"
         )
 
     @classmethod

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,77 @@ def test_a_mapping_file_is_written_of_what_is_found(tmp_path):
 
 
 ROOT = Path(__file__).parents[2]
+
+CHAMPION = "models:/mno-x@champion"
+TOLD = f"""
+import sys
+from flows.cli import main
+try:
+    main()
+finally:
+    print(sorted(set(sys.modules).intersection({HEAVY})))
+"""
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """A workspace without a registry, with a table and a dataset that are there."""
+    root = tmp_path_factory.mktemp("bare")
+    for name in ("params.yaml", "dvc.yaml", "data.dvc"):
+        shutil.copy(ROOT / name, root)
+    (root / "log.csv").write_text(LOG)
+    (root / "data").mkdir()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["predict", CHAMPION, "gone", "new"], "gone does not exist; expected a Zarr store"),
+        (["predict", CHAMPION, "log.csv", "new"], "log.csv is not a folder; expected a Zarr store"),
+        (["predict", CHAMPION, "data", "log.csv"], "log.csv exists already"),
+        (["predict", CHAMPION, "data", "new"], "has no registry (mlflow.db): register a model"),
+        (["predict", "mno-x", "data", "new"], "did you mean models:/mno-x@champion?"),
+        (["predict", "mno-x@best", "data", "new"], "did you mean models:/mno-x@best?"),
+        (["predict", "data", "data", "new"], "data does not hold a readable model"),
+        (["compare", "gone.csv"], "gone.csv does not exist; expected a table of readings"),
+        (["compare", "log.csv"], "has no registry (mlflow.db)"),
+        (["watch", CHAMPION, "gone.csv"], "gone.csv does not exist; expected a log of readings"),
+        (["infer", CHAMPION, "log.csv", "--prior", "gone.yaml"], "gone.yaml does not exist"),
+        (["optimise", CHAMPION, "gone.yaml"], "gone.yaml does not exist"),
+        (["inspect", "data", "--data", "gone"], "gone does not exist; expected the folder of a da"),
+        (["export", "gone", "out.nc"], "gone does not exist; expected a dataset"),
+        (["import", "csv", "gone.csv"], "gone.csv does not exist; expected a file to import"),
+        (["study", "run", "gone"], "there is no study 'gone'"),
+        (["study", "report", "gone"], "there is no study 'gone'"),
+        (["audit", "mno-x"], "has no registry (mlflow.db)"),
+        (["serve", "--port", "0"], "has no registry (mlflow.db)"),
+    ],
+)
+def test_wrong_paths_are_told_before_anything_heavy_is_imported(bare, words, said):
+    before = sorted(bare.rglob("*"))
+    done = subprocess.run(
+        [sys.executable, "-c", TOLD, *words], cwd=bare, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    (line,) = done.stderr.splitlines()
+    assert (done.returncode, said in line) == (2, True), line
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert sorted(bare.rglob("*")) == before, "nothing is made"
+
+
+def test_a_study_is_reported_and_listed_without_a_package_that_a_cell_needs():
+    blocked = "import sys; sys.modules['neuralop'] = None; from flows.cli import main; main()"
+
+    def study(*words: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-c", blocked, "study", *words]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    cells = json.loads(study("show", "who_wins", "--json").stdout)["states"]
+    assert all(cell["relative_l2"] for cell in cells if "--fno--" in cell["cell"])
+    refused = study("run", "who_wins")
+    assert refused.returncode == 2 and "pip install 'mno[fno]'" in refused.stderr
+
 
 LEFT = """
 import subprocess, sys

@@ -231,7 +231,7 @@ def test_a_package_that_a_backbone_lacks_is_named_before_any_work(workspace, mon
     edit_params(workspace, "darcy", [])
     before = (workspace / "params.yaml").read_text()
     monkeypatch.setattr("flows.params.find_spec", lambda name: None)
-    with pytest.raises(InputError, match="pip install neuraloperator"):
+    with pytest.raises(InputError, match=r"pip install 'mno\[fno\]'"):
         edit_params(workspace, None, ["model.backbone=fno"])
     assert (workspace / "params.yaml").read_text() == before
     assert edit_params(workspace, None, ["model.backbone=unet"]).model.backbone == "unet"
