@@ -60,7 +60,9 @@ def body(stage: Stage) -> None:
     write_json(reports / "registered.json", registered)
     said = "a DVC experiment: logged to MLflow, not registered"
     if registered["version"] is not None:
-        said = "{name} version {version}, {decision}: {reason}".format(**registered)
+        said = "{name} version {version}, {decision}".format(**registered)
+        now = registered["decided_now"]
+        said += f": {registered['reason']}" if now else ", as was decided when it was registered"
     stage.say(f"register   {said}")
 
 

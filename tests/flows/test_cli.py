@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -163,6 +164,60 @@ def test_wrong_paths_are_told_before_anything_heavy_is_imported(bare, words, sai
     assert (done.returncode, said in line) == (2, True), line
     assert done.stdout.splitlines()[-1] == "[]"
     assert sorted(bare.rglob("*")) == before, "nothing is made"
+
+
+@pytest.fixture
+def locked(bare):
+    """A workspace that this process may not write to, and how it becomes one that may not."""
+    without = [] if os.geteuid() else ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    if without and shutil.which("setpriv") is None:
+        pytest.skip("root may write anywhere, and there is no setpriv to take that away")
+    (bare / "build").mkdir()
+    for path in (bare, *bare.iterdir()):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    yield bare, without
+    for path in (bare, *bare.iterdir()):
+        path.chmod(0o755)
+    (bare / "build").rmdir()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run"], "build/locks: Permission denied; work in a checkout of your own"),
+        (["run", "--set", "train.epochs=3"], "build/locks: Permission denied"),
+        (["gc", "--delete"], "build/locks: Permission denied"),
+        (["ui", "--mlflow-port", "0", "--prefect-port", "0"], "build/logs: Permission denied"),
+        (["doctor"], ""),
+    ],
+)
+def test_a_workspace_that_may_not_be_written_to_is_told_in_a_line(locked, words, said):
+    root, without = locked
+    done = subprocess.run(
+        [*without, sys.executable, "-m", "flows.cli", *words], cwd=root, capture_output=True,
+        text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    if said:
+        (line,) = done.stderr.splitlines()
+        assert (done.returncode, said in line) == (2, True), line
+    else:
+        (line,) = (line for line in done.stdout.splitlines() if " permission " in line)
+        assert done.returncode == 1 and line.startswith("PROBLEM") and str(root / "build") in line
+
+
+def test_of_a_port_in_use_it_is_told_whose_it_is_and_which_option_takes_another(bare):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        for option, words in (("--port", ["serve"]), ("--mlflow-port", ["ui"])):
+            done = subprocess.run(
+                [sys.executable, "-m", "flows.cli", *words, option, port], cwd=bare, text=True,
+                capture_output=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )  # fmt: skip
+            (line,) = done.stderr.splitlines()
+            assert done.returncode == 2, line
+            assert f"port {port} (process {os.getpid()} has it" in line
+            assert f"give another {option}," in line
 
 
 def test_a_study_is_reported_and_listed_without_a_package_that_a_cell_needs():
