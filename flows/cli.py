@@ -23,24 +23,15 @@ extra is what is to be installed where a package that it imports is missing."""
 
 # The commands of the core; each is imported when it is asked for.
 _CORE = {
-    "run": "flows.line:run",
-    "generate": "flows.line:generate",
-    "train": "flows.line:train",
-    "evaluate": "flows.line:evaluate",
-    "register": "flows.line:register",
-    "inspect": "flows.data:inspect_app",
-    "predict": "flows.predict:predict",
-    "watch": "flows.watch:watch",
-    "schedule": "flows.schedule:schedule_app",
-    "promote": "flows.promotion:promote",
-    "audit": "flows.audit:audit",
-    "replay": "flows.replay:replay",
-    "lineage": "flows.lineage:lineage_app",
-    "gc": "flows.tidying:gc",
-    "ui": "flows.pages:ui",
-    "status": "flows.status:status",
+    "run": "flows.line:run", "generate": "flows.line:generate", "train": "flows.line:train",
+    "evaluate": "flows.line:evaluate", "register": "flows.line:register",
+    "inspect": "flows.data:inspect_app", "predict": "flows.predict:predict",
+    "watch": "flows.watch:watch", "schedule": "flows.schedule:schedule_app",
+    "promote": "flows.promotion:promote", "audit": "flows.audit:audit",
+    "replay": "flows.replay:replay", "lineage": "flows.lineage:lineage_app",
+    "gc": "flows.tidying:gc", "ui": "flows.pages:ui", "status": "flows.status:status",
     "doctor": "flows.status:doctor",
-}
+}  # fmt: skip
 # What a file system refuses, and what to do.
 _YOURS = "work in a checkout of your own, or let its owner allow it: mno doctor says what"
 _REFUSED = {
@@ -161,13 +152,9 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def common(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Print the version.", callback=_print_version, is_eager=True
-        ),
-    ] = False,
-) -> None:
+    version: Annotated[bool, typer.Option(
+        "--version", help="Print the version.", callback=_print_version, is_eager=True)] = False,
+) -> None:  # fmt: skip
     """Options of all commands."""
 
 

@@ -27,33 +27,22 @@ _TO_THE_RIGHT = {"samples", "share", "min", "max", "mean", "std", "not finite"}
 
 
 def import_(
-    kind: Annotated[
-        str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]} (sensor logs).")
-    ],
+    kind: Annotated[str, typer.Argument(
+        help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]} (sensor logs).")],
     files: Annotated[list[Path], typer.Argument(help="Files of one kind with the same fields.")],
-    name: Annotated[
-        str | None, typer.Option(help="Name of the dataset and its models; the first file's.")
-    ] = None,
-    mapping: Annotated[
-        Path | None,
-        typer.Option(help="YAML file of names, roles, units and splits.", metavar="FILE"),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would become which field; write nothing.")
-    ] = False,
-    write_mapping: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write a mapping file of what is found, to correct; import nothing.",
-            metavar="FILE",
-        ),
-    ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Forget what was imported under this name before.")
-    ] = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    name: Annotated[str | None, typer.Option(
+        help="Name of the dataset and its models; the first file's.")] = None,
+    mapping: Annotated[Path | None, typer.Option(
+        help="YAML file of names, roles, units and splits.", metavar="FILE")] = None,
+    dry_run: Annotated[bool, typer.Option(
+        "--dry-run", help="Show what would become which field; write nothing.")] = False,
+    write_mapping: Annotated[Path | None, typer.Option(
+        help="Write a mapping file of what is found, to correct; import nothing.",
+        metavar="FILE")] = None,
+    replace: Annotated[bool, typer.Option(
+        "--replace", help="Forget what was imported under this name before.")] = False,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Make files of others the workspace's data; the same name again adds files to a dataset.
 
     Example: mno import pdebench 2D_DarcyFlow_beta1.0_Train.hdf5 --dry-run
@@ -204,23 +193,17 @@ def _print_import(result: dict[str, Any]) -> None:
 
 
 def export(
-    source: Annotated[
-        Path, typer.Argument(help="Zarr store: a dataset, or what mno predict has written.")
-    ],
-    destination: Annotated[
-        Path, typer.Argument(help="What to write: .nc, .npz, or a folder of VTK (for ParaView).")
-    ],
-    field: Annotated[
-        list[str] | None, typer.Option(help="This field only; may be repeated.", metavar="NAME")
-    ] = None,
-    sample: Annotated[
-        list[str] | None,
-        typer.Option(help="This sample only, or a range as 0:10; may be repeated.", metavar="N"),
-    ] = None,
+    source: Annotated[Path, typer.Argument(
+        help="Zarr store: a dataset, or what mno predict has written.")],
+    destination: Annotated[Path, typer.Argument(
+        help="What to write: .nc, .npz, or a folder of VTK (for ParaView).")],
+    field: Annotated[list[str] | None, typer.Option(
+        help="This field only; may be repeated.", metavar="NAME")] = None,
+    sample: Annotated[list[str] | None, typer.Option(
+        help="This sample only, or a range as 0:10; may be repeated.", metavar="N")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Write fields of a dataset or of predictions as NetCDF, VTK or npz, for other programs.
 
     Example: mno export predictions.zarr pressure.nc --field pressure --sample 0:10
@@ -235,11 +218,9 @@ def export(
             progress=lambda part, parts: show("exporting", part, parts),
         )  # fmt: skip
     result = {
-        "source": str(source),
-        "destination": str(destination),
-        **done._asdict(),
+        "source": str(source), "destination": str(destination), **done._asdict(),
         "seconds": round(time.monotonic() - begun, 2),
-    }
+    }  # fmt: skip
     answer(result, as_json, quiet, _print_export)
 
 
@@ -278,16 +259,12 @@ def _print_export(result: dict[str, Any]) -> None:
 
 @inspect_app.command("data")
 def inspect_data(
-    data: Annotated[
-        Path | None, typer.Option(help="The dataset; the workspace's if not given.", metavar="PATH")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Where to write; reports/inspection/ if not given.", metavar="FOLDER"),
-    ] = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    data: Annotated[Path | None, typer.Option(
+        help="The dataset; the workspace's if not given.", metavar="PATH")] = None,
+    output: Annotated[Path | None, typer.Option(
+        help="Where to write; reports/inspection/ if not given.", metavar="FOLDER")] = None,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Measure and draw a dataset: ranges, splits, duplicates, gaps, noise, spectra, checks.
 
     Example: mno inspect data --output /tmp/inspection

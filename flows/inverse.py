@@ -19,17 +19,13 @@ if TYPE_CHECKING:
 _FILE, _SOLVED = "draws.nc", ".solved"
 _STORE = "a Zarr store with what is known of the run"
 
-Model = Annotated[
-    str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")
-]
-Inputs = Annotated[
-    Path | None,
-    typer.Option(help="Zarr store with what is known of the run; data/.", metavar="STORE"),
-]
+Model = Annotated[str, typer.Argument(
+    help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")]  # fmt: skip
+Inputs = Annotated[Path | None, typer.Option(
+    help="Zarr store with what is known of the run; data/.", metavar="STORE")]  # fmt: skip
 Sample = Annotated[int | None, typer.Option(min=0, help="The run in the store.", metavar="NUMBER")]
-Workers = Annotated[
-    int, typer.Option(min=1, max=64, help="Processes that solve; answers do not depend on it.")
-]
+Workers = Annotated[int, typer.Option(
+    min=1, max=64, help="Processes that solve; answers do not depend on it.")]  # fmt: skip
 Seed = Annotated[int, typer.Option(min=0, help="Of all that is drawn.")]
 
 
@@ -54,29 +50,20 @@ def _asked_run(
 def infer(
     model: Model,
     readings: Annotated[Path, typer.Argument(help="Table of readings of sensors (CSV).")],
-    prior: Annotated[
-        Path, typer.Option(help="YAML file: what is not known, and within what it is.")
-    ],
-    inputs: Inputs = None,
+    prior: Annotated[Path, typer.Option(
+        help="YAML file: what is not known, and within what it is.")], inputs: Inputs = None,
     sample: Sample = None,
-    start: Annotated[
-        float, typer.Option(help="When the run begins on the readings' clock.", metavar="SECONDS")
-    ] = 0.0,
-    solves: Annotated[
-        int,
-        typer.Option(min=0, help="How often the solver may be asked, which makes draws exact."),
-    ] = 0,
+    start: Annotated[float, typer.Option(
+        help="When the run begins on the readings' clock.", metavar="SECONDS")] = 0.0,
+    solves: Annotated[int, typer.Option(
+        min=0, help="How often the solver may be asked, which makes draws exact.")] = 0,
     workers: Workers = 1,
     draws: Annotated[int, typer.Option(min=50, help="Of each of sixteen chains.")] = 600,
-    seed: Seed = 0,
-    mapping: TableMapping = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Where to write; reports/inference/.", metavar="FOLDER"),
-    ] = None,
-    quiet: Quiet = False,
+    seed: Seed = 0, mapping: TableMapping = None,
+    output: Annotated[Path | None, typer.Option(
+        help="Where to write; reports/inference/.", metavar="FOLDER")] = None, quiet: Quiet = False,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Infer what is not known of a run from readings: draws of its posterior, as ArviZ reads them.
 
     Chains follow the model's gradients, and reckon with its error as one more noise. With --solves
@@ -158,23 +145,16 @@ def _print(told: dict[str, Any]) -> None:
 
 def optimise(
     model: Model,
-    goal: Annotated[
-        Path, typer.Argument(help="YAML file: what may be set, what to minimize, what must hold.")
-    ],
-    inputs: Inputs = None,
-    sample: Sample = None,
-    solves: Annotated[
-        int,
-        typer.Option(min=0, help="How often the solver may be asked; 0 believes the model."),
-    ] = 30,
-    workers: Workers = 1,
-    seed: Seed = 0,
-    output: Annotated[
-        Path | None, typer.Option(help="Where to write; reports/optimum/.", metavar="FOLDER")
-    ] = None,
-    quiet: Quiet = False,
+    goal: Annotated[Path, typer.Argument(
+        help="YAML file: what may be set, what to minimize, what must hold.")],
+    inputs: Inputs = None, sample: Sample = None,
+    solves: Annotated[int, typer.Option(
+        min=0, help="How often the solver may be asked; 0 believes the model.")] = 30,
+    workers: Workers = 1, seed: Seed = 0,
+    output: Annotated[Path | None, typer.Option(
+        help="Where to write; reports/optimum/.", metavar="FOLDER")] = None, quiet: Quiet = False,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Find the best settings of a run; each candidate is solved before it is believed.
 
     The search follows the model's gradients. What the solver says of a candidate is learned by a

@@ -21,19 +21,15 @@ from mno.core.errors import MnoError, first_line
 
 
 def own_figures(
-    solver_cost: str | None,
-    queries_per_day: float | None = None,
-    hourly_rate: float | None = None,
+    solver_cost: str | None, queries_per_day: float | None = None, hourly_rate: float | None = None,
     questions: float | None = None,
-) -> list[str]:
+) -> list[str]:  # fmt: skip
     """Return the user's own figures as `key=value` edits; none keeps what `params.yaml` says."""
     solver = None if solver_cost is None else options.seconds_of("--solver-cost", solver_cost)
     values = {
-        "solver_seconds": solver,
-        "queries_per_day": queries_per_day,
-        "hourly_rate": hourly_rate,
+        "solver_seconds": solver, "queries_per_day": queries_per_day, "hourly_rate": hourly_rate,
         "questions": questions,
-    }
+    }  # fmt: skip
     return [f"evaluate.economics.{name}={v}" for name, v in values.items() if v is not None]
 
 
@@ -49,15 +45,11 @@ def run(
 
 
 def generate(
-    preset: Preset = None,
-    scenario: options.Scenario = None,
-    assignments: Assignments = None,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="First read every byte, and remove what is damaged.")
-    ] = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    preset: Preset = None, scenario: options.Scenario = None, assignments: Assignments = None,
+    repair: Annotated[bool, typer.Option(
+        "--repair", help="First read every byte, and remove what is damaged.")] = False,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Solve the dataset and release it as data/.
 
     Example: mno generate --set generate.samples=2000
@@ -77,37 +69,22 @@ def train(
 
 
 def evaluate(
-    preset: Preset = None,
-    scenario: options.Scenario = None,
-    assignments: Assignments = None,
-    solver_cost: Annotated[
-        str | None,
-        typer.Option(
-            help="Time of one solve by your own solver, as 3.5s; the scenario's own is measured "
-            "if not given.",
-            metavar="TIME",
-        ),
-    ] = None,
-    queries_per_day: Annotated[
-        float | None, typer.Option(help="Solutions you need in a day.")
-    ] = None,
-    questions: Annotated[
-        float | None, typer.Option(help="Solutions you need in all, as 3000 for an optimisation.")
-    ] = None,
-    hourly_rate: Annotated[
-        float | None, typer.Option(help="Price of one hour of computing, of one core.")
-    ] = None,
-    learning_curve: Annotated[
-        bool,
-        typer.Option(
-            "--learning-curve",
-            help="Train on shares of the training samples as well, to see what more of them would "
-            "bring; from then on, until learning_curve.shares is [].",
-        ),
-    ] = False,
-    quiet: Quiet = False,
+    preset: Preset = None, scenario: options.Scenario = None, assignments: Assignments = None,
+    solver_cost: Annotated[str | None, typer.Option(
+        help="Time of one solve by your own solver, as 3.5s; the scenario's own is measured if not "
+        "given.", metavar="TIME")] = None,
+    queries_per_day: Annotated[float | None, typer.Option(
+        help="Solutions you need in a day.")] = None,
+    questions: Annotated[float | None, typer.Option(
+        help="Solutions you need in all, as 3000 for an optimisation.")] = None,
+    hourly_rate: Annotated[float | None, typer.Option(
+        help="Price of one hour of computing, of one core.")] = None,
+    learning_curve: Annotated[bool, typer.Option(
+        "--learning-curve",
+        help="Train on shares of the training samples as well, to see what more of them would "
+        "bring; from then on, until learning_curve.shares is [].")] = False, quiet: Quiet = False,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Evaluate on the test split, after training; write reports/report.html.
 
     Your own figures are kept in the parameters evaluate.economics.
@@ -133,13 +110,9 @@ def _edits(scenario: str | None, assignments: Sequence[str] | None) -> list[str]
 
 
 def _bring_up_to_date(
-    target: str | None,
-    preset: str | None,
-    edits: Sequence[str],
-    quiet: bool,
-    as_json: bool,
+    target: str | None, preset: str | None, edits: Sequence[str], quiet: bool, as_json: bool,
     repair: bool = False,
-) -> None:
+) -> None:  # fmt: skip
     with interruptible():
         result = run_line(target, preset, edits, quiet, repair)
     answer(result, as_json, quiet, print_summary)
@@ -149,12 +122,9 @@ _RESULTS = ("metrics", "decision", "registered")  # reports that a run returns
 
 
 def run_line(
-    target: str | None = None,
-    preset: str | None = None,
-    assignments: Sequence[str] = (),
-    quiet: bool = False,
-    repair: bool = False,
-) -> dict[str, Any]:
+    target: str | None = None, preset: str | None = None, assignments: Sequence[str] = (),
+    quiet: bool = False, repair: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Edit and check the parameters, then bring the line, or one target of it, up to date.
 
     With `repair` copies of the dataset whose bytes are damaged are removed first.

@@ -23,13 +23,11 @@ STARTUP = 90.0  # seconds
 
 
 def ui(
-    mlflow_port: Annotated[
-        int, typer.Option(help="Port of MLflow's pages; 0 takes a free one.")
-    ] = 5000,
-    prefect_port: Annotated[
-        int, typer.Option(help="Port of Prefect's pages; 0 takes a free one.")
-    ] = 4200,
-) -> None:
+    mlflow_port: Annotated[int, typer.Option(
+        help="Port of MLflow's pages; 0 takes a free one.")] = 5000,
+    prefect_port: Annotated[int, typer.Option(
+        help="Port of Prefect's pages; 0 takes a free one.")] = 4200,
+) -> None:  # fmt: skip
     """Serve MLflow's and Prefect's pages on this machine only, until Ctrl-C."""
     root = find_workspace()
     prepare_environment(root)

@@ -22,32 +22,21 @@ _MOST_SENSORS = 12  # in the terminal, of each quantity
 
 
 def predict(
-    model: Annotated[
-        str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")
-    ],
+    model: Annotated[str, typer.Argument(
+        help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")],
     source: Annotated[Path, typer.Argument(help="Zarr store with the model's input fields.")],
     destination: Annotated[Path, typer.Argument(help="Zarr store to write; must not exist yet.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per forward pass.")] = 32,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Frames of states; as many as in training.")
-    ] = None,
-    fallback: Annotated[
-        Literal["none", "solver"],
-        typer.Option(help="Who answers for inputs that are unlike the training data."),
-    ] = "none",
-    fallback_above: Annotated[
-        float | None,
-        typer.Option(min=0.0, help="Also solve where the error bound is larger.", metavar="BOUND"),
-    ] = None,
-    readings_alone: Annotated[
-        bool,
-        typer.Option(
-            "--readings-alone", help="Leave fields out, of a model of both; it costs less."
-        ),
-    ] = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    steps: Annotated[int | None, typer.Option(
+        min=1, help="Frames of states; as many as in training.")] = None,
+    fallback: Annotated[Literal["none", "solver"], typer.Option(
+        help="Who answers for inputs that are unlike the training data.")] = "none",
+    fallback_above: Annotated[float | None, typer.Option(
+        min=0.0, help="Also solve where the error bound is larger.", metavar="BOUND")] = None,
+    readings_alone: Annotated[bool, typer.Option(
+        "--readings-alone", help="Leave fields out, of a model of both; it costs less.")] = False,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Predict the output fields of every sample in a Zarr store, and how far to trust them.
 
     With each field go bounds on its error, the residual it leaves in the equation, and whether the
@@ -96,45 +85,29 @@ def predict(
             readings_alone=readings_alone,
         )  # fmt: skip
     result = {
-        "samples": samples,
-        "seconds": round(time.monotonic() - start, 2),
-        "destination": str(destination),
-        "trust": answers.summary() if answers else None,
+        "samples": samples, "seconds": round(time.monotonic() - start, 2),
+        "destination": str(destination), "trust": answers.summary() if answers else None,
         **({"no_trust": str(trust)} if isinstance(trust, Absent) else {}),
-    }
+    }  # fmt: skip
     answer(result, as_json, quiet, _print_prediction)
 
 
 def compare(
     readings: Annotated[Path, typer.Argument(help="Table of readings of sensors (CSV).")],
-    model: Annotated[
-        str | None,
-        typer.Option(help="As for mno predict; the current scenario's champion if not given."),
-    ] = None,
-    inputs: Annotated[
-        Path | None,
-        typer.Option(
-            help="Zarr store with the inputs of the measured run; data/ if not given, or the "
-            "readings themselves where the model was trained on such.",
-            metavar="STORE",
-        ),
-    ] = None,
-    sample: Annotated[
-        int | None,
-        typer.Option(min=0, help="The measured run in the store, if several.", metavar="NUMBER"),
-    ] = None,
-    start: Annotated[
-        float | None,
-        typer.Option(help="When the run begins on the readings' clock; 0.", metavar="SECONDS"),
-    ] = None,
+    model: Annotated[str | None, typer.Option(
+        help="As for mno predict; the current scenario's champion if not given.")] = None,
+    inputs: Annotated[Path | None, typer.Option(
+        help="Zarr store with the inputs of the measured run; data/ if not given, or the readings "
+        "themselves where the model was trained on such.", metavar="STORE")] = None,
+    sample: Annotated[int | None, typer.Option(
+        min=0, help="The measured run in the store, if several.", metavar="NUMBER")] = None,
+    start: Annotated[float | None, typer.Option(
+        help="When the run begins on the readings' clock; 0.", metavar="SECONDS")] = None,
     mapping: TableMapping = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Where to write; reports/comparison/ if not given.", metavar="FOLDER"),
-    ] = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    output: Annotated[Path | None, typer.Option(
+        help="Where to write; reports/comparison/ if not given.", metavar="FOLDER")] = None,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Compare a model with readings of sensors, beside the solver where there is one.
 
     Example: mno compare sensors.csv --sample 3

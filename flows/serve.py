@@ -21,24 +21,19 @@ TOKEN = "MNO_SERVE_TOKEN"  # noqa: S105 - the name of a variable
 
 
 def serve(
-    alias: Annotated[
-        str, typer.Option(help="Serve the version that has this alias, and follow it.")
-    ] = "champion",
-    model: Annotated[
-        str | None, typer.Option(help="Registered model; the current scenario's if not given.")
-    ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen at; 0.0.0.0 serves other machines, too.")
-    ] = "127.0.0.1",
+    alias: Annotated[str, typer.Option(
+        help="Serve the version that has this alias, and follow it.")] = "champion",
+    model: Annotated[str | None, typer.Option(
+        help="Registered model; the current scenario's if not given.")] = None,
+    host: Annotated[str, typer.Option(
+        help="Address to listen at; 0.0.0.0 serves other machines, too.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, help="Port; 0 takes a free one.")] = 5002,
-    max_body: Annotated[
-        float, typer.Option(min=0.001, help="Largest request, MiB.", metavar="MIB")
-    ] = 64.0,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Longest time of an answer, s.", metavar="SECONDS")
-    ] = 120.0,
+    max_body: Annotated[float, typer.Option(
+        min=0.001, help="Largest request, MiB.", metavar="MIB")] = 64.0,
+    timeout: Annotated[float, typer.Option(
+        min=0.1, help="Longest time of an answer, s.", metavar="SECONDS")] = 120.0,
     quiet: Quiet = False,
-) -> None:
+) -> None:  # fmt: skip
     """Answer requests for predictions over HTTP, by MLflow's protocol; follow the champion.
 
     Example: mno serve --port 5002    then: curl http://127.0.0.1:5002/model

@@ -28,14 +28,12 @@ def status(as_json: Json = False) -> None:
 
 
 def doctor(
-    versions: Annotated[
-        bool, typer.Option("--versions", help="Also have every registered version predict.")
-    ] = False,
-    notify: Annotated[
-        bool, typer.Option("--notify", help="Only send a test to all whom notify.yaml names.")
-    ] = False,
+    versions: Annotated[bool, typer.Option(
+        "--versions", help="Also have every registered version predict.")] = False,
+    notify: Annotated[bool, typer.Option(
+        "--notify", help="Only send a test to all whom notify.yaml names.")] = False,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Check packages, workspace, locks, disk, leftovers and registered models; say what to do.
 
     The files of registered models with an alias, and of the ten latest, must be those that were
@@ -94,13 +92,11 @@ def read_status() -> dict[str, Any]:
     except MnoError as error:
         schedule = {"plan": "not known", "next": None, "overdue": str(error), "last": None}
     return {
-        "scenario": params.dataset_name,
-        "running": lock_holder(root / workspace.RUN_LOCK),
+        "scenario": params.dataset_name, "running": lock_holder(root / workspace.RUN_LOCK),
         "stages": read_stages(root),
         "metrics": workspace.read_json(root / "reports/metrics.json") or None,
-        "registry": describe_registry(root, params.model_subject),
-        "schedule": schedule,
-    }
+        "registry": describe_registry(root, params.model_subject), "schedule": schedule,
+    }  # fmt: skip
 
 
 def print_status(status: dict[str, Any]) -> None:

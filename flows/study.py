@@ -25,31 +25,21 @@ study_app = command_group(
 PAGES, FIGURES = Path("docs"), "assets"
 REPORTS = Path("reports/studies")
 
-StudyName = Annotated[
-    str, typer.Argument(help="A study file, or the name of one in studies/.", metavar="STUDY")
-]
-Budget = Annotated[
-    str | None,
-    typer.Option(
-        help="Begin nothing that would end later than this, as 45min or 2h.", metavar="TIME"
-    ),
-]
-Workers = Annotated[
-    int,
-    typer.Option(
-        min=1, max=64, help="Trainings made at a time; with 1 a search can be repeated exactly."
-    ),
-]
+StudyName = Annotated[str, typer.Argument(
+    help="A study file, or the name of one in studies/.", metavar="STUDY")]  # fmt: skip
+Budget = Annotated[str | None, typer.Option(
+    help="Begin nothing that would end later than this, as 45min or 2h.", metavar="TIME"
+)]  # fmt: skip
+Workers = Annotated[int, typer.Option(
+    min=1, max=64, help="Trainings made at a time; with 1 a search can be repeated exactly."
+)]  # fmt: skip
 
 
 @study_app.command("run")
 def study_run(
-    study: StudyName,
-    budget: Budget = None,
-    workers: Workers = 1,
-    quiet: Quiet = False,
+    study: StudyName, budget: Budget = None, workers: Workers = 1, quiet: Quiet = False,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Make what is missing of a study; finished cells are kept, whatever stops it.
 
     Example: mno study run who_wins --budget 2h
@@ -99,12 +89,10 @@ def study_report(study: StudyName, quiet: Quiet = False, as_json: Json = False) 
 
 @study_app.command("page")
 def study_page(
-    template: Annotated[
-        Path, typer.Argument(help="Markdown with questions in it, NAME.md.j2.", metavar="TEMPLATE")
-    ],
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    template: Annotated[Path, typer.Argument(
+        help="Markdown with questions in it, NAME.md.j2.", metavar="TEMPLATE")],
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Write a page of your own, in docs/, whose every number comes from the cells of studies.
 
     Example: mno study page studies/pages/who-wins.md.j2
@@ -193,14 +181,10 @@ def _states(known: Mapping[str, Any]) -> str:
 
 @study_app.command("tune")
 def study_tune(
-    search: Annotated[
-        str, typer.Argument(help="A file, or the name of one in studies/tune/.", metavar="SEARCH")
-    ],
-    budget: Budget = None,
-    workers: Workers = 1,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    search: Annotated[str, typer.Argument(
+        help="A file, or the name of one in studies/tune/.", metavar="SEARCH")],
+    budget: Budget = None, workers: Workers = 1, quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Search parameters on the validation split, and keep the winner as a preset; resumable.
 
     Example: mno study tune darcy --budget 30min; then: mno run --preset tuned-darcy

@@ -28,32 +28,23 @@ _MOST_SHOWN = 3  # outputs in a line for people
 
 
 def watch(
-    model: Annotated[
-        str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")
-    ],
-    log: Annotated[
-        str, typer.Argument(help="CSV file that grows, with a column for each sensor; - is stdin.")
-    ] = "-",
-    run: Annotated[
-        Path | None,
-        typer.Option(help="YAML file of what is the same during the run.", metavar="FILE"),
-    ] = None,
-    mapping: Annotated[
-        Path | None, typer.Option(help="File that says what the log's columns are.", metavar="FILE")
-    ] = None,
+    model: Annotated[str, typer.Argument(
+        help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")],
+    log: Annotated[str, typer.Argument(
+        help="CSV file that grows, with a column for each sensor; - is stdin.")] = "-",
+    run: Annotated[Path | None, typer.Option(
+        help="YAML file of what is the same during the run.", metavar="FILE")] = None,
+    mapping: Annotated[Path | None, typer.Option(
+        help="File that says what the log's columns are.", metavar="FILE")] = None,
     once: Annotated[bool, typer.Option("--once", help="Read what is there, and end.")] = False,
-    every: Annotated[
-        float, typer.Option(min=0.0, help="Tell readings closer than this as one.", metavar="S")
-    ] = 0.0,
-    state: Annotated[
-        Path | None, typer.Option(help="Where what is known is kept; in .mno/watch/ if not given.")
-    ] = None,
-    describe: Annotated[
-        bool, typer.Option("--describe", help="Say which columns and what of a run are wanted.")
-    ] = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    every: Annotated[float, typer.Option(
+        min=0.0, help="Tell readings closer than this as one.", metavar="S")] = 0.0,
+    state: Annotated[Path | None, typer.Option(
+        help="Where what is known is kept; in .mno/watch/ if not given.")] = None,
+    describe: Annotated[bool, typer.Option(
+        "--describe", help="Say which columns and what of a run are wanted.")] = False,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Follow a plant: tell all its fields, with bounds, at each reading that a log gets.
 
     The model is an observer. Killed, the command goes on where it was when it is started again.

@@ -21,11 +21,9 @@ WORKSPACE = "MNO_WORKSPACE"
 QUIET_SECONDS = 2.0  # before progress is drawn
 _MARKS = ("params.yaml", "dvc.yaml", "data.dvc")
 UNWATCHED = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "DO_NOT_TRACK": "1",
-    "DVC_NO_ANALYTICS": "1",
-}
+    "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "DO_NOT_TRACK": "1", "DVC_NO_ANALYTICS": "1",
+}  # fmt: skip
 """By these variables nothing is reported to anybody, and no pickle is read."""
 
 

@@ -113,25 +113,16 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[st
         money |= {name: None if s is None else s * (rate / 3600) for name, s in amounts}
     asked = None if queries is None else queries * economics.horizon_days
     return {
-        "state": state,
-        "solver_seconds": cheapest,
-        "solver_source": source,
-        "solve_seconds": solve,
-        "measured_seconds": measured,
-        "surrogate_seconds": prediction,
+        "state": state, "solver_seconds": cheapest, "solver_source": source, "solve_seconds": solve,
+        "measured_seconds": measured, "surrogate_seconds": prediction,
         "batch": {"samples": cost["batch_size"], **price(1 / cost["throughput_per_s"])},
         "readings": None if for_readings is None else price(1e-3 * for_readings),
-        "plant_seconds": cost.get("plant_seconds"),
-        "spent": spent,
-        "data_source": "computed" if computed else "recorded",
-        "solves": solves,
-        "days": days,
+        "plant_seconds": cost.get("plant_seconds"), "spent": spent,
+        "data_source": "computed" if computed else "recorded", "solves": solves, "days": days,
         "saved_a_day": saved_a_day,
-        "asked": asked if economics.questions is None else economics.questions,
-        "why": why,
-        "total_spent": total,
-        "money": money,
-    }
+        "asked": asked if economics.questions is None else economics.questions, "why": why,
+        "total_spent": total, "money": money,
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -407,9 +398,7 @@ def decide(
     reasons = sorted(found, key=lambda reason: _SIDES.index(reason.side))  # stable: by weight
     verdict = {"against": "not_worth_it", "condition": "worth_it_if", "for": "worth_it"}
     return {
-        "verdict": verdict[reasons[0].side],
-        "reasons": [reason._asdict() for reason in reasons],
-        "kpis": [{**vars(kpi), "status": kpi.status} for kpi in kpis],
-        "break_even": pays,
+        "verdict": verdict[reasons[0].side], "reasons": [reason._asdict() for reason in reasons],
+        "kpis": [{**vars(kpi), "status": kpi.status} for kpi in kpis], "break_even": pays,
         "error": metrics["relative_l2"],
-    }
+    }  # fmt: skip

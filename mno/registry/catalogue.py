@@ -269,12 +269,9 @@ class _Server:
     def logged_model(self, model_id: str) -> dict[str, Any] | None:
         model = self._found(self._client.get_logged_model, model_id)
         return model and {
-            "name": model.name,
-            "run": model.source_run_id,
-            "status": str(model.status),
-            "files": model.artifact_location,
-            "tags": dict(model.tags),
-        }
+            "name": model.name, "run": model.source_run_id, "status": str(model.status),
+            "files": model.artifact_location, "tags": dict(model.tags),
+        }  # fmt: skip
 
     def location(self, version: RegisteredVersion) -> str | None:
         return self._client.get_model_version_download_uri(version.name, str(version.number))

@@ -255,15 +255,11 @@ def seal_version(
     version = find_version_of(registry, f"models:/{name}/{number}")
     with TemporaryDirectory(prefix="mno-seal-") as scratch:
         content: dict[str, Any] = {
-            "schema": seals.SCHEMA,
-            "model": name,
-            "number": number,
-            **read_facts(registry, version, Path(scratch)),
-            "record": dict(record),
-            "lock": lock,
+            "schema": seals.SCHEMA, "model": name, "number": number,
+            **read_facts(registry, version, Path(scratch)), "record": dict(record), "lock": lock,
             "snapshot": {key: getattr(snapshot, key) for key in ("commit", "tree", "head")},
             "aliases": aliases(registry, name),
-        }
+        }  # fmt: skip
     return _put(workspace, content, *_latest(workspace, name, number))
 
 

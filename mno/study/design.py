@@ -205,15 +205,10 @@ class StudySpec(FileSpec):
 _SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
 _GENERATE = {"shard_size": 50, "seed": 0, "split": _SPLIT}
 _DEFAULTS = {
-    "task": TaskConfig,
-    "model": ModelConfig,
-    "train": TrainConfig,
-    "learning_curve": LearningCurveConfig,
-    "evaluate": EvaluateConfig,
-    "registry": RegistryConfig,
-    "promotion": PromotionConfig,
-    "execution": ExecutionConfig,
-}
+    "task": TaskConfig, "model": ModelConfig, "train": TrainConfig,
+    "learning_curve": LearningCurveConfig, "evaluate": EvaluateConfig, "registry": RegistryConfig,
+    "promotion": PromotionConfig, "execution": ExecutionConfig,
+}  # fmt: skip
 TRACKED = ("scenario", "seed", "generate", "task", "model", "train", "learning_curve", "evaluate")
 """The parameters that a cell depends on, besides those of its own scenario."""
 _ADDED = {
