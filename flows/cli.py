@@ -34,9 +34,8 @@ _CORE = {
 }  # fmt: skip
 # What a file system refuses, and what to do.
 _YOURS = "work in a checkout of your own, or let its owner allow it: mno doctor says what"
-_REFUSED = {
-    errno.EACCES: _YOURS, errno.EPERM: _YOURS, errno.EROFS: _YOURS, errno.ENOSPC: "make room"
-}  # fmt: skip
+_REFUSED = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _YOURS)
+_REFUSED[errno.ENOSPC] = "make room"
 _OURS = ("mno", "flows", "pipelines")
 
 # The help's groups, in the order of the work; what others bring stands below them.

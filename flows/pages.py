@@ -113,7 +113,11 @@ def port_refused(host: str, port: int, option: str, error: Exception) -> InputEr
     whose = getattr(error, "strerror", None) or "expected a number up to 65535"
     with contextlib.suppress(psutil.Error, OSError):
         for taken in psutil.net_connections("tcp"):
-            if taken.status == psutil.CONN_LISTEN and taken.laddr.port == port and taken.pid:
+            if (
+                taken.status == psutil.CONN_LISTEN
+                and tuple(taken.laddr)[1:] == (port,)
+                and taken.pid
+            ):
                 words = psutil.Process(taken.pid).cmdline()
                 whose = f"process {taken.pid} has it: {' '.join(words)[:80]}"
     return InputError(

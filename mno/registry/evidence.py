@@ -20,14 +20,8 @@ from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import PACKAGED, Record, Tag, candidate_digest
 from mno.lineage.seal import Seal, SealPointer
 from mno.lineage.snapshot import Snapshot
-from mno.registry.catalogue import (
-    Registry,
-    aliases,
-    find_version_of,
-    local_path,
-    meant,
-    registry_of,
-)
+from mno.registry import catalogue
+from mno.registry.catalogue import Registry, aliases, find_version_of, local_path, registry_of
 from mno.registry.settings import Workspace, import_mlflow
 
 _RUN = re.compile(r"runs:/([0-9a-f]+)(?:/.*)?")
@@ -170,7 +164,7 @@ def find_model(registry: Registry, target: str) -> RegisteredVersion:
         if holding is None:
             raise InputError(
                 f"{path} holds no model (no {DESCRIPTION} beside the weights); give its folder, "
-                f"models:/NAME/VERSION, models:/NAME@ALIAS or runs:/ID{meant(target)}"
+                f"models:/NAME/VERSION, models:/NAME@ALIAS or runs:/ID{catalogue.meant(target)}"
             )
         digest = candidate_digest(holding)
         found, what = registry.versions(tag=(Tag.CANDIDATE, digest)), f"model ({digest[:12]})"
