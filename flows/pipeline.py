@@ -32,7 +32,7 @@ GRACE = timedelta(minutes=5)  # a run that lives has the lock by then, or has en
 
 def end_killed(
     root: Path, flow: str, warn: Say, deployment: str | None = None,
-    states: Sequence[str] = ("RUNNING"), grace: timedelta = GRACE,
+    states: Sequence[str] = ("RUNNING",), grace: timedelta = GRACE,
 ) -> list[FlowRun]:  # fmt: skip
     """Have Prefect know of the runs of a flow that were killed, and return those.
 
