@@ -22,13 +22,10 @@ if TYPE_CHECKING:
 DIFFERENCE_FOUND = 3
 _STYLES = {Verdict.VERIFIED: "green", Verdict.UNKNOWN: "yellow"}
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID, a model's folder or its file "
-        "of weights."
-    ),
-]
+Model = Annotated[str, typer.Argument(
+    help="models:/NAME@ALIAS, models:/NAME/VERSION, runs:/ID, a model's folder or its file of "
+    "weights."
+)]  # fmt: skip
 Caches = Annotated[
     list[Path] | None,
     typer.Option("--cache", help="Look for data in this DVC cache, too; may be repeated.",
@@ -38,16 +35,11 @@ Everything = Annotated[bool, typer.Option("--all", help="Show what was verified,
 
 
 def audit(
-    model: Model,
-    cache: Caches = None,
-    originals: Annotated[
-        list[Path] | None,
-        typer.Option(help="Look here for imported files, too; may be repeated.", metavar="FOLDER"),
-    ] = None,
-    everything: Everything = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    model: Model, cache: Caches = None,
+    originals: Annotated[list[Path] | None, typer.Option(
+        help="Look here for imported files, too; may be repeated.", metavar="FOLDER")] = None,
+    everything: Everything = False, quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Verify where a registered model comes from: every link by its content, not by its label.
 
     Weights, training run, record, dataset, imported files, code, parameters, environment, snapshot
@@ -82,13 +74,11 @@ class Audit:
     def to_dict(self) -> dict[str, Any]:
         """Return what `--json` prints."""
         return {
-            "model": self.model,
-            "passed": self.passed,
-            "lineage": self.lineage,
+            "model": self.model, "passed": self.passed, "lineage": self.lineage,
             "verdicts": counts(self.findings),
             "findings": [asdict(finding) for finding in self.findings],
             **({"replay": self.replay.to_dict()} if self.replay else {}),
-        }
+        }  # fmt: skip
 
 
 def audit_model(

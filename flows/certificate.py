@@ -39,20 +39,14 @@ certify_app = command_group(
 @certify_app.command("model")
 def certify(
     model: audit.Model,
-    folder: Annotated[
-        Path,
-        typer.Option(help="New folder of a page, and an RO-Crate for programs.", metavar="FOLDER"),
-    ],
-    sign: Annotated[
-        Path | None, typer.Option(help="Sign it with this private Ed25519 key.", metavar="KEY.pem")
-    ] = None,
-    replayed: Annotated[
-        bool, typer.Option("--replay", help="Make the model again and certify that, too.")
-    ] = False,
-    cache: audit.Caches = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    folder: Annotated[Path, typer.Option(
+        help="New folder of a page, and an RO-Crate for programs.", metavar="FOLDER")],
+    sign: Annotated[Path | None, typer.Option(
+        help="Sign it with this private Ed25519 key.", metavar="KEY.pem")] = None,
+    replayed: Annotated[bool, typer.Option(
+        "--replay", help="Make the model again and certify that, too.")] = False,
+    cache: audit.Caches = None, quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Audit a registered model and write a certificate of what was found; MODEL as for mno audit.
 
     Exit code 3 if the audit found a difference: that is certified, too. A key is made with:
@@ -86,17 +80,12 @@ def certify(
 
 @certify_app.command("verify")
 def verify(
-    certificate: Annotated[
-        Path, typer.Argument(help="The folder of a certificate, or the page in it.")
-    ],
-    key: Annotated[
-        Path | None,
-        typer.Option(help="The public key that it must be signed with.", metavar="KEY.pem.pub"),
-    ] = None,
-    everything: audit.Everything = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    certificate: Annotated[Path, typer.Argument(
+        help="The folder of a certificate, or the page in it.")],
+    key: Annotated[Path | None, typer.Option(
+        help="The public key that it must be signed with.", metavar="KEY.pem.pub")] = None,
+    everything: audit.Everything = False, quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Verify a certificate: every byte of it, and its signature.
 
     Needs neither the workspace nor the network. Without --key a signature shows that nothing was

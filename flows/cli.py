@@ -1,10 +1,12 @@
 """The `mno` command: finds each command where it is, and turns what goes wrong into one line."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -19,27 +21,34 @@ GROUP = "mno.commands"
 object is a function with typer's annotations or a `typer.Typer` with commands of its own, and the
 extra is what is to be installed where a package that it imports is missing."""
 
-# The commands of the core, in the order of the help; each is imported when it is asked for.
+# The commands of the core; each is imported when it is asked for.
 _CORE = {
-    "run": "flows.line:run",
-    "generate": "flows.line:generate",
-    "train": "flows.line:train",
-    "evaluate": "flows.line:evaluate",
-    "register": "flows.line:register",
-    "inspect": "flows.data:inspect_app",
-    "predict": "flows.predict:predict",
-    "watch": "flows.watch:watch",
-    "schedule": "flows.schedule:schedule_app",
-    "promote": "flows.promotion:promote",
-    "audit": "flows.audit:audit",
-    "replay": "flows.replay:replay",
-    "lineage": "flows.lineage:lineage_app",
-    "gc": "flows.tidying:gc",
-    "ui": "flows.pages:ui",
-    "status": "flows.status:status",
+    "run": "flows.line:run", "generate": "flows.line:generate", "train": "flows.line:train",
+    "evaluate": "flows.line:evaluate", "register": "flows.line:register",
+    "inspect": "flows.data:inspect_app", "predict": "flows.predict:predict",
+    "watch": "flows.watch:watch", "schedule": "flows.schedule:schedule_app",
+    "promote": "flows.promotion:promote", "audit": "flows.audit:audit",
+    "replay": "flows.replay:replay", "lineage": "flows.lineage:lineage_app",
+    "gc": "flows.tidying:gc", "ui": "flows.pages:ui", "status": "flows.status:status",
     "doctor": "flows.status:doctor",
-}
+}  # fmt: skip
+# What a file system refuses, and what to do.
+_YOURS = "work in a checkout of your own, or let its owner allow it: mno doctor says what"
+_REFUSED = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _YOURS)
+_REFUSED[errno.ENOSPC] = "make room"
 _OURS = ("mno", "flows", "pipelines")
+
+# The help's groups, in the order of the work; what others bring stands below them.
+_PANELS = {
+    "The line, from a solver to a registered model": "run generate train evaluate register",
+    "What there is": "status inspect ui doctor",
+    "Use a model": "predict serve watch compare infer optimise",
+    "Data of your own": "import export",
+    "Operate": "promote schedule gc",
+    "Where a model comes from": "lineage audit replay certify",
+    "Many models": "study",
+}
+_PANEL_OF = {name: panel for panel, names in _PANELS.items() for name in names.split()}
 
 
 class _Commands(Mapping[str, Any]):
@@ -59,7 +68,8 @@ class _Commands(Mapping[str, Any]):
         return name in _CORE or name in self.added
 
     def __iter__(self) -> Iterator[str]:
-        return iter([*_CORE, *self.added])
+        present = [*_CORE, *self.added]
+        return iter(sorted(present, key=[*_PANEL_OF, *present].index))
 
     def __len__(self) -> int:
         return len(_CORE) + len(self.added)
@@ -68,7 +78,7 @@ class _Commands(Mapping[str, Any]):
 @cache
 def _load(entry: EntryPoint) -> Any:
     """Return an entry's command; one that says what is missing where it cannot be loaded."""
-    settings = {}
+    settings, panel = {}, _PANEL_OF.get(entry.name, "Of other packages")
     try:
         found = entry.load()
     except (ImportError, AttributeError) as error:
@@ -77,10 +87,10 @@ def _load(entry: EntryPoint) -> Any:
         found, settings = _stand_in(_missing(entry, error)), {"ignore_unknown_options": True}
     if isinstance(found, typer.Typer):
         group = typer.main.get_group(found)
-        group.name = entry.name
+        group.name, group.rich_help_panel = entry.name, panel
         return group
     alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    alone.command(entry.name, context_settings=settings)(found)
+    alone.command(entry.name, context_settings=settings, rich_help_panel=panel)(found)
     return typer.main.get_command(alone)
 
 
@@ -141,13 +151,9 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def common(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version", help="Print the version.", callback=_print_version, is_eager=True
-        ),
-    ] = False,
-) -> None:
+    version: Annotated[bool, typer.Option(
+        "--version", help="Print the version.", callback=_print_version, is_eager=True)] = False,
+) -> None:  # fmt: skip
     """Options of all commands."""
 
 
@@ -166,6 +172,11 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone, as in `mno status | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise
+        place = error.filename or Path.cwd()
+        _fail(InputError(f"{place}: {error.strerror}; {_REFUSED[error.errno]}"))
 
 
 def _fail(error: MnoError) -> None:

@@ -1,5 +1,6 @@
 """Data in and out: `mno import`, `mno export`, `mno inspect`."""
 
+import io
 import re
 import time
 from collections.abc import Collection, Sequence
@@ -11,7 +12,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from flows.options import Json, Quiet, answer, command_group, console, interruptible, writing_to
-from flows.workspace import RUN_LOCK, find_workspace, progress_bar, read_json
+from flows.workspace import RUN_LOCK, find_workspace, progress_bar, read_json, require, require_new
 from mno.core.errors import InputError
 from mno.imports import KINDS
 
@@ -26,43 +27,67 @@ _TO_THE_RIGHT = {"samples", "share", "min", "max", "mean", "std", "not finite"}
 
 
 def import_(
-    kind: Annotated[
-        str, typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]} (sensor logs).")
-    ],
+    kind: Annotated[str, typer.Argument(
+        help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]} (sensor logs).")],
     files: Annotated[list[Path], typer.Argument(help="Files of one kind with the same fields.")],
-    name: Annotated[
-        str | None, typer.Option(help="Name of the dataset and its models; the first file's.")
-    ] = None,
-    mapping: Annotated[
-        Path | None,
-        typer.Option(help="YAML file of names, roles, units and splits.", metavar="FILE"),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would become which field; write nothing.")
-    ] = False,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Forget what was imported under this name before.")
-    ] = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    name: Annotated[str | None, typer.Option(
+        help="Name of the dataset and its models; the first file's.")] = None,
+    mapping: Annotated[Path | None, typer.Option(
+        help="YAML file of names, roles, units and splits.", metavar="FILE")] = None,
+    dry_run: Annotated[bool, typer.Option(
+        "--dry-run", help="Show what would become which field; write nothing.")] = False,
+    write_mapping: Annotated[Path | None, typer.Option(
+        help="Write a mapping file of what is found, to correct; import nothing.",
+        metavar="FILE")] = None,
+    replace: Annotated[bool, typer.Option(
+        "--replace", help="Forget what was imported under this name before.")] = False,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Make files of others the workspace's data; the same name again adds files to a dataset.
 
     Example: mno import pdebench 2D_DarcyFlow_beta1.0_Train.hdf5 --dry-run
     """
+    paths = list(dict.fromkeys(files))
+    for path in paths:
+        require(path, "a file to import")
+    require(mapping, "a mapping file, as --write-mapping makes one")
     from mno.imports.collection import caged_look
     from mno.imports.importer import importer_class
     from mno.imports.mapping import read_mapping
 
     with interruptible():
         importer_class(kind)
-        paths = list(dict.fromkeys(files))
+        if write_mapping:
+            _draft_mapping(kind, paths[0], write_mapping, quiet, as_json)
+            return
         name = _checked_name(name, paths)
         if dry_run:
             result = {"name": name, "files": caged_look(paths, kind, read_mapping(mapping))}
         else:
             result = _bring_in(kind, paths, name, mapping, replace, quiet or as_json)
     answer(result, as_json, quiet, _print_preview if dry_run else _print_import)
+
+
+_HEAD = """# What {file} was found to hold: correct it, and leave out what may stay. Roles are
+# input, output, state and coordinate. Of a sensor x, y and z say where it is; one without is of the
+# whole plant. All that can be said: docs/how-to/import-data.md
+"""
+
+
+def _draft_mapping(kind: str, path: Path, file: Path, quiet: bool, as_json: bool) -> None:
+    """Write a mapping file of what is found in a file; refuse to replace one."""
+    from mno.core.config import yaml_writer
+    from mno.core.files import write_text
+    from mno.imports.collection import caged_draft
+
+    require_new(file)
+    found, text = caged_draft(path, kind), io.StringIO(_HEAD.format(file=path.name))
+    text.seek(0, io.SEEK_END)
+    yaml_writer().dump(found, text)
+    with writing_to(file):
+        write_text(file, text.getvalue())
+    said = f"Mapping:  {file}\nNext:     mno import {kind} {path} --mapping {file} --dry-run"
+    answer({"mapping": str(file), **found}, as_json, quiet, lambda _: print(said))
 
 
 def _bring_in(
@@ -168,27 +193,22 @@ def _print_import(result: dict[str, Any]) -> None:
 
 
 def export(
-    source: Annotated[
-        Path, typer.Argument(help="Zarr store: a dataset, or what mno predict has written.")
-    ],
-    destination: Annotated[
-        Path, typer.Argument(help="What to write: .nc, .npz, or a folder of VTK (for ParaView).")
-    ],
-    field: Annotated[
-        list[str] | None, typer.Option(help="This field only; may be repeated.", metavar="NAME")
-    ] = None,
-    sample: Annotated[
-        list[str] | None,
-        typer.Option(help="This sample only, or a range as 0:10; may be repeated.", metavar="N"),
-    ] = None,
+    source: Annotated[Path, typer.Argument(
+        help="Zarr store: a dataset, or what mno predict has written.")],
+    destination: Annotated[Path, typer.Argument(
+        help="What to write: .nc, .npz, or a folder of VTK (for ParaView).")],
+    field: Annotated[list[str] | None, typer.Option(
+        help="This field only; may be repeated.", metavar="NAME")] = None,
+    sample: Annotated[list[str] | None, typer.Option(
+        help="This sample only, or a range as 0:10; may be repeated.", metavar="N")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Write fields of a dataset or of predictions as NetCDF, VTK or npz, for other programs.
 
     Example: mno export predictions.zarr pressure.nc --field pressure --sample 0:10
     """
+    require(source, "a dataset, or what mno predict has written", folder=True)
     from mno.imports.export import export_store
 
     numbers, begun = _sample_numbers(sample), time.monotonic()
@@ -198,11 +218,9 @@ def export(
             progress=lambda part, parts: show("exporting", part, parts),
         )  # fmt: skip
     result = {
-        "source": str(source),
-        "destination": str(destination),
-        **done._asdict(),
+        "source": str(source), "destination": str(destination), **done._asdict(),
         "seconds": round(time.monotonic() - begun, 2),
-    }
+    }  # fmt: skip
     answer(result, as_json, quiet, _print_export)
 
 
@@ -241,20 +259,17 @@ def _print_export(result: dict[str, Any]) -> None:
 
 @inspect_app.command("data")
 def inspect_data(
-    data: Annotated[
-        Path | None, typer.Option(help="The dataset; the workspace's if not given.", metavar="PATH")
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Where to write; reports/inspection/ if not given.", metavar="FOLDER"),
-    ] = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    data: Annotated[Path | None, typer.Option(
+        help="The dataset; the workspace's if not given.", metavar="PATH")] = None,
+    output: Annotated[Path | None, typer.Option(
+        help="Where to write; reports/inspection/ if not given.", metavar="FOLDER")] = None,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Measure and draw a dataset: ranges, splits, duplicates, gaps, noise, spectra, checks.
 
     Example: mno inspect data --output /tmp/inspection
     """
+    require(data, "the folder of a dataset", folder=True)
     from mno.report.inspection import inspect_store
     from mno.report.inspection_page import write_inspection
 

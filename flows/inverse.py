@@ -8,7 +8,7 @@ import typer
 from flows.data import from_here, table, workspace_or_none
 from flows.options import Json, Quiet, TableMapping, answer, console, interruptible, writing_to
 from flows.predict import model_folder
-from flows.workspace import progress_bar
+from flows.workspace import progress_bar, require
 from mno.core.config import read_file
 from mno.core.errors import InputError
 from mno.core.files import replacing, write_json
@@ -17,28 +17,27 @@ if TYPE_CHECKING:
     from mno.inverse.run import Run
 
 _FILE, _SOLVED = "draws.nc", ".solved"
+_STORE = "a Zarr store with what is known of the run"
 
-Model = Annotated[
-    str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")
-]
-Inputs = Annotated[
-    Path | None,
-    typer.Option(help="Zarr store with what is known of the run; data/.", metavar="STORE"),
-]
+Model = Annotated[str, typer.Argument(
+    help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")]  # fmt: skip
+Inputs = Annotated[Path | None, typer.Option(
+    help="Zarr store with what is known of the run; data/.", metavar="STORE")]  # fmt: skip
 Sample = Annotated[int | None, typer.Option(min=0, help="The run in the store.", metavar="NUMBER")]
-Workers = Annotated[
-    int, typer.Option(min=1, max=64, help="Processes that solve; answers do not depend on it.")
-]
+Workers = Annotated[int, typer.Option(
+    min=1, max=64, help="Processes that solve; answers do not depend on it.")]  # fmt: skip
 Seed = Annotated[int, typer.Option(min=0, help="Of all that is drawn.")]
 
 
-def _asked_run(model: str, inputs: Path | None, sample: int | None) -> "tuple[Run, str]":
-    """Return a run that a model is asked about, and what it is called."""
+def _asked_run(
+    model: str, folder: Path, inputs: Path | None, sample: int | None
+) -> "tuple[Run, str]":
+    """Return a run that a model in a folder is asked about, and what it is called."""
     from mno.inverse.run import Run
     from mno.sensors.inputs import from_store
     from mno.surrogate.surrogate import Surrogate
 
-    surrogate, workspace = Surrogate.load(model_folder(model)), workspace_or_none() or Path()
+    surrogate, workspace = Surrogate.load(folder), workspace_or_none() or Path()
     if surrogate.description.observes or surrogate.description.times:
         raise InputError(
             f"{model} is an observer, or takes frames at times of their own; expected a model that "
@@ -51,29 +50,20 @@ def _asked_run(model: str, inputs: Path | None, sample: int | None) -> "tuple[Ru
 def infer(
     model: Model,
     readings: Annotated[Path, typer.Argument(help="Table of readings of sensors (CSV).")],
-    prior: Annotated[
-        Path, typer.Option(help="YAML file: what is not known, and within what it is.")
-    ],
-    inputs: Inputs = None,
+    prior: Annotated[Path, typer.Option(
+        help="YAML file: what is not known, and within what it is.")], inputs: Inputs = None,
     sample: Sample = None,
-    start: Annotated[
-        float, typer.Option(help="When the run begins on the readings' clock.", metavar="SECONDS")
-    ] = 0.0,
-    solves: Annotated[
-        int,
-        typer.Option(min=0, help="How often the solver may be asked, which makes draws exact."),
-    ] = 0,
+    start: Annotated[float, typer.Option(
+        help="When the run begins on the readings' clock.", metavar="SECONDS")] = 0.0,
+    solves: Annotated[int, typer.Option(
+        min=0, help="How often the solver may be asked, which makes draws exact.")] = 0,
     workers: Workers = 1,
     draws: Annotated[int, typer.Option(min=50, help="Of each of sixteen chains.")] = 600,
-    seed: Seed = 0,
-    mapping: TableMapping = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Where to write; reports/inference/.", metavar="FOLDER"),
-    ] = None,
-    quiet: Quiet = False,
+    seed: Seed = 0, mapping: TableMapping = None,
+    output: Annotated[Path | None, typer.Option(
+        help="Where to write; reports/inference/.", metavar="FOLDER")] = None, quiet: Quiet = False,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Infer what is not known of a run from readings: draws of its posterior, as ArviZ reads them.
 
     Chains follow the model's gradients, and reckon with its error as one more noise. With --solves
@@ -81,6 +71,11 @@ def infer(
 
     Example: mno infer models:/mno-darcy@champion readings.csv --prior prior.yaml --sample 3
     """
+    require(readings, "a table of readings (CSV)")
+    require(prior, "a file of what is not known (YAML)")
+    require(inputs, _STORE, folder=True)
+    require(mapping, "a mapping file")
+    held = model_folder(model)
     from mno.data.reading import read_split
     from mno.imports.mapping import read_mapping
     from mno.inverse.infer import LEAST_DRAWS, MOST_RHAT, infer, rows_of
@@ -90,7 +85,7 @@ def infer(
     from mno.inverse.solving import solvers
 
     asked = read_file(Question, prior)
-    run, source = _asked_run(model, inputs, sample)
+    run, source = _asked_run(model, held, inputs, sample)
     unknowns = Unknowns(asked, run)
     observed = read_observations(readings, read_mapping(mapping), run, asked.noise, start)
     validation = read_split(run.origin.store, "validation") if run.origin else None
@@ -150,23 +145,16 @@ def _print(told: dict[str, Any]) -> None:
 
 def optimise(
     model: Model,
-    goal: Annotated[
-        Path, typer.Argument(help="YAML file: what may be set, what to minimize, what must hold.")
-    ],
-    inputs: Inputs = None,
-    sample: Sample = None,
-    solves: Annotated[
-        int,
-        typer.Option(min=0, help="How often the solver may be asked; 0 believes the model."),
-    ] = 30,
-    workers: Workers = 1,
-    seed: Seed = 0,
-    output: Annotated[
-        Path | None, typer.Option(help="Where to write; reports/optimum/.", metavar="FOLDER")
-    ] = None,
-    quiet: Quiet = False,
+    goal: Annotated[Path, typer.Argument(
+        help="YAML file: what may be set, what to minimize, what must hold.")],
+    inputs: Inputs = None, sample: Sample = None,
+    solves: Annotated[int, typer.Option(
+        min=0, help="How often the solver may be asked; 0 believes the model.")] = 30,
+    workers: Workers = 1, seed: Seed = 0,
+    output: Annotated[Path | None, typer.Option(
+        help="Where to write; reports/optimum/.", metavar="FOLDER")] = None, quiet: Quiet = False,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Find the best settings of a run; each candidate is solved before it is believed.
 
     The search follows the model's gradients. What the solver says of a candidate is learned by a
@@ -174,13 +162,16 @@ def optimise(
 
     Example: mno optimise models:/mno-batch_furnace@champion goal.yaml --sample 3
     """
+    require(goal, "a file of what may be set and what is wanted (YAML)")
+    require(inputs, _STORE, folder=True)
+    held = model_folder(model)
     from mno.data.reading import read_split
     from mno.inverse.goal import Goal, Wanted
     from mno.inverse.optimise import optimise
     from mno.inverse.solving import solvers
 
     asked = read_file(Goal, goal)
-    run, source = _asked_run(model, inputs, sample)
+    run, source = _asked_run(model, held, inputs, sample)
     workspace = workspace_or_none() or Path()
     folder = output or workspace / "reports/optimum"
     wanted = Wanted(asked, run, seed)

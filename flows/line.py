@@ -21,89 +21,70 @@ from mno.core.errors import MnoError, first_line
 
 
 def own_figures(
-    solver_cost: str | None,
-    queries_per_day: float | None = None,
-    hourly_rate: float | None = None,
+    solver_cost: str | None, queries_per_day: float | None = None, hourly_rate: float | None = None,
     questions: float | None = None,
-) -> list[str]:
+) -> list[str]:  # fmt: skip
     """Return the user's own figures as `key=value` edits; none keeps what `params.yaml` says."""
     solver = None if solver_cost is None else options.seconds_of("--solver-cost", solver_cost)
     values = {
-        "solver_seconds": solver,
-        "queries_per_day": queries_per_day,
-        "hourly_rate": hourly_rate,
+        "solver_seconds": solver, "queries_per_day": queries_per_day, "hourly_rate": hourly_rate,
         "questions": questions,
-    }
+    }  # fmt: skip
     return [f"evaluate.economics.{name}={v}" for name, v in values.items() if v is not None]
 
 
 def run(
-    preset: Preset = None, edits: Assignments = None, quiet: Quiet = False, as_json: Json = False
-) -> None:
+    preset: Preset = None, scenario: options.Scenario = None, edits: Assignments = None,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Bring the whole line up to date: generate, train, evaluate, register.
 
     Example: mno run --preset quick --set train.epochs=10
     """
-    _bring_up_to_date(None, preset, edits, quiet, as_json)
+    _bring_up_to_date(None, preset, _edits(scenario, edits), quiet, as_json)
 
 
 def generate(
-    preset: Preset = None,
-    assignments: Assignments = None,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="First read every byte, and remove what is damaged.")
-    ] = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    preset: Preset = None, scenario: options.Scenario = None, assignments: Assignments = None,
+    repair: Annotated[bool, typer.Option(
+        "--repair", help="First read every byte, and remove what is damaged.")] = False,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Solve the dataset and release it as data/.
 
     Example: mno generate --set generate.samples=2000
     """
-    _bring_up_to_date("data.dvc", preset, assignments, quiet, as_json, repair)
+    _bring_up_to_date("data.dvc", preset, _edits(scenario, assignments), quiet, as_json, repair)
 
 
 def train(
-    preset: Preset = None, edits: Assignments = None, quiet: Quiet = False, as_json: Json = False
-) -> None:
+    preset: Preset = None, scenario: options.Scenario = None, edits: Assignments = None,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Train the operator, after generating what it needs.
 
     Example: mno train --set train.epochs=40 --set model.width=64
     """
-    _bring_up_to_date("train", preset, edits, quiet, as_json)
+    _bring_up_to_date("train", preset, _edits(scenario, edits), quiet, as_json)
 
 
 def evaluate(
-    preset: Preset = None,
-    assignments: Assignments = None,
-    solver_cost: Annotated[
-        str | None,
-        typer.Option(
-            help="Time of one solve by your own solver, as 3.5s; the scenario's own is measured "
-            "if not given.",
-            metavar="TIME",
-        ),
-    ] = None,
-    queries_per_day: Annotated[
-        float | None, typer.Option(help="Solutions you need in a day.")
-    ] = None,
-    questions: Annotated[
-        float | None, typer.Option(help="Solutions you need in all, as 3000 for an optimisation.")
-    ] = None,
-    hourly_rate: Annotated[
-        float | None, typer.Option(help="Price of one hour of computing, of one core.")
-    ] = None,
-    learning_curve: Annotated[
-        bool,
-        typer.Option(
-            "--learning-curve",
-            help="Train on shares of the training samples as well, to see what more of them would "
-            "bring; from then on, until learning_curve.shares is [].",
-        ),
-    ] = False,
-    quiet: Quiet = False,
+    preset: Preset = None, scenario: options.Scenario = None, assignments: Assignments = None,
+    solver_cost: Annotated[str | None, typer.Option(
+        help="Time of one solve by your own solver, as 3.5s; the scenario's own is measured if not "
+        "given.", metavar="TIME")] = None,
+    queries_per_day: Annotated[float | None, typer.Option(
+        help="Solutions you need in a day.")] = None,
+    questions: Annotated[float | None, typer.Option(
+        help="Solutions you need in all, as 3000 for an optimisation.")] = None,
+    hourly_rate: Annotated[float | None, typer.Option(
+        help="Price of one hour of computing, of one core.")] = None,
+    learning_curve: Annotated[bool, typer.Option(
+        "--learning-curve",
+        help="Train on shares of the training samples as well, to see what more of them would "
+        "bring; from then on, until learning_curve.shares is [].")] = False, quiet: Quiet = False,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Evaluate on the test split, after training; write reports/report.html.
 
     Your own figures are kept in the parameters evaluate.economics.
@@ -112,27 +93,28 @@ def evaluate(
     """
     figures = own_figures(solver_cost, queries_per_day, hourly_rate, questions)
     chosen = ["learning_curve.shares=[0.125, 0.25, 0.5]"] if learning_curve else []
-    edits = [*chosen, *(assignments or []), *figures]
+    edits = [*chosen, *_edits(scenario, assignments), *figures]
     _bring_up_to_date("report", preset, edits, quiet, as_json)
 
 
 def register(
-    preset: Preset = None, edits: Assignments = None, quiet: Quiet = False, as_json: Json = False
-) -> None:
+    preset: Preset = None, scenario: options.Scenario = None, edits: Assignments = None,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Register the model in MLflow, after evaluating it; the better one becomes champion."""
-    _bring_up_to_date("register", preset, edits, quiet, as_json)
+    _bring_up_to_date("register", preset, _edits(scenario, edits), quiet, as_json)
+
+
+def _edits(scenario: str | None, assignments: Sequence[str] | None) -> list[str]:
+    return [*([f"scenario={scenario}"] if scenario else []), *(assignments or [])]
 
 
 def _bring_up_to_date(
-    target: str | None,
-    preset: str | None,
-    edits: Sequence[str] | None,
-    quiet: bool,
-    as_json: bool,
+    target: str | None, preset: str | None, edits: Sequence[str], quiet: bool, as_json: bool,
     repair: bool = False,
-) -> None:
+) -> None:  # fmt: skip
     with interruptible():
-        result = run_line(target, preset, edits or (), quiet, repair)
+        result = run_line(target, preset, edits, quiet, repair)
     answer(result, as_json, quiet, print_summary)
 
 
@@ -140,12 +122,9 @@ _RESULTS = ("metrics", "decision")  # reports that a run returns
 
 
 def run_line(
-    target: str | None = None,
-    preset: str | None = None,
-    assignments: Sequence[str] = (),
-    quiet: bool = False,
-    repair: bool = False,
-) -> dict[str, Any]:
+    target: str | None = None, preset: str | None = None, assignments: Sequence[str] = (),
+    quiet: bool = False, repair: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """Edit and check the parameters, then bring the line, or one target of it, up to date.
 
     With `repair` copies of the dataset whose bytes are damaged are removed first.

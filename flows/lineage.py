@@ -42,12 +42,11 @@ def models(data: Data = None, file: File = None, as_json: Json = False) -> None:
 
 @lineage_app.command()
 def diff(
-    before: Annotated[
-        str, typer.Argument(help="Number of a version, models:/NAME/VERSION or models:/NAME@ALIAS.")
-    ],
+    before: Annotated[str, typer.Argument(
+        help="Number of a version, models:/NAME/VERSION or models:/NAME@ALIAS.")],
     after: Annotated[str, typer.Argument(help="The version to compare it with.")],
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Show what changed between two versions: parameters, data, code, metrics, environment.
 
     Example: mno lineage diff 3 5
@@ -61,14 +60,10 @@ def diff(
 
 @lineage_app.command()
 def affected(
-    commit: Annotated[
-        str | None,
-        typer.Option(help="A commit, branch or tag, or a snapshot of a model.", metavar="SHA"),
-    ] = None,
-    data: Data = None,
-    file: File = None,
-    as_json: Json = False,
-) -> None:
+    commit: Annotated[str | None, typer.Option(
+        help="A commit, branch or tag, or a snapshot of a model.", metavar="SHA")] = None,
+    data: Data = None, file: File = None, as_json: Json = False,
+) -> None:  # fmt: skip
     """Show which versions are affected if a commit or data were bad, and what is in production.
 
     Of a commit, a version's own code is compared with what the commit changed. Versions whose

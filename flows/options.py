@@ -17,26 +17,20 @@ from mno.core.errors import InputError
 _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]+)\s*")
 
-Preset = Annotated[
-    str | None,
-    typer.Option(
-        help="Take the parameters of presets/NAME.yaml (written into params.yaml): quick reaches "
-        "a registered model within a minute, furnace-small is what there is at first.",
-        metavar="NAME",
-    ),
-]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="Set a parameter in params.yaml, as in --set train.epochs=40; may be repeated.",
-        metavar="KEY=VALUE",
-    ),
-]
-TableMapping = Annotated[
-    Path | None,
-    typer.Option(help="File that says what the table's columns are.", metavar="FILE"),
-]
+Preset = Annotated[str | None, typer.Option(
+    help="Take the parameters of presets/NAME.yaml (written into params.yaml): quick is the "
+    "shortest way to a registered model, furnace-small what a fresh checkout has.", metavar="NAME"
+)]  # fmt: skip
+Scenario = Annotated[str | None, typer.Option(
+    help="Take this scenario, as --set scenario=NAME does; --preset darcy beside it takes settings "
+    "that fit fields.", metavar="NAME"
+)]  # fmt: skip
+Assignments = Annotated[list[str] | None, typer.Option(
+    "--set", help="Set a parameter in params.yaml, as in --set train.epochs=40; may be repeated.",
+    metavar="KEY=VALUE"
+)]  # fmt: skip
+TableMapping = Annotated[Path | None, typer.Option(
+    help="File that says what the table's columns are.", metavar="FILE")]  # fmt: skip
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")]
 

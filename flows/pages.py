@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
 
+import psutil
 import typer
 
 from flows.workspace import find_workspace, prepare_environment, program, read_json
@@ -22,13 +23,11 @@ STARTUP = 90.0  # seconds
 
 
 def ui(
-    mlflow_port: Annotated[
-        int, typer.Option(help="Port of MLflow's pages; 0 takes a free one.")
-    ] = 5000,
-    prefect_port: Annotated[
-        int, typer.Option(help="Port of Prefect's pages; 0 takes a free one.")
-    ] = 4200,
-) -> None:
+    mlflow_port: Annotated[int, typer.Option(
+        help="Port of MLflow's pages; 0 takes a free one.")] = 5000,
+    prefect_port: Annotated[int, typer.Option(
+        help="Port of Prefect's pages; 0 takes a free one.")] = 4200,
+) -> None:  # fmt: skip
     """Serve MLflow's and Prefect's pages on this machine only, until Ctrl-C."""
     root = find_workspace()
     prepare_environment(root)
@@ -40,7 +39,10 @@ def ui(
             f"MLFLOW_TRACKING_URI={registry} is a server, which has pages: open it in a browser"
             + (f", and {served.removesuffix('/api')} for Prefect's" if served else "")
         )
-    ports = {"MLflow": free_port(mlflow_port), "Prefect": free_port(prefect_port)}
+    ports = {
+        "MLflow": free_port(mlflow_port, "--mlflow-port"),
+        "Prefect": free_port(prefect_port, "--prefect-port"),
+    }
     mlflow = [
         program("mlflow"), "server", "--host", HOST, "--port", str(ports["MLflow"]),
         "--artifacts-destination", str(root / "mlartifacts"), "--workers", "1",
@@ -106,15 +108,33 @@ def run_server(
                 process.wait()
 
 
-def free_port(wanted: int) -> int:
+def free_port(wanted: int, option: str = "--port") -> int:
     """Return a port of this machine that is free: the wanted one, or any if that is 0."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, wanted))
-        except (OSError, OverflowError):
-            raise InputError(f"port {wanted} is taken or not allowed; try another") from None
+        except (OSError, OverflowError) as error:
+            raise port_refused(HOST, wanted, option, error) from None
         return probe.getsockname()[1]
+
+
+def port_refused(host: str, port: int, option: str, error: Exception) -> InputError:
+    """Return what is said of a port that cannot be had: whose it is, and the option for another."""
+    whose = getattr(error, "strerror", None) or "expected a number up to 65535"
+    with contextlib.suppress(psutil.Error, OSError):
+        for taken in psutil.net_connections("tcp"):
+            if (
+                taken.status == psutil.CONN_LISTEN
+                and tuple(taken.laddr)[1:] == (port,)
+                and taken.pid
+            ):
+                words = psutil.Process(taken.pid).cmdline()
+                whose = f"process {taken.pid} has it: {' '.join(words)[:80]}"
+    return InputError(
+        f"cannot listen at {host}, port {port} ({whose}); end that, or give another {option}, 0 "
+        "for a free one"
+    )
 
 
 def wait_until_it_answers(name: str, server: subprocess.Popen[bytes], port: int) -> None:

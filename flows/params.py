@@ -13,7 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from mno.core import config
 from mno.core.config import Config
-from mno.core.errors import InputError
+from mno.core.errors import InputError, did_you_mean
 from mno.core.files import write_text
 from mno.core.forecast import TaskConfig, forecast_of
 from mno.core.observing import observing_of
@@ -22,6 +22,7 @@ from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.decision import check_kpis
 from mno.lineage.record import entry
+from mno.lineage.snapshot import asked
 from mno.lineage.tidying import RetentionConfig
 from mno.nn.config import ModelConfig, for_dataset
 from mno.registry.config import PromotionConfig, RegistryConfig
@@ -123,8 +124,8 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
     scales_of(fields, params.train.scales, model.walls)
     if params.model.backbone == "fno" and find_spec("neuralop") is None:
         raise InputError(
-            "model.backbone=fno needs the package neuraloperator, which is not installed here; run "
-            "`pip install neuraloperator` in this environment, or choose another backbone"
+            "model.backbone=fno needs the package neuraloperator, which is not installed: "
+            "pip install 'mno[fno]', or choose another backbone"
         )
     return params
 
@@ -221,7 +222,14 @@ def edit_params(root: Path, preset: str | None, assignments: Sequence[str]) -> P
 
     def change(document: Any) -> None:
         if preset is not None:
-            _merge(document, _read_preset(root, preset))
+            own, committed = _read_preset(root, preset), _committed(root)
+            whole = {"task", "model"} if "scenario" in own else set()
+            for name in whole.intersection(committed, document):
+                # Another preset may have left here what this one does not name.
+                for key in set(document[name]) - set(committed[name]):
+                    del document[name][key]
+                document[name].update(committed[name])
+            _merge(document, own)
         for assignment in assignments:
             _assign(document, assignment)
         told = {key.partition("=")[0] for key in assignments}
@@ -245,11 +253,32 @@ def _edit(root: Path, change: Callable[[Any], None], keep: bool = False) -> Para
     before = path.read_text(encoding="utf-8")
     document = yaml.load(before)
     change(document)
+    _write_as_committed(document, _committed(root))
     yaml.dump(document, buffer)
     params = check_params(YAML(typ="safe").load(buffer.getvalue()), root)
     if not keep and buffer.getvalue() != before:
         write_text(path, buffer.getvalue())
     return params
+
+
+def _committed(root: Path) -> Any:
+    """Return the document that was committed last; an empty one where there is none."""
+    text = asked(root, "show", f"HEAD:./{config.PARAMS_FILE}")
+    try:
+        document = config.yaml_writer().load(text or "")
+    except YAMLError:
+        return {}
+    return document if isinstance(document, Mapping) else {}
+
+
+def _write_as_committed(document: Any, committed: Any) -> None:
+    """Take the committed notation of values that are the same: 1.0e-2 is not rewritten as 0.01."""
+    for key in set(document) & set(committed):
+        value, then = document[key], committed[key]
+        if isinstance(value, Mapping) and isinstance(then, Mapping):
+            _write_as_committed(value, then)
+        elif value == then and type(value) is not type(then):
+            document[key] = then
 
 
 def _put(document: Any, values: Mapping[str, Any]) -> None:
@@ -262,8 +291,9 @@ def _put(document: Any, values: Mapping[str, Any]) -> None:
 
 
 def _read_preset(root: Path, name: str) -> dict[str, Any]:
-    if name not in preset_names(root):
-        raise InputError(f"preset {name!r} must be one of: {', '.join(preset_names(root))}")
+    if name not in (known := preset_names(root)):
+        near = did_you_mean(name, known)
+        raise InputError(f"preset {name!r} must be one of: {', '.join(known)}{near}")
     return config.read_yaml(root / f"presets/{name}.yaml")
 
 
@@ -272,7 +302,15 @@ def _merge(document: Any, values: Mapping[str, Any]) -> None:
         if isinstance(value, Mapping) and isinstance(document.get(key), Mapping):
             _merge(document[key], value)
         else:
-            document[key] = value
+            _replace(document, key, value)
+
+
+def _replace(section: Any, key: str, value: Any) -> None:
+    """Set a value; a list stays the same object, by which the comments behind it hang."""
+    if isinstance(value, list) and isinstance(section.get(key), list):
+        section[key][:] = value
+    else:
+        section[key] = value
 
 
 def _assign(document: Any, assignment: str) -> None:
@@ -287,9 +325,10 @@ def _assign(document: Any, assignment: str) -> None:
     section = document
     for part in parents:
         if not isinstance(section.get(part), Mapping):
+            known = [str(name) for name, held in section.items() if isinstance(held, Mapping)]
             raise InputError(
-                f"--set {key}: {part} is not a section of {config.PARAMS_FILE}; "
-                f"there are: {', '.join(map(str, document))}"
+                f"--set {key}: {part} is not a section of {config.PARAMS_FILE}"
+                f"{did_you_mean(part, known)} (known here: {', '.join(known)})"
             )
         section = section[part]
-    section[last] = value
+    _replace(section, last, value)

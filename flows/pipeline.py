@@ -34,13 +34,9 @@ GRACE = timedelta(minutes=5)  # a run that lives has the lock by then, or has en
 
 
 def end_killed(
-    root: Path,
-    flow: str,
-    warn: Say,
-    deployment: str | None = None,
-    states: Sequence[str] = ("RUNNING",),
-    grace: timedelta = GRACE,
-) -> list[FlowRun]:
+    root: Path, flow: str, warn: Say, deployment: str | None = None,
+    states: Sequence[str] = ("RUNNING",), grace: timedelta = GRACE,
+) -> list[FlowRun]:  # fmt: skip
     """Have Prefect know of the runs of a flow that were killed, and return those.
 
     Call it while holding the lock that every living run of the flow has, or wants. Those with the
@@ -69,11 +65,9 @@ def end_killed(
 
 @flow(name="pipeline", validate_parameters=False)
 def pipeline(
-    root: str | None = None,
-    target: str | None = None,
-    quiet: bool = False,
+    root: str | None = None, target: str | None = None, quiet: bool = False,
     current: Collection[str] = (),
-) -> list[dict[str, Any]]:
+) -> list[dict[str, Any]]:  # fmt: skip
     """Bring the line, or one target of it and what that needs, up to date; return what each did.
 
     DVC is not asked again for targets that are known to be `current`.

@@ -9,8 +9,9 @@ import typer
 
 from flows.data import from_here, table, workspace_or_none
 from flows.options import Json, Quiet, TableMapping, answer, console, writing_to
-from flows.workspace import find_workspace, prepare_environment, progress_bar
+from flows.workspace import find_workspace, prepare_environment, progress_bar, require, require_new
 from mno.core.absent import Absent
+from mno.core.config import model_subject, read_params
 from mno.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,32 +22,21 @@ _MOST_SENSORS = 12  # in the terminal, of each quantity
 
 
 def predict(
-    model: Annotated[
-        str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")
-    ],
+    model: Annotated[str, typer.Argument(
+        help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")],
     source: Annotated[Path, typer.Argument(help="Zarr store with the model's input fields.")],
     destination: Annotated[Path, typer.Argument(help="Zarr store to write; must not exist yet.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per forward pass.")] = 32,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Frames of states; as many as in training.")
-    ] = None,
-    fallback: Annotated[
-        Literal["none", "solver"],
-        typer.Option(help="Who answers for inputs that are unlike the training data."),
-    ] = "none",
-    fallback_above: Annotated[
-        float | None,
-        typer.Option(min=0.0, help="Also solve where the error bound is larger.", metavar="BOUND"),
-    ] = None,
-    readings_alone: Annotated[
-        bool,
-        typer.Option(
-            "--readings-alone", help="Leave fields out, of a model of both; it costs less."
-        ),
-    ] = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    steps: Annotated[int | None, typer.Option(
+        min=1, help="Frames of states; as many as in training.")] = None,
+    fallback: Annotated[Literal["none", "solver"], typer.Option(
+        help="Who answers for inputs that are unlike the training data.")] = "none",
+    fallback_above: Annotated[float | None, typer.Option(
+        min=0.0, help="Also solve where the error bound is larger.", metavar="BOUND")] = None,
+    readings_alone: Annotated[bool, typer.Option(
+        "--readings-alone", help="Leave fields out, of a model of both; it costs less.")] = False,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Predict the output fields of every sample in a Zarr store, and how far to trust them.
 
     With each field go bounds on its error, the residual it leaves in the equation, and whether the
@@ -54,14 +44,16 @@ def predict(
 
     Example: mno predict models:/mno-darcy@champion data predictions.zarr --fallback solver
     """
+    solves = fallback == "solver"
+    if fallback_above is not None and not solves:
+        raise InputError("--fallback-above says when to solve; give --fallback solver, too")
+    require(source, "a Zarr store with the model's input fields, as data/", folder=True)
+    require_new(destination)
+    folder = model_folder(model)
     from mno.surrogate.predictions import open_inputs, predict_store, read_inputs
     from mno.surrogate.surrogate import Surrogate
     from mno.surrogate.trust.answers import Answers, Fallback
 
-    solves = fallback == "solver"
-    if fallback_above is not None and not solves:
-        raise InputError("--fallback-above says when to solve; give --fallback solver, too")
-    folder = model_folder(model)
     surrogate, trust = Surrogate.load(folder), trust_of(model, folder)
     description, solver, answers = surrogate.description, None, None
     if steps is not None and description.observes:
@@ -93,59 +85,44 @@ def predict(
             readings_alone=readings_alone,
         )  # fmt: skip
     result = {
-        "samples": samples,
-        "seconds": round(time.monotonic() - start, 2),
-        "destination": str(destination),
-        "trust": answers.summary() if answers else None,
+        "samples": samples, "seconds": round(time.monotonic() - start, 2),
+        "destination": str(destination), "trust": answers.summary() if answers else None,
         **({"no_trust": str(trust)} if isinstance(trust, Absent) else {}),
-    }
+    }  # fmt: skip
     answer(result, as_json, quiet, _print_prediction)
 
 
 def compare(
     readings: Annotated[Path, typer.Argument(help="Table of readings of sensors (CSV).")],
-    model: Annotated[
-        str | None,
-        typer.Option(help="As for mno predict; the current scenario's champion if not given."),
-    ] = None,
-    inputs: Annotated[
-        Path | None,
-        typer.Option(
-            help="Zarr store with the inputs of the measured run; data/ if not given, or the "
-            "readings themselves where the model was trained on such.",
-            metavar="STORE",
-        ),
-    ] = None,
-    sample: Annotated[
-        int | None,
-        typer.Option(min=0, help="The measured run in the store, if several.", metavar="NUMBER"),
-    ] = None,
-    start: Annotated[
-        float | None,
-        typer.Option(help="When the run begins on the readings' clock; 0.", metavar="SECONDS"),
-    ] = None,
+    model: Annotated[str | None, typer.Option(
+        help="As for mno predict; the current scenario's champion if not given.")] = None,
+    inputs: Annotated[Path | None, typer.Option(
+        help="Zarr store with the inputs of the measured run; data/ if not given, or the readings "
+        "themselves where the model was trained on such.", metavar="STORE")] = None,
+    sample: Annotated[int | None, typer.Option(
+        min=0, help="The measured run in the store, if several.", metavar="NUMBER")] = None,
+    start: Annotated[float | None, typer.Option(
+        help="When the run begins on the readings' clock; 0.", metavar="SECONDS")] = None,
     mapping: TableMapping = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="Where to write; reports/comparison/ if not given.", metavar="FOLDER"),
-    ] = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    output: Annotated[Path | None, typer.Option(
+        help="Where to write; reports/comparison/ if not given.", metavar="FOLDER")] = None,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Compare a model with readings of sensors, beside the solver where there is one.
 
     Example: mno compare sensors.csv --sample 3
     """
-    from flows.params import load_params
+    require(readings, "a table of readings (CSV)")
+    require(inputs, "a Zarr store with the inputs of the measured run", folder=True)
+    require(mapping, "a mapping file")
+    name = model or f"models:/mno-{model_subject(read_params(find_workspace()))}@champion"
+    folder_of_model, workspace = model_folder(name), workspace_or_none() or Path()
     from mno.imports.mapping import read_mapping
     from mno.sensors.compare import compare_with_file
     from mno.sensors.page import write_comparison
     from mno.surrogate.surrogate import Surrogate
 
-    rules, name = read_mapping(mapping), model
-    if name is None:
-        name = f"models:/mno-{load_params(find_workspace()).model_subject}@champion"
-    surrogate, workspace = Surrogate.load(model_folder(name)), workspace_or_none() or Path()
+    rules, surrogate = read_mapping(mapping), Surrogate.load(folder_of_model)
     if surrogate.description.observes:
         raise InputError(
             f"{name} is an observer, which is given readings: follow a log with mno watch, or name "
@@ -170,12 +147,20 @@ _REGISTERED = ("models:/", "runs:/")
 
 def model_folder(model: str) -> Path:
     """Return the folder of a model by its name in the registry, or as it is given."""
+    from mno.registry.catalogue import meant
+    from mno.registry.evidence import DESCRIPTION
+    from mno.registry.reading import registered_folder
+
     if not model.startswith(_REGISTERED):
+        if not Path(model, DESCRIPTION).is_file():
+            near = "" if Path(model).exists() else meant(model)
+            raise InputError(
+                f"{model} does not hold a readable model (there is no {DESCRIPTION}); expected "
+                f"models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder{near}"
+            )
         return Path(model)
     root = find_workspace()
     prepare_environment(root)
-    from mno.registry.reading import registered_folder
-
     return registered_folder(root, model)
 
 

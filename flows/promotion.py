@@ -27,31 +27,22 @@ _VERSION = re.compile(r"(?:models:/([^/@]+)/)?(\d+)")
 
 
 def promote(
-    version: Annotated[
-        str | None, typer.Argument(help="Number of the version, or models:/NAME/VERSION.")
-    ] = None,
-    reason: Annotated[
-        str | None,
-        typer.Option(help="Why; needed to approve or refuse what waits.", metavar="TEXT"),
-    ] = None,
-    rollback: Annotated[
-        bool, typer.Option("--rollback", help="Go back to the champion before the present one.")
-    ] = False,
-    refuse: Annotated[
-        bool, typer.Option("--refuse", help="Refuse the version, which waits for approval.")
-    ] = False,
-    waiting: Annotated[
-        bool, typer.Option("--waiting", help="List the versions that wait for approval.")
-    ] = False,
-    history: Annotated[
-        bool, typer.Option("--history", help="Show what was in production when, and why.")
-    ] = False,
-    model: Annotated[
-        str | None, typer.Option(help="Registered model; the current scenario's if not given.")
-    ] = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    version: Annotated[str | None, typer.Argument(
+        help="Number of the version, or models:/NAME/VERSION.")] = None,
+    reason: Annotated[str | None, typer.Option(
+        help="Why; needed to approve or refuse what waits.", metavar="TEXT")] = None,
+    rollback: Annotated[bool, typer.Option(
+        "--rollback", help="Go back to the champion before the present one.")] = False,
+    refuse: Annotated[bool, typer.Option(
+        "--refuse", help="Refuse the version, which waits for approval.")] = False,
+    waiting: Annotated[bool, typer.Option(
+        "--waiting", help="List the versions that wait for approval.")] = False,
+    history: Annotated[bool, typer.Option(
+        "--history", help="Show what was in production when, and why.")] = False,
+    model: Annotated[str | None, typer.Option(
+        help="Registered model; the current scenario's if not given.")] = None,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Make a version champion by hand, approve or refuse one that waits, or go back.
 
     The version is loaded and must predict what was recorded before the alias moves to it. What

@@ -57,17 +57,12 @@ print(json.dumps({**told, "machine": facts}))
 
 def replay(
     model: Model,
-    stage: Annotated[
-        str | None,
-        typer.Option(help="This stage alone: generate, train or evaluate.", metavar="NAME"),
-    ] = None,
-    pull: Annotated[
-        bool, typer.Option("--pull", help="Take the data from DVC's cache, as they were.")
-    ] = False,
-    cache: Caches = None,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    stage: Annotated[str | None, typer.Option(
+        help="This stage alone: generate, train or evaluate.", metavar="NAME")] = None,
+    pull: Annotated[bool, typer.Option(
+        "--pull", help="Take the data from DVC's cache, as they were.")] = False,
+    cache: Caches = None, quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Audit a registered model and make it again from its record, to compare all that comes out.
 
     It is made in build/replay/; nothing of workspace, registry and cache is written to. When it is
@@ -188,15 +183,11 @@ def replay_variables(line: Path, quiet: bool) -> dict[str, str]:
     }
     binaries = str(Path(sys.executable).parent)
     return {
-        **kept,
-        **handed_down(line, quiet),
-        **UNWATCHED,
-        "PATH": os.pathsep.join([binaries, kept.get("PATH", os.defpath)]),
-        "PYTHONPATH": str(line),
-        "DVC_ROOT": str(line),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{line / 'mlflow.db'}",
+        **kept, **handed_down(line, quiet), **UNWATCHED,
+        "PATH": os.pathsep.join([binaries, kept.get("PATH", os.defpath)]), "PYTHONPATH": str(line),
+        "DVC_ROOT": str(line), "MLFLOW_TRACKING_URI": f"sqlite:///{line / 'mlflow.db'}",
         "MLFLOW_REGISTRY_URI": f"sqlite:///{line / 'mlflow.db'}",
-    }
+    }  # fmt: skip
 
 
 def present_conditions(line: Path, variables: Mapping[str, str]) -> Conditions:

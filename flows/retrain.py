@@ -182,11 +182,9 @@ def tidy_up() -> str:
 
 @flow(name="retrain", validate_parameters=False)
 def retrain(
-    root: str | None = None,
-    max_hours: float | None = None,
-    missed: str | None = None,
+    root: str | None = None, max_hours: float | None = None, missed: str | None = None,
     quiet: bool = True,
-) -> State[dict[str, Any]]:
+) -> State[dict[str, Any]]:  # fmt: skip
     """Look for reasons to retrain; bring the line up to date if there are any.
 
     A run that takes longer than `max_hours` is stopped, and has failed; `missed` is when the run
@@ -300,11 +298,9 @@ def _retrain(root: Path, run: dict[str, Any], quiet: bool) -> None:
         "outcome": "trained" if "train" in renewed else "updated",
         "start": start if "train" in renewed else None,
         "model": f"models:/{registered.get('name')}/{registered.get('version')}",
-        "alias": registered.get("alias"),
-        "stages": renewed,
-        "relative_l2": (result["metrics"] or {}).get("relative_l2"),
-        "seconds": result["seconds"],
-    }
+        "alias": registered.get("alias"), "stages": renewed,
+        "relative_l2": (result["metrics"] or {}).get("relative_l2"), "seconds": result["seconds"],
+    }  # fmt: skip
     run["said"] = (
         f"brought up to date: {', '.join(renewed) or 'nothing'}; {run['model']} "
         f"({run['alias'] or 'no alias'})"

@@ -45,23 +45,16 @@ schedule_app = command_group(
 @schedule_app.callback()
 def schedule(
     context: typer.Context,
-    cron: Annotated[
-        str | None,
-        typer.Option(help='Minute hour day month weekday, as "0 3 * * *".', metavar="CRON"),
-    ] = None,
-    interval: Annotated[
-        str | None, typer.Option(help="Or how often, as 30m, 1h or 2d.", metavar="TIME")
-    ] = None,
-    timezone: Annotated[
-        str | None,
-        typer.Option(help="Of --cron, as Asia/Tokyo; this machine's if not given.", metavar="NAME"),
-    ] = None,
-    max_hours: Annotated[
-        float | None,
-        typer.Option(help="Stop a run that takes longer; the next one continues.", metavar="HOURS"),
-    ] = None,
+    cron: Annotated[str | None, typer.Option(
+        help='Minute hour day month weekday, as "0 3 * * *".', metavar="CRON")] = None,
+    interval: Annotated[str | None, typer.Option(
+        help="Or how often, as 30m, 1h or 2d.", metavar="TIME")] = None,
+    timezone: Annotated[str | None, typer.Option(
+        help="Of --cron, as Asia/Tokyo; this machine's if not given.", metavar="NAME")] = None,
+    max_hours: Annotated[float | None, typer.Option(
+        help="Stop a run that takes longer; the next one continues.", metavar="HOURS")] = None,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Retrain by the clock, if there is a reason to."""
     given = {"--cron": cron, "--interval": interval, "--timezone": timezone}
     if context.invoked_subcommand is not None:
@@ -155,10 +148,9 @@ def run_now(quiet: Quiet = False, as_json: Json = False) -> None:
 
 @schedule_app.command()
 def serve(
-    port: Annotated[
-        int, typer.Option(min=0, help="Port of the Prefect server and its page; 0: a free one.")
-    ] = 0,
-) -> None:
+    port: Annotated[int, typer.Option(
+        min=0, help="Port of the Prefect server and its page; 0: a free one.")] = 0,
+) -> None:  # fmt: skip
     """Run what is scheduled, on time, as long as this command runs; on this machine only."""
     from flows.schedule_service import serve as serve_schedule
 
@@ -214,12 +206,9 @@ def read_schedule(root: Path) -> dict[str, Any]:
         why = "mno schedule serve runs" if serves else "no mno schedule serve runs"
         overdue = f"should have run at {local(due)}, did not: {why}"
     return {
-        "plan": plan,
-        "next": due and moment(due).isoformat(),
-        "overdue": overdue,
-        "serving": serves,
-        "runs": [_run(found, alive) for found in reversed(runs)],
-    }
+        "plan": plan, "next": due and moment(due).isoformat(), "overdue": overdue,
+        "serving": serves, "runs": [_run(found, alive) for found in reversed(runs)],
+    }  # fmt: skip
 
 
 def _words(clock: Mapping[str, Any]) -> str:
@@ -235,16 +224,12 @@ def _run(found: Mapping[str, Any], alive: bool) -> dict[str, Any]:
     """Return what is known of a run; where none can be alive, one that has not ended was killed."""
     began, ended = found["start_time"], found["end_time"]
     run = {
-        "id": found["id"],
-        "scheduled": moment(found["expected_start_time"]).isoformat(),
+        "id": found["id"], "scheduled": moment(found["expected_start_time"]).isoformat(),
         "began": moment(began).isoformat(timespec="seconds"),
         "ended": ended and moment(ended).isoformat(timespec="seconds"),
-        "missed": found["parameters"].get("missed"),
-        "outcome": None,
-        "reasons": [],
-        "said": "",
+        "missed": found["parameters"].get("missed"), "outcome": None, "reasons": [], "said": "",
         **noted(found["labels"]),
-    }
+    }  # fmt: skip
     if run["outcome"] is None and ended:  # without a word of its own
         run |= {"outcome": found["state_name"].lower(), "said": found["state"]["message"] or ""}
     elif run["outcome"] is None and not alive:

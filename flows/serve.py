@@ -11,33 +11,29 @@ from typing import Annotated
 import typer
 
 from flows.options import Quiet
+from flows.pages import port_refused
 from flows.workspace import find_workspace, prepare_environment
 from mno.core.config import model_subject, read_params
-from mno.core.errors import InputError, MnoError
+from mno.core.errors import MnoError
 
 WATCHED = Path(".mno/watch/served")
 TOKEN = "MNO_SERVE_TOKEN"  # noqa: S105 - the name of a variable
 
 
 def serve(
-    alias: Annotated[
-        str, typer.Option(help="Serve the version that has this alias, and follow it.")
-    ] = "champion",
-    model: Annotated[
-        str | None, typer.Option(help="Registered model; the current scenario's if not given.")
-    ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen at; 0.0.0.0 serves other machines, too.")
-    ] = "127.0.0.1",
+    alias: Annotated[str, typer.Option(
+        help="Serve the version that has this alias, and follow it.")] = "champion",
+    model: Annotated[str | None, typer.Option(
+        help="Registered model; the current scenario's if not given.")] = None,
+    host: Annotated[str, typer.Option(
+        help="Address to listen at; 0.0.0.0 serves other machines, too.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, help="Port; 0 takes a free one.")] = 5002,
-    max_body: Annotated[
-        float, typer.Option(min=0.001, help="Largest request, MiB.", metavar="MIB")
-    ] = 64.0,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Longest time of an answer, s.", metavar="SECONDS")
-    ] = 120.0,
+    max_body: Annotated[float, typer.Option(
+        min=0.001, help="Largest request, MiB.", metavar="MIB")] = 64.0,
+    timeout: Annotated[float, typer.Option(
+        min=0.1, help="Longest time of an answer, s.", metavar="SECONDS")] = 120.0,
     quiet: Quiet = False,
-) -> None:
+) -> None:  # fmt: skip
     """Answer requests for predictions over HTTP, by MLflow's protocol; follow the champion.
 
     Example: mno serve --port 5002    then: curl http://127.0.0.1:5002/model
@@ -48,9 +44,12 @@ def serve(
     root = find_workspace()
     token, listening = os.environ.get(TOKEN) or None, _listen(host, port)
     prepare_environment(root)
+    from mno.registry.reading import NamedModel
+
+    name = model or f"mno-{model_subject(read_params(root))}"
+    registry = NamedModel(root, f"models:/{name}@{alias}")
     import uvicorn
 
-    from mno.registry.reading import NamedModel
     from mno.serving.app import Monitor, Service, ServingConfig, build_app
     from mno.serving.counts import FOLDER, Counts
     from mno.serving.model import Follower
@@ -69,8 +68,6 @@ def serve(
         if not (quiet and went_well):
             print(line, file=sys.stderr, flush=True)
 
-    name = model or f"mno-{model_subject(read_params(root))}"
-    registry = NamedModel(root, f"models:/{name}@{alias}")
     seen = root / FOLDER / f"{name}@{alias}.{listening.getsockname()[1]}.json"
     try:
         counts = Counts(seen, config.counts_interval)
@@ -109,10 +106,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=1024)
     except (OSError, OverflowError) as error:
-        raise InputError(
-            f"cannot listen at {host}, port {port} ({error}); try another --port, or 0 for a free "
-            "one"
-        ) from None
+        raise port_refused(host, port, "--port", error) from None
 
 
 def _print_start(model: str, observes: bool, listening: socket.socket, secret: bool) -> None:

@@ -38,7 +38,7 @@ Action = Literal["ran", "reused", "restored"]
 _SAID = {
     "ran": "done",
     "reused": "reused, nothing it depends on has changed",
-    "restored": "restored: it was missing or altered, and was put back as recorded",
+    "restored": "restored: made before from the same inputs, and put back as recorded",
 }
 
 

@@ -1,5 +1,6 @@
 """The workspace in one screen, and whether it is fit to run: `mno status`, `mno doctor`."""
 
+import os
 import platform
 import shutil
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from mno.core.files import lock_holder
 _LEAST_FREE = 2  # GiB
 _LATEST = 10  # versions that are looked at besides those with an alias
 _SIGNS = {"good": "ok", "note": "note", "problem": "PROBLEM"}
+_MADE = "build data models reports mlartifacts mlflow.db params.yaml dvc.lock .git .dvc .prefect"
 _PACKAGES = ("prefect", "dvc", "torch", "mlflow", "zarr", "dask", "numba")
 
 
@@ -26,14 +28,12 @@ def status(as_json: Json = False) -> None:
 
 
 def doctor(
-    versions: Annotated[
-        bool, typer.Option("--versions", help="Also have every registered version predict.")
-    ] = False,
-    notify: Annotated[
-        bool, typer.Option("--notify", help="Only send a test to all whom notify.yaml names.")
-    ] = False,
+    versions: Annotated[bool, typer.Option(
+        "--versions", help="Also have every registered version predict.")] = False,
+    notify: Annotated[bool, typer.Option(
+        "--notify", help="Only send a test to all whom notify.yaml names.")] = False,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Check packages, workspace, locks, disk, leftovers and registered models; say what to do.
 
     The files of registered models with an alias, and of the ten latest, must be those that were
@@ -92,13 +92,11 @@ def read_status() -> dict[str, Any]:
     except MnoError as error:
         schedule = {"plan": "not known", "next": None, "overdue": str(error), "last": None}
     return {
-        "scenario": params.dataset_name,
-        "running": lock_holder(root / workspace.RUN_LOCK),
+        "scenario": params.dataset_name, "running": lock_holder(root / workspace.RUN_LOCK),
         "stages": read_stages(root),
         "metrics": workspace.read_json(root / "reports/metrics.json") or None,
-        "registry": describe_registry(root, params.model_subject),
-        "schedule": schedule,
-    }
+        "registry": describe_registry(root, params.model_subject), "schedule": schedule,
+    }  # fmt: skip
 
 
 def print_status(status: dict[str, Any]) -> None:
@@ -152,7 +150,7 @@ def _examine(all_versions: bool, quiet: bool) -> list[Finding]:
     for subject, check in _CHECKS.items():
         try:
             findings.append(Finding(subject, *check(root)))
-        except MnoError as error:
+        except (MnoError, OSError) as error:
             findings.append(Finding(subject, "problem", str(error)))
     return findings + _models(root, all_versions, quiet)
 
@@ -205,6 +203,13 @@ def _leftovers(root: Path) -> _Found:
     return "good", "no process of a killed run"
 
 
+def _permission(root: Path) -> _Found:
+    made = [root, *(root / name for name in _MADE.split())]
+    if locked := [str(p) for p in made if os.path.lexists(p) and not os.access(p, os.W_OK)]:
+        return "problem", f"not yours to write: {', '.join(locked)}; let the owner allow it"
+    return "good", "the workspace can be written to"
+
+
 def _disk(root: Path) -> _Found:
     free = shutil.disk_usage(root).free / 2**30
     if free < _LEAST_FREE:
@@ -215,7 +220,7 @@ def _disk(root: Path) -> _Found:
 _CHECKS: dict[str, Callable[[Path], _Found]] = {
     "versions": _versions, "git": _git, "parameters": _parameters,
     "run": _run, "schedule": _schedule, "notify": _notify, "leftovers": _leftovers,
-    "disk": _disk,
+    "permission": _permission, "disk": _disk,
 }  # fmt: skip
 
 
@@ -229,7 +234,7 @@ def _models(root: Path, all_versions: bool, quiet: bool) -> list[Finding]:
         versions = registry_of(registered).versions()
         if all_versions and versions:
             _ = registered.client
-    except MnoError as error:
+    except (MnoError, OSError) as error:
         return [Finding("models", "problem", str(error))]
     looked_at = [v for n, v in enumerate(versions) if all_versions or v.aliases or n < _LATEST]
     findings = []

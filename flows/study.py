@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,37 +25,31 @@ study_app = command_group(
 PAGES, FIGURES = Path("docs"), "assets"
 REPORTS = Path("reports/studies")
 
-StudyName = Annotated[
-    str, typer.Argument(help="A study file, or the name of one in studies/.", metavar="STUDY")
-]
-Budget = Annotated[
-    str | None,
-    typer.Option(
-        help="Begin nothing that would end later than this, as 45min or 2h.", metavar="TIME"
-    ),
-]
-Workers = Annotated[
-    int,
-    typer.Option(
-        min=1, max=64, help="Trainings made at a time; with 1 a search can be repeated exactly."
-    ),
-]
+StudyName = Annotated[str, typer.Argument(
+    help="A study file, or the name of one in studies/.", metavar="STUDY")]  # fmt: skip
+Budget = Annotated[str | None, typer.Option(
+    help="Begin nothing that would end later than this, as 45min or 2h.", metavar="TIME"
+)]  # fmt: skip
+Workers = Annotated[int, typer.Option(
+    min=1, max=64, help="Trainings made at a time; with 1 a search can be repeated exactly."
+)]  # fmt: skip
 
 
 @study_app.command("run")
 def study_run(
-    study: StudyName,
-    budget: Budget = None,
-    workers: Workers = 1,
-    quiet: Quiet = False,
+    study: StudyName, budget: Budget = None, workers: Workers = 1, quiet: Quiet = False,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Make what is missing of a study; finished cells are kept, whatever stops it.
 
     Example: mno study run who_wins --budget 2h
     """
     seconds = None if budget is None else options.seconds_of("--budget", budget)
-    prepare_environment(find_workspace())  # before Prefect is imported, which reads it
+    from mno.study.design import StudySpec
+
+    root = find_workspace()
+    prepare_environment(root)  # before Prefect is imported, which reads it
+    StudySpec.find(root, study)
     from flows.study_run import run_study
 
     with interruptible():
@@ -94,12 +89,10 @@ def study_report(study: StudyName, quiet: Quiet = False, as_json: Json = False) 
 
 @study_app.command("page")
 def study_page(
-    template: Annotated[
-        Path, typer.Argument(help="Markdown with questions in it, NAME.md.j2.", metavar="TEMPLATE")
-    ],
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    template: Annotated[Path, typer.Argument(
+        help="Markdown with questions in it, NAME.md.j2.", metavar="TEMPLATE")],
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Write a page of your own, in docs/, whose every number comes from the cells of studies.
 
     Example: mno study page studies/pages/who-wins.md.j2
@@ -188,20 +181,20 @@ def _states(known: Mapping[str, Any]) -> str:
 
 @study_app.command("tune")
 def study_tune(
-    search: Annotated[
-        str, typer.Argument(help="A file, or the name of one in studies/tune/.", metavar="SEARCH")
-    ],
-    budget: Budget = None,
-    workers: Workers = 1,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    search: Annotated[str, typer.Argument(
+        help="A file, or the name of one in studies/tune/.", metavar="SEARCH")],
+    budget: Budget = None, workers: Workers = 1, quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Search parameters on the validation split, and keep the winner as a preset; resumable.
 
     Example: mno study tune darcy --budget 30min; then: mno run --preset tuned-darcy
     """
     seconds = None if budget is None else options.seconds_of("--budget", budget)
-    prepare_environment(find_workspace())
+    from mno.study.search_space import SearchSpec
+
+    root = find_workspace()
+    prepare_environment(root)
+    SearchSpec.find(root, search)
     from flows.tune import print_search, run_search
 
     with interruptible():
@@ -209,36 +202,43 @@ def study_tune(
     answer(result, as_json, quiet, print_search)
 
 
-def load_study(given: str, root: Path | None = None) -> "Study":
-    """Read a study, by its file or its name in `studies/`, and check that each cell can be made."""
-    from flows.params import check_params
+def load_study(given: str, root: Path | None = None, to_make: bool = False) -> "Study":
+    """Read a study, by its file or its name in `studies/`, and check that each cell can be made.
+
+    Of one that nobody is `to_make`, cells whose package is not installed are as they are kept.
+    """
     from mno.study.design import StudySpec, cells_of
-    from mno.study.operators import matched
     from mno.study.results import Results, Study
 
     root = root or find_workspace()
     file = StudySpec.find(root, given)
-    spec = StudySpec.read(file)
+    from flows.params import check_params
+    from mno.study.operators import matched
+
+    spec, results = StudySpec.read(file), Results(root, file.stem)
     try:
-        cells = matched(cells_of(file.stem, spec), spec.parameters, root)
+        cells = cells_of(file.stem, spec)
+        lacking = not to_make and find_spec("neuralop") is None
+        kept = results.widths([c for c in cells if lacking and c.model.backbone == "fno"])
+        cells = matched(cells, spec.parameters, root, kept)
         for cell in {(cell.scenario, cell.model.name): cell for cell in cells}.values():
             try:
-                check_params(cell.params, root)
+                if (cell.scenario, cell.model.name) not in kept:
+                    check_params(cell.params, root)
             except InputError as error:
                 raise InputError(f"{cell.scenario}, {cell.model.name}: {error}") from None
     except InputError as error:
         raise InputError(f"{file.name}: {str(error).replace('params.yaml: ', '')}") from None
-    results = Results(root, file.stem)
     return Study(root, file.stem, spec, results.planned(cells, spec.equal_cost), results)
 
 
 def report_study(given: str, folder: Path | None = None) -> dict[str, Any]:
     """Write the report of a study; return `page`, `verdicts` by scenario, and cells by state."""
+    study = load_study(given)
     from mno.study.answers import reported
     from mno.study.report import write_study_report
     from mno.study.results import counts
 
-    study = load_study(given)
     found = study.found()
     told = reported(study, found)
     findings, folder = told.answers.findings, folder or study.root / REPORTS / study.name

@@ -63,7 +63,7 @@ def run_study(
     """
     end = None if budget is None else time.monotonic() + budget
     root = find_workspace()
-    study = load_study(given, root)
+    study = load_study(given, root, to_make=True)
     _refuse_uncommitted(root)
     with locked(root / FOLDER / f"{study.name}.lock", f"the study {study.name}"):
         end_leftovers(root)

@@ -34,25 +34,20 @@ _SERVER = (
     "tidy there with: mlflow gc"
 )
 _WORDS = {
-    "leftovers": "what killed work has left",
-    "runs": "training runs, with their files",
-    "models": "packages that were not registered",
-    "files": "files that MLflow has forgotten",
+    "leftovers": "what killed work has left", "runs": "training runs, with their files",
+    "models": "packages that were not registered", "files": "files that MLflow has forgotten",
     "cache": "objects and run entries of DVC's cache",
     "snapshots": "snapshots, whose objects git frees later",
-}
+}  # fmt: skip
 
 
 def gc(
-    delete: Annotated[
-        bool, typer.Option("--delete", help="Remove it; without this nothing is written.")
-    ] = False,
-    retention: Annotated[
-        bool, typer.Option("--retention", help="Spare the latest retention.keep_runs runs.")
-    ] = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    delete: Annotated[bool, typer.Option(
+        "--delete", help="Remove it; without this nothing is written.")] = False,
+    retention: Annotated[bool, typer.Option(
+        "--retention", help="Spare the latest retention.keep_runs runs.")] = False,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Show what no registered version, alias, certificate or present state needs; remove it.
 
     Objects of DVC's cache, training runs with their files, packages that were never registered,

@@ -13,7 +13,7 @@ import typer
 from flows.data import workspace_or_none
 from flows.options import Json, Quiet, interruptible, writing_to
 from flows.predict import model_folder, trust_of
-from flows.workspace import find_workspace
+from flows.workspace import find_workspace, require
 from mno.core.config import read_yaml
 from mno.core.errors import InputError
 from mno.core.files import locked
@@ -28,47 +28,42 @@ _MOST_SHOWN = 3  # outputs in a line for people
 
 
 def watch(
-    model: Annotated[
-        str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")
-    ],
-    log: Annotated[
-        str, typer.Argument(help="CSV file that grows, with a column for each sensor; - is stdin.")
-    ] = "-",
-    run: Annotated[
-        Path | None,
-        typer.Option(help="YAML file of what is the same during the run.", metavar="FILE"),
-    ] = None,
-    mapping: Annotated[
-        Path | None, typer.Option(help="File that says what the log's columns are.", metavar="FILE")
-    ] = None,
+    model: Annotated[str, typer.Argument(
+        help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")],
+    log: Annotated[str, typer.Argument(
+        help="CSV file that grows, with a column for each sensor; - is stdin.")] = "-",
+    run: Annotated[Path | None, typer.Option(
+        help="YAML file of what is the same during the run.", metavar="FILE")] = None,
+    mapping: Annotated[Path | None, typer.Option(
+        help="File that says what the log's columns are.", metavar="FILE")] = None,
     once: Annotated[bool, typer.Option("--once", help="Read what is there, and end.")] = False,
-    every: Annotated[
-        float, typer.Option(min=0.0, help="Tell readings closer than this as one.", metavar="S")
-    ] = 0.0,
-    state: Annotated[
-        Path | None, typer.Option(help="Where what is known is kept; in .mno/watch/ if not given.")
-    ] = None,
-    describe: Annotated[
-        bool, typer.Option("--describe", help="Say which columns and what of a run are wanted.")
-    ] = False,
-    quiet: Quiet = False,
-    as_json: Json = False,
-) -> None:
+    every: Annotated[float, typer.Option(
+        min=0.0, help="Tell readings closer than this as one.", metavar="S")] = 0.0,
+    state: Annotated[Path | None, typer.Option(
+        help="Where what is known is kept; in .mno/watch/ if not given.")] = None,
+    describe: Annotated[bool, typer.Option(
+        "--describe", help="Say which columns and what of a run are wanted.")] = False,
+    quiet: Quiet = False, as_json: Json = False,
+) -> None:  # fmt: skip
     """Follow a plant: tell all its fields, with bounds, at each reading that a log gets.
 
     The model is an observer. Killed, the command goes on where it was when it is started again.
 
     Example: mno watch models:/NAME@champion charge-118.csv --run charge-118.yaml
     """
+    path = None if log == "-" else Path(log)
+    if not describe:
+        require(path, "a log of readings (CSV), or - for the standard input")
+    require(run, "a file of what is the same during the run (YAML)")
+    require(mapping, "a mapping file")
+    observer, root = _observer(model), workspace_or_none()
     from mno.imports.growing import GrowingLog
     from mno.imports.mapping import read_mapping
     from mno.serving.plant import keep
 
-    observer, root = _observer(model), workspace_or_none()
     if describe:
         _print_wanted(observer)
         return
-    path = None if log == "-" else Path(log)
     name = (run or path or Path("stdin")).stem
     place = root or (path.resolve().parent if path else Path())
     called = re.sub(r"[^\w.@-]+", "-", f"{model.removeprefix('models:/').strip('/')}-{name}")
@@ -90,11 +85,11 @@ def watch(
 
 
 def _observer(model: str) -> "Observer":
+    folder, name = model_folder(model), Path(model).name
     from mno.lineage.record import candidate_digest
     from mno.serving.plant import Observer
     from mno.surrogate.surrogate import Surrogate
 
-    folder, name = model_folder(model), Path(model).name
     if model.startswith("models:/"):
         from mno.registry.reading import NamedModel
 

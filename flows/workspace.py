@@ -21,11 +21,9 @@ WORKSPACE = "MNO_WORKSPACE"
 QUIET_SECONDS = 2.0  # before progress is drawn
 _MARKS = ("params.yaml", "dvc.yaml", "data.dvc")
 UNWATCHED = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "DO_NOT_TRACK": "1",
-    "DVC_NO_ANALYTICS": "1",
-}
+    "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "DO_NOT_TRACK": "1", "DVC_NO_ANALYTICS": "1",
+}  # fmt: skip
 """By these variables nothing is reported to anybody, and no pickle is read."""
 
 
@@ -182,6 +180,22 @@ def server_is_gone(error: BaseException) -> str:
         f"Prefect's server does not answer any more ({first_line(error)}); run again: what is "
         "finished is kept"
     )
+
+
+# Commands look at paths before they import what takes seconds.
+
+
+def require(path: Path | None, expected: str, folder: bool = False) -> None:
+    """Refuse a path that is given and not there."""
+    if path is not None and not (path.is_dir() if folder else path.exists()):
+        what = "is not a folder" if path.exists() else "does not exist"
+        raise InputError(f"{path} {what}; expected {expected}: correct the path")
+
+
+def require_new(path: Path) -> None:
+    """Refuse the path of something to write that is there already."""
+    if path.exists():
+        raise InputError(f"{path} exists already; choose another name or remove it")
 
 
 def read_json(path: Path) -> dict[str, Any]:

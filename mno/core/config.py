@@ -1,6 +1,7 @@
 """The base of all configuration models, and the only reader of `params.yaml`."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -8,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from mno.core.errors import InputError, first_line
+from mno.core.errors import InputError, did_you_mean, first_line
 
 PARAMS_FILE = "params.yaml"
 IMPORTED = "imported"
@@ -122,21 +123,39 @@ def _describe(item: Any, model: type[BaseModel], prefix: str) -> str:
     given = item["input"]
     match item["type"]:
         case "extra_forbidden":
-            known = ", ".join(_known_keys(model, item["loc"][:-1]))
-            return f"{key} is not a parameter (known here: {known})"
+            *path, last = item["loc"]
+            known = _known_keys(model, path)
+            alike = " or ".join(_named_alike(model, last, prefix)[:3])
+            near = did_you_mean(last, known) or (alike and f"; did you mean {alike}?")
+            return f"{key} is not a parameter{near} (known here: {', '.join(known)})"
         case "missing":
             return f"{key} is missing"
         case "value_error":
             return f"{key}: {item['ctx']['error']}" if key else str(item["ctx"]["error"])
+        case "literal_error":
+            known = re.findall(r"'([^']*)'", item["ctx"]["expected"])
+            return (
+                f"{key}={given!r} should be {item['ctx']['expected']}{did_you_mean(given, known)}"
+            )
         case _:
             message = item["msg"].removeprefix("Input ")
             return f"{key}={given!r} {message}" if key else f"{given!r} {message}"
 
 
-def _known_keys(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+def _known_keys(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
     kind: Any = model
     for part in path:
         fields = getattr(kind, "model_fields", {})
         # Of a list or a mapping, the kind of what it holds.
         kind = fields[part].annotation if part in fields else (None, *get_args(kind))[-1]
     return list(getattr(kind, "model_fields", {}))
+
+
+def _named_alike(model: type[BaseModel], name: object, prefix: str = "") -> list[str]:
+    """Return the dotted keys of a model, at any depth, that end with a name."""
+    begin = f"{prefix}." if prefix else ""
+    found = [f"{begin}{name}"] if name in model.model_fields else []
+    for key, field in model.model_fields.items():
+        if isinstance(kind := field.annotation, type) and issubclass(kind, BaseModel):
+            found += _named_alike(kind, name, f"{begin}{key}")
+    return found

@@ -1,5 +1,8 @@
 """Errors that reach a person as one line."""
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class MnoError(Exception):
     """Something failed that is not the user's input; commands exit with 1."""
@@ -19,3 +22,9 @@ class InputError(MnoError):
 def first_line(error: BaseException) -> str:
     """Return an error's message as a single line."""
     return " ".join(str(error).split())
+
+
+def did_you_mean(given: object, known: Iterable[str]) -> str:
+    """Return `; did you mean NAME?` where a known name is close to what was given, else nothing."""
+    near = get_close_matches(str(given), list(known), 1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -191,7 +191,7 @@ def locked(path: Path, activity: str, patience: float = 1.0) -> Iterator[None]:
 def lock_holder(path: Path) -> dict[str, str | int] | None:
     """Return who holds a lock (`activity`, `pid`, `since`), or None if it is free."""
     try:
-        with path.open("r+", encoding="utf-8") as file:
+        with path.open(encoding="utf-8") as file:
             return None if _take(file.fileno()) else _read_holder(path)
     except FileNotFoundError:
         return None

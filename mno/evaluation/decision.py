@@ -50,7 +50,8 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[st
         `never`, where a prediction takes as long as a solve or longer; `unknown`, where `why` says
         what is not known. `solver_seconds` and `surrogate_seconds` of one solve and one prediction,
         on one core; `solver_source`, `given` by the user, `equal_error`, the cheapest that is as
-        exact, or `measured`, as the dataset was solved; `solve_seconds` of the latter. `batch`:
+        exact, or `measured`, as the dataset was solved; `solve_seconds` of the latter;
+        `measured_seconds` of the cheapest of the scenario's own, whatever was given. `batch`:
         `samples` at a time, and `surrogate_seconds` and `solves` in such batches; `readings`, these
         two where a model of fields, too, is asked for readings alone, None of others.
         `plant_seconds` that one answer covers. `spent`: seconds of computing on `data`, `training`,
@@ -62,7 +63,6 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[st
     solver, given = cost["solver"], economics.solver_seconds
     measured = None if isinstance(solver, Absent) else 1e-3 * solver["ms"]
     solve, prediction = measured if given is None else given, 1e-3 * cost["latency_ms"]
-    source = None if solve is None else "measured" if given is None else "given"
     stages = {"data": "generate", "training": "train"}
     stages |= {"learning_curve": "learning_curve", "evaluation": "evaluate"}
     spent: dict[str, Any] = {
@@ -76,12 +76,13 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[st
     missing = [f"{name} {why}" for name, why in spent.items() if isinstance(why, Absent)]
     total = None if missing else sum(spent.values())
 
-    cheapest = solve
+    source = None if measured is None else "measured"
     exact = cost.get("equal_error", Absent("cost.off"))
     exact = exact if isinstance(exact, Absent) else exact["solver"]
-    # A solver of the user's own may behave otherwise when it is coarser: then nothing is said.
-    if source == "measured" and not isinstance(exact, Absent) and exact["how"] != "at_least":
-        cheapest, source = 1e-3 * exact["ms"], "equal_error"
+    if source and not isinstance(exact, Absent) and exact["how"] != "at_least":
+        measured, source = 1e-3 * exact["ms"], "equal_error"
+    # A solver of the user's own may behave otherwise when it is coarser: it is taken as given.
+    cheapest, source = (measured, source) if given is None else (given, "given")
 
     state, why, queries = "unknown", None, economics.queries_per_day
     solves = days = saved_a_day = None
@@ -112,24 +113,16 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[st
         money |= {name: None if s is None else s * (rate / 3600) for name, s in amounts}
     asked = None if queries is None else queries * economics.horizon_days
     return {
-        "state": state,
-        "solver_seconds": cheapest,
-        "solver_source": source,
-        "solve_seconds": solve,
-        "surrogate_seconds": prediction,
+        "state": state, "solver_seconds": cheapest, "solver_source": source, "solve_seconds": solve,
+        "measured_seconds": measured, "surrogate_seconds": prediction,
         "batch": {"samples": cost["batch_size"], **price(1 / cost["throughput_per_s"])},
         "readings": None if for_readings is None else price(1e-3 * for_readings),
-        "plant_seconds": cost.get("plant_seconds"),
-        "spent": spent,
-        "data_source": "computed" if computed else "recorded",
-        "solves": solves,
-        "days": days,
+        "plant_seconds": cost.get("plant_seconds"), "spent": spent,
+        "data_source": "computed" if computed else "recorded", "solves": solves, "days": days,
         "saved_a_day": saved_a_day,
-        "asked": asked if economics.questions is None else economics.questions,
-        "why": why,
-        "total_spent": total,
-        "money": money,
-    }
+        "asked": asked if economics.questions is None else economics.questions, "why": why,
+        "total_spent": total, "money": money,
+    }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -305,7 +298,14 @@ def _about_solver(pays: Known, cost: Known, economics: EconomicsConfig) -> Itera
         values = {**speeds, "batch_solves": batch["solves"]}
         yield Reason("condition", "pays_in_batches", values)
         return
-    yield Reason("for", "faster_at_equal_error" if exact else "faster", speeds)
+    given, measured = pays["solver_source"] == "given", pays["measured_seconds"]
+    code = "faster_as_given" if given else "faster_at_equal_error" if exact else "faster"
+    yield Reason("for", code, speeds)
+    if given and measured is not None:
+        against = measured <= prediction
+        values = {"solver_seconds": solve, "surrogate_seconds": prediction}
+        side, code = ("condition", "measured_never") if against else ("for", "measured_beside")
+        yield Reason(side, code, {**values, "measured_seconds": measured})
     asked, solves, horizon = pays["asked"], pays["solves"], economics.horizon_days
     # In batches that are no faster it pays no sooner, and perhaps never.
     sooner = min((n for n in (solves, batch["solves"]) if n is not None), default=None)
@@ -401,12 +401,10 @@ def decide(
         ]
         reasons = sorted(found, key=lambda reason: _SIDES.index(reason.side))  # stable: by weight
         return {
-            "verdict": _VERDICTS[reasons[0].side],
-            "reasons": [reason._asdict() for reason in reasons],
+            "verdict": _VERDICTS[reasons[0].side], "break_even": pays,
+            "reasons": [reason._asdict() for reason in reasons], "error": metrics["relative_l2"],
             "kpis": [{**vars(kpi), "status": kpi.status} for kpi in kpis],
-            "break_even": pays,
-            "error": metrics["relative_l2"],
-        }
+        }  # fmt: skip
 
     ends = [judged(_at_end(cost, end))["verdict"] for end in (1, 0)]
     return {**judged(cost), "at_ends": ends}

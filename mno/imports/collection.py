@@ -10,6 +10,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,13 +21,15 @@ from pydantic import ValidationError
 
 from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
+from mno.core.fields import PLAIN
 from mno.core.files import file_sha256, folder_sha256, write_json
 from mno.data.generate.run import Progress
 from mno.data.reading import Schema, difference, read_schema
 from mno.imports.cage import Cage
 from mno.imports.convert import FileParameters, FileSource, convert_file
-from mno.imports.importer import Contents, importer_class
+from mno.imports.importer import Contents, importer_class, reading
 from mno.imports.mapping import Mapping
+from mno.imports.readings import sensor_columns
 
 _LIST = "import.json"
 
@@ -116,6 +119,32 @@ def _facts(paths: list[Path], kind: str, mapping: Mapping, progress: Told) -> li
              "lines": lines, "remarks": contents.remarks}
         )  # fmt: skip
     return found
+
+
+def caged_draft(path: Path, kind: str) -> dict[str, Any]:
+    """Return a mapping file's content: what a file was found to hold, for a person to correct."""
+    with Cage() as cage:
+        return cage.call(_draft, {"path": path, "kind": kind}, [path])
+
+
+def _draft(path: Path, kind: str, progress: Told) -> dict[str, Any]:
+    _require_readable(path, kind)
+    if kind == "csv":
+        with reading(path):
+            names = sensor_columns(path)
+        quantities = {name: re.sub(r"[\W_]*\d+$", "", name) or name for name in names}
+        rules = {n: {"quantity": q, "units": "1", "x": None} for n, q in quantities.items()}
+        if rules:
+            return {"sensors": {"interval": None, "frames": 32, "columns": rules}}
+    with importer_class(kind)(path, Mapping()) as importer:
+        found = importer.contents
+    plain = all(field.scale == PLAIN for field in found.fields)  # a unit of one's own ends a scale
+    fields, sources = {}, [*found.sources.values()]
+    for field in found.fields:
+        source = found.sources[field.name]
+        rule = {"name": field.name, "role": field.role} | ({"units": field.units} if plain else {})
+        fields[source if sources.count(source) == 1 else field.name] = rule
+    return {"fields": fields, "axes": {axis.name: {"units": axis.units} for axis in found.axes}}
 
 
 def read_list(folder: Path) -> ImportList | None:

@@ -57,6 +57,26 @@ class _Series(NamedTuple):
     uncertainty: float  # of a reading that has none of its own, converted
 
 
+def _counts(line: str) -> bool:
+    return not line.isspace() and not line.lstrip().startswith("#")
+
+
+def _first_of(lines: Iterator[str]) -> tuple[list[str], str]:
+    """Return the header of a table, and what parts its cells."""
+    first = next(lines, "")
+    delimiter = max(",;\t", key=first.count)
+    return [cell.strip() for cell in next(csv.reader([first], delimiter=delimiter), [])], delimiter
+
+
+def sensor_columns(path: Path) -> list[str]:
+    """Return the columns of a table with one for each sensor; none where rows are readings."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header, _ = _first_of(filter(_counts, file))
+    if {name.lower() for name in header}.intersection(NAMES["value"]):
+        return []
+    return [name for name in header if name and name.lower() not in NAMES["time"]]
+
+
 _Reading = tuple[str, _Series, str, str]  # time, series, value, uncertainty, as they are written
 
 
@@ -113,14 +133,12 @@ class Log:
 
     def _lines(self, file: Iterable[str]) -> Iterator[str]:
         for self._line, line in enumerate(file, 1):
-            if not line.isspace() and not line.lstrip().startswith("#"):
+            if _counts(line):
                 yield line
 
     def _read(self, lines: Iterator[str], rules: SensorRules) -> None:
-        first = next(lines, "")
-        delimiter = max(",;\t", key=first.count)
+        self._header, delimiter = _first_of(lines)
         self._comma = delimiter != ","
-        self._header = [c.strip() for c in next(csv.reader([first], delimiter=delimiter), [])]
         self._check_header(rules)
         rows = self._rows(csv.reader(lines, delimiter=delimiter, strict=True))
         seconds = lru_cache(1)(self._seconds)  # of sensors that are read at once

@@ -40,10 +40,16 @@ def existing_workspace(root: Path) -> Workspace:
     """Return the MLflow of a workspace that has one; refuse another, and make none."""
     if is_embedded(root) and not (root / DATABASE).exists():
         raise InputError(
-            f"{root} has no registry ({DATABASE}): audit where the model was registered, or set "
-            "MLFLOW_TRACKING_URI to its registry"
+            f"{root} has no registry ({DATABASE}): register a model with mno run, go where it was "
+            "registered, or set MLFLOW_TRACKING_URI to its registry"
         )
     return Workspace(root)
+
+
+def meant(target: str) -> str:
+    """Return `; did you mean models:/NAME@champion?` of a bare name, which may have its alias."""
+    match = re.fullmatch(r"[\w.-]+(@[\w.-]+|/\d+)?", target)
+    return f"; did you mean models:/{target}{'' if match[1] else '@champion'}?" if match else ""
 
 
 def aliases(registry: "Registry", name: str) -> dict[str, int]:
@@ -55,7 +61,8 @@ def aliases(registry: "Registry", name: str) -> dict[str, int]:
 def find_version_of(registry: "Registry", uri: str) -> RegisteredVersion:
     """Return what `models:/NAME/VERSION` or `models:/NAME@ALIAS` names; refuse what names none."""
     if (match := _URI.fullmatch(uri)) is None:
-        raise InputError(f"{uri!r}: expected models:/NAME/VERSION or models:/NAME@ALIAS")
+        near = meant(uri.removeprefix("models:").lstrip("/"))
+        raise InputError(f"{uri!r}: expected models:/NAME/VERSION or models:/NAME@ALIAS{near}")
     name, number, alias = match.groups()
     found = registry.find(name, int(number) if number else None, alias)
     if found is None:
@@ -270,12 +277,9 @@ class _Server:
     def logged_model(self, model_id: str) -> dict[str, Any] | None:
         model = self._found(self._client.get_logged_model, model_id)
         return model and {
-            "name": model.name,
-            "run": model.source_run_id,
-            "status": str(model.status),
-            "files": model.artifact_location,
-            "tags": dict(model.tags),
-        }
+            "name": model.name, "run": model.source_run_id, "status": str(model.status),
+            "files": model.artifact_location, "tags": dict(model.tags),
+        }  # fmt: skip
 
     def location(self, version: RegisteredVersion) -> str | None:
         return self._client.get_model_version_download_uri(version.name, str(version.number))

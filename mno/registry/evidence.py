@@ -20,12 +20,13 @@ from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import PACKAGED, Record, Tag, candidate_digest
 from mno.lineage.seal import Seal, SealPointer
 from mno.lineage.snapshot import Snapshot
+from mno.registry import catalogue
 from mno.registry.catalogue import Registry, aliases, find_version_of, local_path, registry_of
 from mno.registry.settings import Workspace, import_mlflow
 
 _RUN = re.compile(r"runs:/([0-9a-f]+)(?:/.*)?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_DESCRIPTION = "surrogate.json"  # beside the weights of every model
+DESCRIPTION = "surrogate.json"  # beside the weights of every model
 # Of who works on a run, not of what came of it.
 _PASSING = (Tag.OWNER, Tag.STATE, Tag.WORKSPACE)
 _REGISTERED_META = "registered_model_meta"  # loading it may leave that in a package
@@ -159,11 +160,11 @@ def find_model(registry: Registry, target: str) -> RegisteredVersion:
     else:
         path = Path(target)
         places = (path, path.parent if path.is_file() else path / PACKAGED)
-        holding = next((folder for folder in places if (folder / _DESCRIPTION).is_file()), None)
+        holding = next((folder for folder in places if (folder / DESCRIPTION).is_file()), None)
         if holding is None:
             raise InputError(
-                f"{path} holds no model (no {_DESCRIPTION} beside the weights); give its folder, "
-                "models:/NAME/VERSION, models:/NAME@ALIAS or runs:/ID"
+                f"{path} holds no model (no {DESCRIPTION} beside the weights); give its folder, "
+                f"models:/NAME/VERSION, models:/NAME@ALIAS or runs:/ID{catalogue.meant(target)}"
             )
         digest = candidate_digest(holding)
         found, what = registry.versions(tag=(Tag.CANDIDATE, digest)), f"model ({digest[:12]})"
@@ -248,15 +249,11 @@ def seal_version(
     version = find_version_of(registry, f"models:/{name}/{number}")
     with TemporaryDirectory(prefix="mno-seal-") as scratch:
         content: dict[str, Any] = {
-            "schema": seals.SCHEMA,
-            "model": name,
-            "number": number,
-            **read_facts(registry, version, Path(scratch)),
-            "record": dict(record),
-            "lock": lock,
+            "schema": seals.SCHEMA, "model": name, "number": number,
+            **read_facts(registry, version, Path(scratch)), "record": dict(record), "lock": lock,
             "snapshot": {key: getattr(snapshot, key) for key in ("commit", "tree", "head")},
             "aliases": aliases(registry, name),
-        }
+        }  # fmt: skip
     return _put(workspace, content, *_latest(workspace, name, number))
 
 

@@ -17,7 +17,7 @@ from mno.lineage.decision import CHAMPION
 from mno.lineage.dvcfiles import locked_stages
 from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import PACKAGED, Tag, candidate_digest
-from mno.registry.catalogue import Registry, find_version_of, registry_of
+from mno.registry.catalogue import Registry, existing_workspace, find_version_of, registry_of
 from mno.registry.evidence import damage, find_model, package_folder
 from mno.registry.settings import Workspace, import_mlflow, model_name
 
@@ -88,7 +88,7 @@ def candidate_folder(registry: Registry, version: RegisteredVersion) -> Path:
 
 def registered_folder(root: Path, uri: str) -> Path:
     """Return the folder of a registered model's candidate; its error estimate lies beside it."""
-    registry = registry_of(Workspace(root))
+    registry = registry_of(existing_workspace(root))
     return candidate_folder(registry, find_model(registry, uri))
 
 
@@ -110,7 +110,7 @@ class NamedModel:
 
     def __init__(self, root: Path, uri: str) -> None:
         self._root, self._uri = root, uri
-        self._registry = registry_of(Workspace(root))
+        self._registry = registry_of(existing_workspace(root))
         self.named()
 
     def named(self) -> str:

@@ -13,7 +13,7 @@ from pydantic import model_validator
 
 from mno.core.bodies import Body
 from mno.core.config import EXTERNAL, IMPORTED, Config, validate
-from mno.core.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError, did_you_mean
 from mno.core.fields import Axis, Field, HasFields
 
 if TYPE_CHECKING:
@@ -400,10 +400,9 @@ def is_solved(name: str) -> bool:
 def scenario_class(name: str) -> type[Scenario]:
     """Return what the module of that name assigns to `SCENARIO`; an InputError if there is none."""
     if not is_solved(name):
-        known = ", ".join(scenario_names())
         raise InputError(
-            f"scenario={name!r} must be one of: {known} (or imported: mno import; or external, a "
-            "solver of your own)"
+            f"scenario={name!r} must be one of: {', '.join(scenario_names())} (or imported: "
+            f"mno import; or external, a solver of your own){did_you_mean(name, scenario_names())}"
         )
     return import_module(f"mno.scenarios.{name}").SCENARIO
 

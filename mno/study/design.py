@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Field, field_validator, model_validator
 
 from mno.core.config import PARAMS_FILE, Config, read_file, validate
-from mno.core.errors import InputError
+from mno.core.errors import InputError, did_you_mean
 from mno.core.forecast import TaskConfig
 from mno.data.config import ExecutionConfig
 from mno.evaluation.config import EvaluateConfig, PeerName
@@ -47,7 +47,7 @@ class FileSpec(Config):
         known = ", ".join(cls.names(root)) or "none"
         raise InputError(
             f"there is no {cls.kind} {given!r}; give a file, or one of those in {cls.folder}/: "
-            f"{known}"
+            f"{known}{did_you_mean(given, cls.names(root))}"
         )
 
     @classmethod
@@ -205,15 +205,10 @@ class StudySpec(FileSpec):
 _SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
 _GENERATE = {"shard_size": 50, "seed": 0, "split": _SPLIT}
 _DEFAULTS = {
-    "task": TaskConfig,
-    "model": ModelConfig,
-    "train": TrainConfig,
-    "learning_curve": LearningCurveConfig,
-    "evaluate": EvaluateConfig,
-    "registry": RegistryConfig,
-    "promotion": PromotionConfig,
-    "execution": ExecutionConfig,
-}
+    "task": TaskConfig, "model": ModelConfig, "train": TrainConfig,
+    "learning_curve": LearningCurveConfig, "evaluate": EvaluateConfig, "registry": RegistryConfig,
+    "promotion": PromotionConfig, "execution": ExecutionConfig,
+}  # fmt: skip
 TRACKED = ("scenario", "seed", "generate", "task", "model", "train", "learning_curve", "evaluate")
 """The parameters that a cell depends on, besides those of its own scenario."""
 _ADDED = {

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -93,9 +94,17 @@ def count(model: ModelConfig, signature: Signature) -> int:
         return count_parameters(build_operator(model, **signature))
 
 
-def matched(cells: list[Cell], match: MatchConfig | None, root: Path) -> list[Cell]:
-    """Return cells with the width that brings each model to its size, if any, or refuse one."""
-    widths: dict[tuple[str, str], int] = {}
+def matched(
+    cells: list[Cell],
+    match: MatchConfig | None,
+    root: Path,
+    known: Mapping[tuple[str, str], int] = MappingProxyType({}),
+) -> list[Cell]:
+    """Return cells with the width that brings each model to its size, if any, or refuse one.
+
+    Widths that are `known`, by scenario and model, are taken as they are.
+    """
+    widths = dict(known)
     found = []
     for cell in cells:
         key, model = (cell.scenario, cell.model.name), cell.params["model"]

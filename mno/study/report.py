@@ -27,8 +27,9 @@ _HOW = (
     "of the choice of test samples.",
     "Models are compared seed by seed by a paired t test on the logarithm of the error, whose "
     "variance is moderated (Smyth 2004): averaged with the one usual among all pairs of the "
-    "scenario, and never below the pair's own. The p values of a family of comparisons are "
-    "corrected by Holm's method. The verdict of a scenario comes from all pairs as one family, so "
+    "scenario, and never below the pair's own. The p values and 95 % intervals of a family of "
+    "comparisons are corrected by Holm's method, so that p is below 5 % where the interval does "
+    "not hold 1. The verdict of a scenario comes from all pairs as one family, so "
     "that choosing the best after looking is paid for. Few seeds show large differences only.",
     f"No difference: equal within {MARGIN:.0%} means that the whole interval of the ratio of "
     "errors lies within that; no difference shown means that these seeds do not tell.",

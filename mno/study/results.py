@@ -193,6 +193,14 @@ class Results:
         write_text(path, text + "\n")
         return path
 
+    def widths(self, cells: Iterable[Cell]) -> dict[tuple[str, str], int]:
+        """Return the widths by which these cells are kept, or those of the study; by kind."""
+        widths: dict[tuple[str, str], int] = {}
+        for cell in cells:
+            told = (self.read(cell.name) or {}).get("params", cell.params)
+            widths.setdefault((cell.scenario, cell.model.name), told["model"]["width"])
+        return widths
+
     def datasets(self) -> dict[str, str]:
         """Return DVC's md5 of the datasets of this study that have been made, by their digest."""
         paths = sorted((self.folder / "datasets").glob("*.json"))

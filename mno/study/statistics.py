@@ -65,20 +65,23 @@ class Mean:
 class Comparison:
     """One model against another, over the seeds that both have.
 
-    `ratio` is the error of a over that of b, the geometric mean over seeds, `low` and `high` the
-    ends of its interval, not corrected; `p` is of the moderated paired t test, two-sided, and
-    `corrected` the same after Holm's correction for the number of comparisons in its `family`. From
-    one seed there is neither interval nor p.
+    `ratio` is the error of a over that of b, the geometric mean over seeds, `error` the standard
+    error of its logarithm, of so many degrees of `freedom`; `p` is of the moderated paired t test,
+    two-sided, and `corrected` the same after Holm's correction for the number of comparisons in its
+    `family`. `low` and `high`, the ends of the ratio's interval, are corrected alike: 1 is outside
+    where the corrected p is below 5 %. From one seed there is neither interval nor p.
     """
 
     a: str
     b: str
     ratio: float
-    low: float | None
-    high: float | None
-    p: float | None
-    corrected: float | None
     seeds: int
+    error: float | None = None
+    freedom: float = math.nan
+    p: float | None = None
+    low: float | None = None
+    high: float | None = None
+    corrected: float | None = None
     family: int = 1
 
     @property
@@ -102,7 +105,7 @@ class Comparison:
         if self.low is None or self.high is None or p is None:
             return f"{a} and {b}: one common seed does not tell"
         by = f"{abs(self.ratio - 1):.0%}"
-        span = f"ratio of errors {self.ratio:.2f}, 95 % interval {self.low:.2f} to {self.high:.2f}"
+        span = f"ratio of errors {self.ratio:.2f}, interval {self.low:.2f} to {self.high:.2f}"
         match self.verdict:
             case "lower" | "higher" as how:
                 return f"{a} has a {how} error than {b}, by {by} ({span}; p = {p:.2g})"
@@ -140,13 +143,19 @@ def compare(
 
 
 def as_one_family(found: Sequence[Comparison]) -> list[Comparison]:
-    """Return comparisons with their p values corrected for the number of all of them."""
+    """Return comparisons with p values and intervals corrected for the number of all of them."""
     tested = [c.p for c in found if c.p is not None]
     corrected = iter(holm(tested))
-    return [
-        replace(c, corrected=None if c.p is None else next(corrected), family=len(tested))
-        for c in found
-    ]
+    of = [replace(c, family=len(tested)) for c in found]
+    return [c if c.p is None else _corrected(c, c.p, next(corrected)) for c in of]
+
+
+def _corrected(found: Comparison, p: float, corrected: float) -> Comparison:
+    """Return a comparison with its corrected p, and the interval of a test as strict as that."""
+    times = corrected / p if p > 0 and corrected < 1 else found.family
+    half = float(stdtrit(found.freedom, 1 - (1 - LEVEL) / 2 / times)) * (found.error or 0.0)
+    low, high = found.ratio * math.exp(-half), found.ratio * math.exp(half)
+    return replace(found, corrected=corrected, low=low, high=high)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -203,20 +212,18 @@ def _compared(
         return None
     mean = float(logs.mean())
     if n == 1:
-        return Comparison(a, b, math.exp(mean), None, None, None, None, n)
+        return Comparison(a, b, math.exp(mean), n)
     scatter = own = _Scatter(float(logs.var(ddof=1)), n - 1.0)
     if prior is not None:  # moderated
         freedom = prior.freedom + own.freedom
         shared = (prior.freedom * prior.variance + own.freedom * own.variance) / freedom
         scatter = _Scatter(max(shared, own.variance), freedom)
     error = math.sqrt(scatter.variance / n)
-    half = float(stdtrit(scatter.freedom, (1 + LEVEL) / 2)) * error
     if error == 0:
         p = 1.0 if mean == 0 else 0.0
     else:
         p = float(2 * stdtr(scatter.freedom, -abs(mean / error)))
-    ends = math.exp(mean - half), math.exp(mean + half)
-    return Comparison(a, b, math.exp(mean), *ends, p, None, n)
+    return Comparison(a, b, math.exp(mean), n, error, scatter.freedom, p)
 
 
 Errors = dict[int, dict[int, float]]  # by number of samples and seed

@@ -64,12 +64,9 @@ class TrialRecord:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, of the epochs their number alone."""
         return {
-            "trial": self.number,
-            "point": dict(self.point),
-            "is_default": self.is_default,
-            **asdict(self.outcome),
-            "epochs": len(self.outcome.epochs),
-        }
+            "trial": self.number, "point": dict(self.point), "is_default": self.is_default,
+            **asdict(self.outcome), "epochs": len(self.outcome.epochs),
+        }  # fmt: skip
 
 
 class Trials:

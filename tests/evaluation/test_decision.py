@@ -233,7 +233,14 @@ def test_a_coarser_solver_that_is_as_good_and_as_fast_speaks_against_it():
     assert decided(equal_error=compared("at_most", 9.0))[1][0] == "pays_in_batches"
     assert decided(equal_error=compared("at_least", 1.0))[0] == "worth_it"
     own = EconomicsConfig(queries_per_day=3000.0, solver_seconds=2.0)
-    assert decided(ASKED, own, equal_error=compared("at_most", 9.0))[0] == "worth_it"
+    verdict, codes = decided(ASKED, own, equal_error=compared("at_most", 9.0))
+    assert (verdict, codes[0]) == ("worth_it_if", "measured_never"), "the user's figure decides if"
+    verdict, codes = decided(ASKED, own, equal_error=compared("at_most", 900.0))
+    assert verdict == "worth_it" and {"faster_as_given", "measured_beside"} < set(codes)
+    known = decision_of(METRICS, ASKED, own, {**COST, "equal_error": compared("at_most", 9.0)})
+    words = Words.of("en", "decision")
+    said = _sentence(known["reasons"][0], known["break_even"], words)
+    assert all(figure in said for figure in ("that you gave", words.duration(2.0), "never pays"))
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_wrong_use_is_one_line(finished):
         taken.listen()
         cases = {
             ("--port", "0", "--alias", "best"): "is not in the registry",
-            ("--port", str(taken.getsockname()[1])): "try another --port",
+            ("--port", str(taken.getsockname()[1])): "give another --port",
         }
         for arguments, why in cases.items():
             done = finished.mno("serve", *arguments)

@@ -140,7 +140,7 @@ def test_fno_says_which_package_is_missing(monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "neuralop"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "neuralop", None)
-    with pytest.raises(ValueError, match="pip install neuraloperator"):
+    with pytest.raises(ValueError, match=r"pip install 'mno\[fno\]'"):
         build("fno")
 
 

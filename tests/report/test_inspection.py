@@ -601,7 +601,7 @@ def test_quiet_prints_nothing(store, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--data", "nothing"], "nothing holds no dataset"),
+        (["--data", "nothing"], "nothing does not exist; expected the folder of a dataset"),
         (["--data", "data", "--output", "a-file"], "cannot write to a-file: File exists"),
         ([], "is not inside an MNO workspace"),
     ],

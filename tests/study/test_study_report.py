@@ -251,6 +251,8 @@ def simulated(scatters, seeds, studies, effects=None):
 def test_of_no_difference_hardly_a_study_names_one(scatters):
     studies = simulated(scatters, seeds=3, studies=300)
     wrong = [any(c.verdict in ("lower", "higher") for c in found) for found in studies]
+    for c in (c for found in studies for c in found):
+        assert (c.verdict in ("lower", "higher")) == (not c.low <= 1 <= c.high), "one kind"
     assert np.mean(wrong) <= 0.09  # 0.05, and what chance and a few wild models add
 
 

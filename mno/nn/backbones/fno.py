@@ -85,7 +85,7 @@ def _package_fno() -> type[nn.Module]:
     except ModuleNotFoundError as error:
         raise ValueError(
             f"backbone='fno' needs the package neuraloperator, and {error.name} is not installed: "
-            "pip install neuraloperator"
+            "pip install 'mno[fno]'"
         ) from None
 
 

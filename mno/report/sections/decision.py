@@ -162,7 +162,7 @@ def _said(name: str, value: Any, words: Words) -> str:
             return words("guess.mean_field" if value == "mean_field" else "guess.kept_frame")
         case "tool":
             return words(f"cost.tools.{value}")
-        case "solver_seconds" | "surrogate_seconds" | "batch_seconds":
+        case "solver_seconds" | "measured_seconds" | "surrogate_seconds" | "batch_seconds":
             return words.duration(value)
         case "times" | "wanted" | "speedup" | "batch_speedup" | "days" | "horizon":
             return words.number(value, 2)
