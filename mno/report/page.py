@@ -12,8 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mno import __version__
-from mno.core.absent import Absent
-from mno.report.language import Known, Rows, Words, unit_text
+from mno.report.language import Known, Rows, Words
 from mno.report.style import DPI
 
 if TYPE_CHECKING:  # who writes another page than the report does without torch
@@ -142,11 +141,8 @@ def _shown(block: Block, words: Words, macros: Any) -> Markup:
 def templates() -> Environment:
     """Return the templates of the package `mno`; all text that they are given is escaped."""
     loader = PackageLoader("mno", ".")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, loader=loader, extensions=["jinja2.ext.do"]
-    )
-    environment.globals |= {"embedded": embedded, "unit": unit_text}
-    environment.tests["absent"] = lambda value: isinstance(value, Absent)
+    environment = Environment(autoescape=True, undefined=StrictUndefined, loader=loader)
+    environment.globals["embedded"] = embedded
     return environment
 
 
