@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from mno.core.absent import Absent, as_json, from_kept
@@ -29,6 +30,7 @@ from mno.evaluation.solver import solver_of
 from mno.evaluation.tools import measure_tools
 from mno.evaluation.trust import largest_errors
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
+from mno.lineage.environment import machine_facts
 from mno.lineage.record import candidate_digest
 from mno.registry import reading
 from mno.registry.packaging import frames_given
@@ -84,7 +86,8 @@ def _decide(stage: Stage, of: Measured, results: Results, registered: dict[str, 
     )
     decided = conclude(request_of(stage), registered, told, score)
     write_json(stage.reports / "registered.json", decided)
-    stage.say("report     {name} version {version}, {decision}: {reason}".format(**decided))
+    why = decided["reason"] if decided["decided_now"] else "as was decided before"
+    stage.say("report     {name} version {version}, {decision}: ".format(**decided) + why)
 
 
 def _figures(results: Results) -> dict[str, float]:
@@ -144,12 +147,22 @@ def _results(stage: Stage, of: Measured) -> Results:
         training=training,
         settings=stage.params["train"],
         lineage={
+            **_origin(stage.root),
             "dataset (DVC md5)": read_data_version(stage.root / DATA_FILE).md5,
             "model (sha256)": candidate_digest(stage.candidate),
             **{f"{s['file']} (sha256)": s["sha256"] for s in test.schema.sources},
         },
         **_examples(of, calibrated),
     )
+
+
+def _origin(root: Path) -> dict[str, Any]:
+    """Return which version this is, if it has been registered, and what made it."""
+    found = {"machine": machine_facts()["cpu"]}
+    if registered := reading.registered_now(root):
+        version = "{name} version {version}".format(**registered)
+        found |= {"version": version, "commit": registered["record"]["snapshot"]["head"]}
+    return found
 
 
 def _model_facts(of: Measured) -> Mapping[str, Any]:

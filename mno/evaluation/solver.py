@@ -126,7 +126,12 @@ def physical_consistency(
     steps = truth[description.states[0]].shape[1] if description.any_steps else None
     answer = surrogate.predict(given, batch_size, steps)
     states = {n: np.concatenate([given[n], answer[n]], axis=1) for n in description.states}
-    sides = {"prediction": {**samples.fields, **answer, **states}, "truth": samples.fields}
+    told = {  # without what there is nothing to tell of: a piece that a run does not have
+        name: np.where(np.isnan(samples.fields[name][:, : values.shape[1]]), np.nan, values)
+        if values.ndim > 1 else values
+        for name, values in (answer | states).items()
+    }  # fmt: skip
+    sides = {"prediction": samples.fields | told, "truth": samples.fields}
 
     checked = {side: _checked(scenario, fields) for side, fields in sides.items()}
     numbers = samples.schema.parameters

@@ -467,7 +467,10 @@ class BatchFurnace(Scenario):
                 )
 
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
-        """Measure the checks, in float64; where values are not what they may be, all is NaN."""
+        """Measure the checks, in float64; where values are not what they may be, all is NaN.
+
+        Of a part of the fields, they are of those.
+        """
         there = np.isfinite(inputs["piece_x"])
         for field in self.fields:
             for values in (
@@ -480,17 +483,17 @@ class BatchFurnace(Scenario):
                 if not np.all(fits) or np.isinf(values).any():
                     return {check.name: math.nan for check in self.checks}
         solved = {name: array.astype(np.float64) for name, array in outputs.items()}
-        states = [field.name for field in self.fields if field.role == "state"]
+        states = [f.name for f in self.fields if f.role == "state" and f.name in solved]
         change = max(np.nanmax(np.abs(solved[n][0] - inputs[n].astype(np.float64))) for n in states)
         supplied = solved["zone_energy"].sum(axis=1)
         went = solved["stored_heat"] + solved["hall_loss"] + solved["flue_loss"]
         size = max(supplied[-1], np.abs(solved["stored_heat"]).max(), 1.0)
         starts = ("ambient_temperature", "temperature", "core_temperature")
-        low = min(np.nanmin(inputs[name]) for name in starts)
+        low = min(np.nanmin(inputs[name]) for name in starts if name in inputs)
         burner = self.plant.gas.heating == "burner"
         hottest = self.plant.gas.flame_temperature if burner else 3000.0
-        below = low - min(np.nanmin(solved[n]) for n in _KELVIN)
-        above = max(np.nanmax(solved[n]) for n in _KELVIN) - hottest
+        kelvin = [solved[name] for name in _KELVIN if name in solved]
+        below, above = low - min(map(np.nanmin, kelvin)), max(map(np.nanmax, kelvin)) - hottest
         return {
             "initial": float(change),
             "energy": float(np.max(np.abs(supplied - went)) / size),

@@ -13,12 +13,13 @@ from mno.scenarios.base import Fields, Scenario
 
 
 class PartOfScenario(Scenario):
-    """A scenario as one of its parts sees it; checks are of the whole, and there are none."""
+    """A scenario as one of its parts sees it; fields alone cannot be checked."""
 
     def __init__(self, whole: Scenario, part: Part) -> None:
         self.whole, self.layout = whole, Layout(part, whole.fields, whole.axes)
         self.parameters, self.resolution = whole.parameters, whole.resolution
-        self.title, self.fields, self.checks = whole.title, self.layout.fields, ()
+        self.title, self.fields = whole.title, self.layout.fields
+        self.checks = () if part == "fields" else whole.checks
 
     @property
     def dataset_name(self) -> str:
@@ -55,8 +56,11 @@ class PartOfScenario(Scenario):
         return self.layout.of(self.whole.solve(given), stacked=False)
 
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
-        """Return nothing."""
-        return {}
+        """Return what the whole says of the readings."""
+        if self.layout.part == "fields":
+            return {}
+        sides = (from_points(self.layout.readings, x, self.layout.cells) for x in (inputs, outputs))
+        return self.whole.check(*sides)
 
     def bodies(self, given: Fields) -> tuple[Body, ...]:
         """Return those of the whole."""
