@@ -20,8 +20,8 @@ _DURATION = re.compile(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]+)\s*")
 Preset = Annotated[
     str | None,
     typer.Option(
-        help="Take the parameters of presets/NAME.yaml (written into params.yaml): quick reaches "
-        "a registered model within a minute, furnace-small is what there is at first.",
+        help="Take the parameters of presets/NAME.yaml (written into params.yaml): quick is a "
+        "first look in the least time, furnace-small is what there is at first.",
         metavar="NAME",
     ),
 ]
