@@ -1,8 +1,11 @@
-"""A charge of `plants/electric_annealing.yaml`: made, and as `mno compare` takes it.
+"""A charge of `plants/car_bottom.yaml`: made, held against the plant, as models take it.
 
-`charge.py make` solves the charge on fine cells, reads it as the plant's file says of sensors, and
-writes `charge.csv` and `charge.yaml` beside itself. `charge.py store FOLDER` makes of the two a
-Zarr store of what a model of readings is given.
+charge.py make           solve it on fine cells, and write what sensors read: `charge.csv`, and
+                         what is the same all the time: `charge.yaml`, beside this file
+charge.py check          solve what the two say as the plant's file has it, and say how far off
+charge.py store FOLDER   write what a model is given, for `mno compare` and `mno predict`
+
+The last two take the wear of the lining, m, behind the rest; a new one without.
 """
 
 import sys
@@ -18,7 +21,7 @@ from mno.core.files import write_text
 from mno.scenarios.base import make_scenario
 
 HERE = Path(__file__).parent
-PLANT = {"plant": "electric_annealing"}
+PLANT = {"plant": "car_bottom"}
 
 
 def make(seed: int = 118) -> None:
@@ -26,12 +29,11 @@ def make(seed: int = 118) -> None:
     furnace: Any = make_scenario("batch_furnace", 8, {**PLANT, "cells_per_point": 0.5})
     rng = np.random.default_rng(seed)
     run = furnace.sample(rng)
-    solved, axes = furnace.solve(run), {axis.name: axis for axis in furnace.axes}
-    labels = {f.name: axes[f.dims[-1]].labels for f in furnace.fields if f.dims}
+    solved = furnace.solve(run)
     read = {name: s.read(solved[name], rng) for name, s in furnace.plant.sensors.items()}
-    columns = {"time": axes["time"].points.astype(int)}
+    columns = {"time": furnace.axes[0].points.astype(int)}
     for name, values in {"setpoint": run["setpoint"], **read}.items():
-        for place, column in zip(labels[name], values.T, strict=True):
+        for place, column in zip(places(furnace)[name], values.T, strict=True):
             columns[f"{name}.{place}"] = np.round(column, -4 if name == "zone_energy" else 1)
     pandas.DataFrame(columns).to_csv(HERE / "charge.csv", index=False)
     known = [name for name in run if name.startswith(("ambient", "piece", "thermocouple_lag"))]
@@ -40,27 +42,49 @@ def make(seed: int = 118) -> None:
     write_text(HERE / "charge.yaml", "".join(lines))
 
 
-def store(folder: Path) -> None:
-    """Write what a model is given of the charge; guess a new lining, as warm as it is read."""
+def places(furnace: Any) -> dict[str, tuple[str, ...]]:
+    """Return what the places of each field are called."""
+    axes = {axis.name: axis.labels for axis in furnace.axes}
+    return {field.name: axes[field.dims[-1]] for field in furnace.fields if field.dims}
+
+
+def told(wear: float) -> tuple[Any, pandas.DataFrame, dict[str, np.ndarray]]:
+    """Return the plant, the log, and the run; the lining begins as warm as it is read."""
     furnace = make_scenario("batch_furnace", 8, PLANT)
     log, given = pandas.read_csv(HERE / "charge.csv"), read_yaml(HERE / "charge.yaml")
     given["setpoint"] = log.filter(like="setpoint.")
     given["lining_temperature"] = log.filter(like="thermocouple_temperature.").iloc[0].mean()
-    given["wear"] = 0.0
-    run = furnace.completed({name: np.array(v, np.float32) for name, v in given.items()})
-    arrays, axes = {}, {axis.name: axis for axis in furnace.axes}
+    given["wear"] = wear
+    run = {name: np.array(values, np.float32) for name, values in given.items()}
+    return furnace, log, furnace.completed(run)
+
+
+def check(wear: float = 0.0) -> dict[str, float]:
+    """Print, and return, the root mean square of solved less read for each column of the log."""
+    furnace, log, run = told(float(wear))
+    solved, found = furnace.solve(run), {}
+    for name in furnace.plant.sensors:
+        for place, column in zip(places(furnace)[name], solved[name].T, strict=True):
+            off = column - log[f"{name}.{place}"]
+            found[f"{name}.{place}"] = float(np.sqrt(np.nanmean(off**2)))
+            print(f"{f'{name}.{place}':36} {found[f'{name}.{place}']:.3g}")
+    return found
+
+
+def store(folder: Path | str, wear: float = 0.0) -> None:
+    """Write what a model is given of the charge."""
+    furnace, log, run = told(float(wear))
+    arrays = {}
     for field in (field for field in furnace.fields if field.name in run):
-        values, told = run[field.name][None], {"units": field.units}
+        values = run[field.name][None]
         if field.role == "state":  # only its first frame is given
             values = np.full((1, len(log), *values.shape[1:]), np.nan, np.float32)
             values[:, 0] = run[field.name]
-        arrays[field.name] = (("sample", *field.dims), values, told)
-    points = {name: (name, axis.points, axis.flags) for name, axis in axes.items()}
+        arrays[field.name] = (("sample", *field.dims), values, {"units": field.units})
+    points = {axis.name: (axis.name, axis.points, axis.flags) for axis in furnace.axes}
     xarray.Dataset(arrays, points).to_zarr(folder, consolidated=False)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["make"]:
-        make()
-    else:
-        store(Path(sys.argv[2]))
+    does: dict[str, Any] = {"make": make, "check": check, "store": store}
+    does[sys.argv[1]](*sys.argv[2:])

@@ -3,7 +3,6 @@
 import importlib.util
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 from markdown_files import PAGES, READMES, ROOT, fences, name_of, prose, shell_lines
