@@ -25,7 +25,7 @@ check: $(VENV)/.dev ## lint, format, types, import contracts
 	@$(BIN)/pyright --pythonpath $(BIN)/python
 	@$(BIN)/lint-imports
 
-bench: $(VENV)/.bench ## speed against named peers, written to docs/benchmarks.md
+bench: $(VENV)/.bench ## speed against named peers, written to benchmarks/results/ and docs/benchmarks.md
 	@$(BIN)/python -m benchmarks
 
 size: $(VENV)/.run ## how large the project is, beside what is asked for

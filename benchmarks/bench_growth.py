@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.model_cases import BUDGET, Problem, Training, installed_models
 from benchmarks.model_memory import extra_memory
-from benchmarks.page import Section, Table, figure
+from benchmarks.page import RESULTS, Section, Table, figure
 from benchmarks.timing import in_turn, median_ms
 from mno.core.files import replacing
 
@@ -28,7 +28,7 @@ MODELS = {
 LONGEST = 30.0
 """Seconds of a step beyond which a model is not tried on a larger grid."""
 ROUNDS, MIB = 3, 2**20
-PICTURE = Path(__file__).parents[1] / "docs" / "assets" / "growth.png"
+PICTURE = RESULTS / "growth.png"
 
 Found = dict[tuple[int, ...], tuple[float, float]]
 """Milliseconds and MiB of a step by grid; what takes too long is left out."""
@@ -48,7 +48,7 @@ def run() -> Section:
         cells = (of_model.get(shape) for of_model in found.values())
         told = ("–" if c is None else f"{figure(c[0])}, {figure(c[1])}" for c in cells)
         rows.append((str(Problem(shape, 1)), f"{math.prod(shape):,}", *told))
-    picture = f"![Time and memory of a step against the points of a grid](assets/{PICTURE.name})"
+    picture = f"![Time and memory of a step against the points of a grid]({PICTURE.name})"
     return Section("Growth with the grid", (about, Table(columns, rows), picture))
 
 

@@ -12,7 +12,7 @@ def main(name: str) -> None:
     """Run a benchmark on the threads that it asks for."""
     benchmark = import_module(f"benchmarks.bench_{name}")
     use_threads(benchmark.THREADS)
-    print(benchmark.run().markdown(benchmark.THREADS))
+    print(benchmark.run().markdown(name, benchmark.THREADS))
 
 
 if __name__ == "__main__":

@@ -24,13 +24,8 @@ PACKAGES = (
     "clawpack",
     "fipy",
 )
-HEADER = """# Benchmarks
-
-Written by `make bench` (`python -m benchmarks`); run it for the figures of your machine. Codes that
-are compared run in one process and are called in turn; times are medians, a ratio is the median
-over rounds of the other's time by ours, and above one means that ours is faster. Each section says
-how many threads every side of it used.
-"""
+RESULTS = Path(__file__).parent / "results"
+WRITTEN = "Written by `python -m benchmarks {}`; [how it is measured](../README.md)."
 
 
 @dataclass(frozen=True)
@@ -53,25 +48,17 @@ class Section:
     title: str
     parts: Sequence[str | Table]
 
-    def markdown(self, threads: int) -> str:
-        """Return the section in Markdown."""
+    def markdown(self, name: str, threads: int) -> str:
+        """Return the section of the benchmark `name`, and this machine, in Markdown."""
         used = "One thread" if threads == 1 else f"{threads} threads"
         parts = [part.markdown() if isinstance(part, Table) else part for part in self.parts]
-        return "\n\n".join((f"## {self.title}", f"{used} on every side.", *parts))
+        head = f"# {self.title}", WRITTEN.format(name), f"{used} on every side."
+        return "\n\n".join((*head, *parts, "## Machine", _machine())) + "\n"
 
 
 def figure(value: float) -> str:
     """Write a number with three figures."""
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
-
-
-def write_page(path: Path, sections: Sequence[str]) -> None:
-    """Write the sections, and the machine they were measured on, as one page."""
-    page = "\n\n".join((HEADER.strip(), *sections, "## Machine", _machine())) + "\n"
-    partial = path.with_suffix(".md.partial")
-    path.parent.mkdir(exist_ok=True)
-    partial.write_text(page, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _machine() -> str:

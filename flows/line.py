@@ -113,7 +113,7 @@ def evaluate(
     figures = own_figures(solver_cost, queries_per_day, hourly_rate, questions)
     chosen = ["learning_curve.shares=[0.125, 0.25, 0.5]"] if learning_curve else []
     edits = [*chosen, *(assignments or []), *figures]
-    _bring_up_to_date("evaluate", preset, edits, quiet, as_json)
+    _bring_up_to_date("report", preset, edits, quiet, as_json)
 
 
 def register(
@@ -136,7 +136,7 @@ def _bring_up_to_date(
     answer(result, as_json, quiet, print_summary)
 
 
-_RESULTS = ("metrics", "decision", "registered")  # reports that a run returns
+_RESULTS = ("metrics", "decision")  # reports that a run returns
 
 
 def run_line(
@@ -185,14 +185,16 @@ def run_line(
     results: dict[str, Any] = {
         n: workspace.read_json(root / f"reports/{n}.json") or None for n in _RESULTS
     }
-    registered = results["registered"]
-    if any(stage["target"] == "register" and stage["action"] == "ran" for stage in stages):
+    from mno.registry.reading import registered_now
+
+    registered = results["registered"] = registered_now(root)
+    if any(stage["target"] == "report" and stage["action"] == "ran" for stage in stages):
         if registered and registered.get("decided_now"):
             from flows.notify import tell
             from flows.promotion import decision_event
 
             tell(root, decision_event(root, registered), out.print)
-    elif registered and registered["version"] and "register" in order:
+    elif registered and "register" in order:
         from mno.registry.catalogue import existing_workspace
         from mno.registry.decision import standing  # a person may have decided since
 
@@ -273,22 +275,27 @@ def print_summary(result: dict[str, Any]) -> None:
     renewed = [stage["target"] for stage in result["stages"] if stage["action"] != "reused"]
     work = f"brought up to date: {', '.join(renewed)}" if renewed else "all was up to date"
     print(f"\nDone in {result['seconds']:.0f} s; {work}.")
-    if "evaluate" in targets and metrics:
+    if "report" in targets and metrics:
         error, baseline = metrics["relative_l2"], metrics["baseline_relative_l2"]
         found = f"Test error (relative L2): {error:.2%}; predicting the mean field: {baseline:.2%}"
         if "persistence_relative_l2" in metrics:
             found += f"; keeping the last given frame: {metrics['persistence_relative_l2']:.2%}"
         print(f"{found}.")
-        if result["decision"]:
-            print(f"Verdict:  {_VERDICTS[result['decision']['verdict']]}")
+        if decision := result["decision"]:
+            others = [end for end in decision["at_ends"] if end != decision["verdict"]]
+            close = f" (as times vary: {_VERDICTS[others[0]].split(';')[0]})" if others else ""
+            print(f"Verdict:  {_VERDICTS[decision['verdict']]}{close}")
         print("Report:   reports/report.html")
-    if "register" in targets and registered and registered["version"]:
+    if "register" in targets and registered:
         name, version, alias = (registered[key] for key in ("name", "version", "alias"))
         if registered["decision"] == "waiting":
             promote = f"mno promote {version}"
             print(f"Model:    {name} version {version} waits for approval")
             print(f"Why:      {registered['reason']}")
             print(f"Next:     {promote} --reason '…';  {promote} --refuse --reason '…'")
+        elif "not_worth_it" in (result["decision"] or {"at_ends": ()})["at_ends"] and not alias:
+            print(f"Model:    {name} version {version} (no alias)")
+            print("Next:     reports/report.html says what would change that;  mno run --help")
         else:
             print(f"Model:    {name} version {version} ({alias or 'no alias'})")
             uri = f"models:/{name}/{version}"

@@ -26,7 +26,7 @@ Kind = Literal["failure", "promotion", "refusal", "waiting", "missed", "test"]
 SETTINGS_FILE = "notify.yaml"
 _HOW = (
     f"Write there, for example, `file: build/told.jsonl` ({SETTINGS_FILE}, in the workspace); all "
-    "of it: docs/how-to/be-told.md"
+    "of it: docs/how-to/keep-a-model-up-to-date.md"
 )
 _LONGEST = 300  # signs of a reason
 

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from flows.workspace import find_workspace, prepare_environment, program
+from flows.workspace import find_workspace, prepare_environment, program, read_json
 from mno.core.errors import InputError, MnoError
 
 HOST = "127.0.0.1"
@@ -48,8 +48,9 @@ def ui(
     prefect = [
         program("prefect"), "server", "start", "--host", HOST, "--port", str(ports["Prefect"]),
     ]  # fmt: skip
-    # Not on the command line, which every user of the machine may read: it may hold a password.
-    store = {"MLFLOW_BACKEND_STORE_URI": registry}
+    # Not on the command line, which every user of the machine may read: it may hold a password. And
+    # without the processes that would run jobs of MLflow's own, which are 1.4 GiB.
+    store = {"MLFLOW_BACKEND_STORE_URI": registry, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     # Prefect's page asks its server at the address it is told here.
     api = {"PREFECT_UI_API_URL": f"http://{HOST}:{ports['Prefect']}/api"}
     # A plain kill must end the servers too.
@@ -61,14 +62,24 @@ def ui(
         }
         for name, server in servers.items():
             wait_until_it_answers(name, server, ports[name])
-            print(f"{name:<8} http://{HOST}:{ports[name]}", flush=True)
-        print("Ctrl-C stops both.", flush=True)
+            print(f"{name:<8} http://{HOST}:{ports[name]}{_first_page(root, name)}", flush=True)
+        print("Neither sends anything anywhere: telemetry is off. Ctrl-C stops both.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             while all(server.poll() is None for server in servers.values()):
                 time.sleep(0.5)
             ended = next(name for name, server in servers.items() if server.poll() is not None)
             log = f"build/logs/{ended.lower()}.log"
             raise MnoError(f"{ended}'s server ended by itself; see {log}")
+
+
+def _first_page(root: Path, name: str) -> str:
+    """Return what to add to a server's address for the page that a user looks for."""
+    if name == "Prefect":
+        return "/runs"
+    registered = read_json(root / "reports/registered.json") or {}
+    if registered.get("version"):
+        return "/#/models/{name}/versions/{version}".format(**registered)
+    return ""
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 import signal
 import threading
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 from prefect import flow, get_run_logger, task
@@ -20,8 +22,9 @@ from prefect.states import Crashed
 
 from flows.options import Say, teller
 from flows.schedule import KILLED, mark, noted
-from flows.stages import StageResult, forget_missing_version, read_graph, run_order, run_target
+from flows.stages import StageResult, forget_what_is_gone, read_graph, run_order, run_target
 from flows.workspace import find_workspace, handed_down
+from mno.core.config import dataset_name, read_params
 from mno.core.errors import MnoError, first_line
 from mno.lineage.dvcfiles import read_data_version
 
@@ -84,20 +87,32 @@ def pipeline(
 
     end_killed(workspace, "pipeline", say)
     results: dict[str, StageResult] = {}
-    graph = read_graph(workspace)
+    graph, of = read_graph(workspace), dataset_name(read_params(workspace))
     for name in run_order(graph, target):
         results[name] = StageResult(name, "reused", 0.0)
         if name not in current:
             reruns = any(results[other].action == "ran" for other in graph[name])
-            results[name] = _bring(workspace, name, reruns, quiet, say)
+            try:
+                results[name] = _bring(workspace, name, reruns, quiet, say)
+            except BaseException:
+                _name_run(f"{of}: not finished at {name}")
+                raise
         say(str(results[name]))
+    ran = [name for name, result in results.items() if result.action != "reused"]
+    _name_run(f"{of}: {', '.join(ran) or 'all was up to date'}")
     return [result.to_dict() for result in results.values()]
+
+
+def _name_run(name: str) -> None:
+    """Have Prefect's pages call this run by what came of it, if its server is there."""
+    with suppress(*AWAY), get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(str(flow_run.get_id())), name=name)
 
 
 def _bring(root: Path, name: str, reruns: bool, quiet: bool, say: Say) -> StageResult:
     """Bring one target up to date, as a task; `reruns` is whether one that it needs has run."""
-    if name == "register":
-        forget_missing_version(root, (lambda _: None) if reruns else say)
+    if name in ("register", "report"):
+        forget_what_is_gone(root, (lambda _: None) if reruns else say)
     before = read_data_version(root / name).md5 if name.endswith(".dvc") else None
     stage = task(name=name, task_run_name=name, cache_policy=NO_CACHE)(run_target)
     with TagsContext(current_tags=set()):  # a task's tag would ask the server for a limit by it

@@ -100,7 +100,7 @@ def _print_made(made: dict[str, Any]) -> None:
     _describe(made)
     print(
         "Next:      mno schedule serve, which runs it as long as it is running itself "
-        "(as a systemd unit: docs/how-to/retrain-at-night.md);  mno schedule run, to try it now"
+        "(as a systemd unit: docs/deploy.md);  mno schedule run, to try it now"
     )
 
 

@@ -87,7 +87,9 @@ def serve(
     app = build_app(service, config.hosts, more)
     if not quiet:
         served = follower.current
-        _print_start(served.name, served.surrogate.description.observes, listening, bool(token))
+        verdict = registry.verdict().replace("_", " ")
+        name = f"{served.name} ({verdict})" if verdict else served.name
+        _print_start(name, served.surrogate.description.observes, listening, bool(token))
     server = uvicorn.Server(
         uvicorn.Config(
             app, log_level="warning", access_log=False, lifespan="off", server_header=False,

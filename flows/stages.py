@@ -20,10 +20,12 @@ from flows.options import Say
 from flows.workspace import program, read_json
 from mno.core.config import read_params, read_yaml
 from mno.core.errors import InputError, MnoError
-from mno.core.files import json_sha256, lock_holder
-from mno.lineage.dvcfiles import filled, locked_stages
+from mno.core.files import lock_holder
+from mno.lineage.dvcfiles import filled
 
 REGISTERED = Path("reports/registered.json")
+DONE = Path("build/done")  # notes of stages whose own files are no outputs of DVC's
+_TOLD = ("cost.json", "decision.json", "report.html", "report.ja.html")
 GRACE = 15.0  # seconds between asking a stage to stop and killing it
 _STARTED = re.compile(r"Running stage '(.+)':")
 _DVC_CHATTER = (
@@ -168,7 +170,9 @@ def run_order(graph: Mapping[str, set[str]], target: str | None = None) -> list[
         order = list(TopologicalSorter(ordered).static_order())
     except CycleError as error:
         raise InputError(f"dvc.yaml: stages depend on each other: {error.args[1]}") from None
-    wanted = order if target is None else _needed(graph, target)
+    wanted = set(order) if target is None else _needed(graph, target)
+    if target == "register":  # and decided on
+        wanted |= _needed(graph, "report")
     return [name for name in order if name in wanted]
 
 
@@ -198,31 +202,46 @@ def current_targets(
     """Return the targets that need not be run: neither they nor what they need has changed."""
     if changes is None or not all(name in graph for name in changes):
         return set()
-    stale = set(changes)
-    if "register" not in stale and forget_missing_version(root, say):
-        stale.add("register")
+    stale = set(changes) | forget_what_is_gone(root, say)
     return {name for name in graph if not _needed(graph, name) & stale}
 
 
-def forget_missing_version(root: Path, say: Say) -> bool:
-    """Remove the record of a registration whose version is gone, so that DVC registers again."""
-    if reason := problem_of_registration(root):
-        say(f"register: {REGISTERED} is out of date ({reason}); registering again")
-        (root / REGISTERED).unlink()
-    return bool(reason)
+def forget_what_is_gone(root: Path, say: Say) -> set[str]:
+    """Remove the notes of stages whose files or version are gone, so that DVC runs them again."""
+    for name, problem_of in {"register": problem_of_registration, "report": _of_report}.items():
+        if reason := problem_of(root):
+            say(f"{name}: to be done again: {reason}")
+            later = {"register": ("register", "report")}.get(name, (name,))
+            for stage in later:
+                (root / DONE / stage).unlink(missing_ok=True)
+            return set(later)
+    return set()
 
 
 def problem_of_registration(root: Path) -> str:
     """Return why the recorded version cannot be used; nothing if it can, or none is recorded."""
-    if not (root / REGISTERED).exists():
+    if not (root / DONE / "register").exists():
         return ""
-    from mno.registry.reading import why_version_is_unusable
+    from mno.registry.reading import registered_now, why_version_is_unusable
 
-    if not (registered := read_json(root / REGISTERED)):
-        return "the record is not readable"
-    if registered.get("lock_sha256") != json_sha256(locked_stages(root)):
+    if not read_json(root / REGISTERED):
+        return f"there is no {REGISTERED} that can be read"
+    if (registered := registered_now(root)) is None:
         return "stages before it have run since, from other code or parameters"
     return why_version_is_unusable(root, registered) or ""
+
+
+def _of_report(root: Path) -> str:
+    if not (root / DONE / "report").exists():
+        return ""
+    from mno.registry.reading import registered_now
+
+    if missing := [name for name in _TOLD if not (root / "reports" / name).is_file()]:
+        return f"reports/{missing[0]} is not there"
+    registered = registered_now(root) or {"decision": "none is registered"}
+    if registered["decision"] is None:
+        return f"version {registered['version']} has not been decided on"
+    return ""
 
 
 def read_stages(root: Path) -> list[dict[str, Any]]:

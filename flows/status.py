@@ -121,9 +121,10 @@ def print_status(status: dict[str, Any]) -> None:
     for row in status["registry"]:
         error = "" if row["relative_l2"] is None else f"{row['relative_l2']:.2%}"
         aliases = ", ".join(row["aliases"])
-        versions.append((row["name"], str(row["version"]), aliases, error, row["created"]))
+        verdict = (row["verdict"] or "").replace("_", " ")
+        versions.append((row["name"], str(row["version"]), aliases, error, row["created"], verdict))
     print(f"\n{workspace.aligned(('Stage', 'State', 'Why'), stages)}\n")
-    table = workspace.aligned(workspace.VERSION_HEAD, versions)
+    table = workspace.aligned((*workspace.VERSION_HEAD, "Verdict"), versions)
     print(table if versions else "No model is registered yet.", end="\n\n")
     if schedule and schedule["overdue"] and schedule["next"]:
         print("Next: mno schedule serve, which makes up for the run that was missed")

@@ -47,7 +47,7 @@ from mno.study.peers import fit_peers
 from mno.study.results import Code, Found, Study
 
 FOLDER = Path("build/study")
-TARGET = "register"  # in an experiment it only logs
+TARGETS = ("register", "report")  # in an experiment the first only logs
 
 
 def run_study(
@@ -319,7 +319,8 @@ class StudyRun:
         start, cell = time.monotonic(), item.cell
         identity = replace(item.identity, data=self.make_dataset(item, copy))
         variables = self._environment(cell)
-        _repro(copy, TARGET, variables)
+        for target in TARGETS:
+            _repro(copy, target, variables)
         record = results.done_record(cell, identity, copy.root, len(self.copies))
         record["training_run"] = read_json(copy.root / "reports/registered.json")["run_id"]
         with self._handing_over:

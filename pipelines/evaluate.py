@@ -1,136 +1,74 @@
-"""The stage `evaluate`: measure the candidate on the test split and write the report."""
+"""The stage `evaluate`: measure the candidate on the test split.
 
-import json
+What it writes follows from data, weights and parameters alone; times, and what is judged by them,
+are the stage `report`'s.
+"""
+
 from collections.abc import Mapping
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from mno.core.absent import Absent, as_json
+from mno.core.absent import as_json, as_kept
 from mno.core.config import section
 from mno.core.files import replacing, write_json
-from mno.core.times import recorded_seconds
-from mno.core.words import LANGUAGES
 from mno.data.parts import seen
 from mno.data.reading import open_split
 from mno.evaluation.config import EvaluateConfig
-from mno.evaluation.cost import measure_cost, memory_use, spent
-from mno.evaluation.decision import decide
-from mno.evaluation.evaluator import evaluate, mean_fields
-from mno.evaluation.influence import influence
-from mno.evaluation.learning import fit_points
+from mno.evaluation.evaluator import AnySplit, evaluate, mean_fields
+from mno.evaluation.result import Evaluation
 from mno.evaluation.robustness import measure_robustness
-from mno.evaluation.solver import physical_consistency, solver_of
-from mno.evaluation.tools import measure_tools
-from mno.evaluation.trust import calibrated_trust, largest_errors
-from mno.lineage.dvcfiles import DATA_FILE, read_data_version
+from mno.evaluation.solver import physical_consistency
+from mno.evaluation.trust import calibrated_trust
 from mno.lineage.record import candidate_digest
-from mno.report.document import write_report
-from mno.report.page import Results
 from mno.surrogate.surrogate import Surrogate
-from pipelines.stage import Stage, run_stage, taken_so_far
+from pipelines.stage import Stage, run_stage
 
 
-def body(stage: Stage) -> None:
-    """Predict the test split, measure, draw, and write what `register` checks against."""
-    results, reports = _measure(stage), stage.reports
-    for name, content in {
-        "metrics": results.metrics,
-        "per_sample": results.evaluation.per_sample(),
-        "robustness": results.robustness,
-        "trust": results.trust,
-        "cost": results.cost,
-        "decision": results.decision,
-    }.items():
-        write_json(reports / f"{name}.json", content, as_json)
-    evaluation = results.evaluation  # of which a few predictions are kept, to check the package by
-    arrays = {f"input/{name}": array for name, array in evaluation.check_inputs.items()}
-    arrays |= {f"prediction/{n}": array for n, array in evaluation.check_predictions.items()}
-    with replacing(reports / "check.npz") as partial, partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    (reports / "figures").mkdir(parents=True, exist_ok=True)
-    for language in LANGUAGES:
-        english = language == "en"
-        name = "report.html" if english else f"report.{language}.html"
-        figures = write_report(reports / name, results, language)
-        for figure in figures if english else ():
-            (reports / "figures" / f"{figure.name}.png").write_bytes(figure.png)
-    stage.say(_summary(results.metrics))
+class Measured(NamedTuple):
+    """The candidate and the splits of its data, as it sees them; and its errors on the last."""
+
+    surrogate: Surrogate
+    train: AnySplit
+    validation: AnySplit
+    test: AnySplit
+    evaluation: Evaluation
+    metrics: Mapping[str, Any]  # the content of `reports/metrics.json`
 
 
-def _measure(stage: Stage) -> Results:
-    """Measure all that the reports tell; nothing is fitted on the test split."""
+def measured(stage: Stage) -> Measured:
+    """Predict the test split, and measure; nothing is fitted on it."""
     config = section(stage.params, "evaluate", EvaluateConfig)
-    surrogate, digest = Surrogate.load(stage.candidate), candidate_digest(stage.candidate)
-    as_seen = surrogate.description.as_seen
+    surrogate = Surrogate.load(stage.candidate)
+    as_seen, size = surrogate.description.as_seen, config.batch_size
     test = seen(open_split(stage.data, "test"), **as_seen)
     train, validation = (  # verified above
         seen(open_split(stage.data, name, checked=False), **as_seen)
         for name in ("train", "validation")
     )
-    dataset, training, learning = (
-        json.loads((stage.reports / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("dataset", "train", "learning_curve")
-    )
-    batch_size, baseline = config.batch_size, mean_fields(train)
-
-    memory = memory_use(stage.candidate, surrogate.description, test)
-    evaluation = evaluate(surrogate, test, baseline, config)
-    physics = physical_consistency(surrogate, test, config.robustness.samples, batch_size)
-    robustness = measure_robustness(surrogate, test, baseline, config.robustness, batch_size)
-    calibrated = calibrated_trust(
-        surrogate, train, validation, test, config.trust, digest, batch_size
-    )
-    trust = calibrated.to_json()
-    cost = memory() | measure_cost(surrogate, test, config.economics)
-    peers = (config.tools, train, validation, test, surrogate.description, config.intervals)
-    cost["tools"] = measure_tools(*peers, model=partial(surrogate.predict, batch_size=batch_size))
-    worked = ("generate", "train", *(("learning_curve",) if learning["points"] else ()))
-    taken = {name: recorded_seconds(stage.root, name) for name in worked}
-    taken["evaluate"] = taken_so_far()
-    cost["spent"] = spent(taken, config.economics.watts_per_core)
+    evaluation = evaluate(surrogate, test, mean_fields(train), config)
+    physics = physical_consistency(surrogate, test, config.robustness.samples, size)
     metrics = {**evaluation.metrics(), "physics": physics}
-    decision = decide(
-        config.kpis,
-        config.economics,
-        metrics=metrics,
-        cost=cost,
-        samples={"train": dataset["splits"]["train"], "all": dataset["samples"]},
-        curve=fit_points(learning),
-        trust=trust,
-    )
-    description = surrogate.description
-    scales = dict(description.normaliser.scales)
-    middle, solver = evaluation.example("median"), solver_of(test.schema)
-    examples = evaluation.examples if description.readings else ()
-    told = description.to_dict()["forecast"] or {}
-    return Results(
-        scenario=description.scenario,
-        schema=test.schema,
-        evaluation=evaluation,
-        metrics=metrics,
-        cost=cost,
-        decision=decision,
-        robustness=robustness,
-        learning_curve=learning,
-        trust=trust,
-        dataset=dataset,
-        model=description.model.model_dump()
-        | {k: v for k, v in told.items() if k != "intervals"}
-        | ({"scales": scales} if scales else {})
-        | ({"predict": "change"} if description.normaliser.changes else {}),
-        training=training,
-        settings=stage.params["train"],
-        lineage={
-            "dataset (DVC md5)": read_data_version(stage.root / DATA_FILE).md5,
-            "model (sha256)": digest,
-            **{f"{s['file']} (sha256)": s["sha256"] for s in test.schema.sources},
-        },
-        influence=influence(surrogate, middle),
-        bounds=largest_errors(calibrated, description, examples),
-        bodies=() if isinstance(solver, Absent) else solver.bodies(middle.inputs),
-    )
+    return Measured(surrogate, train, validation, test, evaluation, metrics)
+
+
+def body(stage: Stage) -> None:
+    """Measure, and write what `report` tells and `register` checks against."""
+    config, reports = section(stage.params, "evaluate", EvaluateConfig), stage.reports
+    surrogate, train, validation, test, evaluation, metrics = measured(stage)
+    size, digest = config.batch_size, candidate_digest(stage.candidate)
+    robustness = measure_robustness(surrogate, test, mean_fields(train), config.robustness, size)
+    trust = calibrated_trust(surrogate, train, validation, test, config.trust, digest, size)
+    write_json(reports / "metrics.json", metrics, as_json)
+    write_json(reports / "per_sample.json", evaluation.per_sample(), as_json)
+    write_json(reports / "robustness.json", robustness, as_kept)
+    write_json(reports / "trust.json", trust.to_json(), as_json)
+    # A few predictions are kept, to check the package by.
+    arrays = {f"input/{name}": array for name, array in evaluation.check_inputs.items()}
+    arrays |= {f"prediction/{n}": array for n, array in evaluation.check_predictions.items()}
+    with replacing(reports / "check.npz") as partial, partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    stage.say(_summary(metrics))
 
 
 def _summary(metrics: Mapping[str, Any]) -> str:
@@ -139,7 +77,7 @@ def _summary(metrics: Mapping[str, Any]) -> str:
         kept = f"; keeping the last given frame {metrics['persistence_relative_l2']:.2%}"
     return (
         f"evaluate   test error (relative L2) {metrics['relative_l2']:.2%}; predicting the mean "
-        f"field {metrics['baseline_relative_l2']:.2%}{kept}; report: reports/report.html"
+        f"field {metrics['baseline_relative_l2']:.2%}{kept}"
     )
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from mno.core.config import read_params
 from mno.core.errors import MnoError
-from mno.core.files import locked
+from mno.core.files import locked, write_json
 from mno.core.times import Seconds, earlier_attempts, is_recorded, write_attempt, write_finished
 from mno.lineage.dvcfiles import StageInputs, stage_inputs
 from pipelines import BEGUN
@@ -183,6 +183,10 @@ class Stage:
         if self.inputs.stage == "generate":  # the data there are an earlier result
             return self.inputs.digest
         return f"{self.inputs.digest}-{self.data_digest}"
+
+    def note_done(self) -> None:
+        """Leave the output of a stage whose own files are no outputs: what it was done for."""
+        write_json(self.root / "build/done" / self.inputs.stage, {"done_for": self.key})
 
     def say(self, text: str) -> None:
         """Print one line for the person who watches the run, unless it is to be quiet."""

@@ -1,4 +1,4 @@
-"""Make the cells that are missing, then the tables of docs/accuracy.md.
+"""Make the cells that are missing, then the tables of docs/accuracy.md and results/accuracy.md.
 
 `python -m benchmarks.accuracy FOLDER` goes on where it was stopped; each cell is made on one
 thread, as many at a time as there are cores. FOLDER holds the public data: `darcy_train_16.pt` and

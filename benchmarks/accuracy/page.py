@@ -1,8 +1,7 @@
-"""The tables of docs/accuracy.md."""
+"""The tables of docs/accuracy.md, and the long ones of benchmarks/results/accuracy.md."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,27 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy.intervals import Interval, interval, relative_change
+from mno.core.files import write_text
 
 PAGE = Path(__file__).parents[2] / "docs" / "accuracy.md"
+ALL = Path(__file__).parents[1] / "results" / "accuracy.md"
+ABOUT = """# Accuracy, all tables
+
+Written by `python -m benchmarks.accuracy FOLDER`; docs/accuracy.md says what they mean. Errors are
+relative L2: the mean over test samples and seeds, and in brackets where 95 of 100 repetitions would
+put it, seeds and samples redrawn."""
 PLAIN = "plain"
 AVERAGED = "averaged"
 NOTHING = "Not measured yet."
+SHORT = (0, 1, 3, 5, 6)  # of the columns of the table on public data, those of the page
+MEANT = PLAIN, "noise 0.1", "mask 0.05"
+SHOWN = "clean", "noise 0.1", "noise 0.4", "missing 0.1"
 
 Kept = dict[str, Any]
 
 
 def write(cells: Sequence[Kept], seeds: int) -> None:
-    """Print the tables and put them between the page's marks.
+    """Write all tables, and put the short ones between the page's marks.
 
     Args:
         cells: All that there are.
@@ -29,20 +38,26 @@ def write(cells: Sequence[Kept], seeds: int) -> None:
     whole = [cell for some in _trainings(cells) if len(some) == seeds for cell in some]
     options = [cell for cell in whole if cell["part"] == "options"]
     public = [cell for cell in whole if cell["part"] == "public"]
-    parts = {
-        "public": public_table(public) if public else NOTHING,
-        "options": _by_problem(options, options_table),
-        "robust": _by_problem(options, robust_table),
+    largest = dict(sorted((cell["problem"], cell["samples"]) for cell in options))
+    most = [cell for cell in options if cell["samples"] == largest[cell["problem"]]]
+    long = {
+        "On public data": public_table(public) if public else NOTHING,
+        "What training options bring": _by_problem(options, options_table),
+        "Noise and missing values": _by_problem(options, robust_table),
+    }
+    write_text(ALL, "\n\n".join((ABOUT, *(f"## {k}\n\n{v}" for k, v in long.items()))) + "\n")
+    print(f"All tables: {ALL}")
+    short = {
+        "public": public_table(public, SHORT) if public else NOTHING,
+        "options": changes_table(most) if most else NOTHING,
+        "robust": corrupted_table(most) if most else NOTHING,
     }
     text = PAGE.read_text(encoding="utf-8")
-    for name, lines in parts.items():
-        print(f"\n{name}\n\n{lines}")
+    for name, lines in short.items():
         start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
         before, _, rest = text.partition(start)
         text = f"{before}{start}\n{lines}\n{end}{rest.partition(end)[2]}"
-    partial = PAGE.with_name(PAGE.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, PAGE)
+    write_text(PAGE, text)
 
 
 def _trainings(cells: Sequence[Kept]) -> list[list[Kept]]:
@@ -56,16 +71,11 @@ def _trainings(cells: Sequence[Kept]) -> list[list[Kept]]:
 
 def _by_problem(cells: Sequence[Kept], table: Callable[[Sequence[Kept]], str]) -> str:
     """Return a table for each problem and number of samples whose plain training is there."""
-    parts = []
-    for cell in cells:
-        if cell["recipe"] == PLAIN and cell["seed"] == 0:
-            problem, samples = cell["problem"], cell["samples"]
-            of_both = [c for c in cells if (c["problem"], c["samples"]) == (problem, samples)]
-            parts.append(f"**{problem}, {samples:,} samples**\n\n{table(of_both)}")
-    return "\n\n".join(parts) or NOTHING
+    tables = (f"**{name} samples**\n\n{table(of)}" for name, of in _problems(cells).items())
+    return "\n\n".join(tables) or NOTHING
 
 
-def public_table(cells: Sequence[Kept]) -> str:
+def public_table(cells: Sequence[Kept], columns: Sequence[int] | None = None) -> str:
     """Return the errors on the public data, one row per recipe, beside those of the first."""
     rows = []
     by_recipe = _by_recipe(cells)
@@ -90,7 +100,8 @@ def public_table(cells: Sequence[Kept]) -> str:
         )
     head = ("recipe", "parameters", "passes", "minutes", "training error", "test error")
     head = (*head, f"against {first}", "of each seed", "averaged")
-    return _table(head, rows)
+    chosen = range(len(head)) if columns is None else columns
+    return _table([head[i] for i in chosen], [[row[i] for i in chosen] for row in rows])
 
 
 def _passes(cell: Kept) -> int:
@@ -118,6 +129,43 @@ def robust_table(cells: Sequence[Kept]) -> str:
         for recipe, some in _by_recipe(cells).items()
     ]
     return _table(("training", *cells[0]["errors"]), rows)
+
+
+def changes_table(cells: Sequence[Kept]) -> str:
+    """Return what each option changes on each problem, bold where the interval excludes zero."""
+    problems = _problems(cells)
+    rows = []
+    for recipe in dict.fromkeys(cell["recipe"] for cell in cells if cell["recipe"] != PLAIN):
+        changes = []
+        for some in map(_by_recipe, problems.values()):
+            if recipe not in some:
+                changes.append("")
+                continue
+            change = relative_change(_errors(some[recipe]), _errors(some[PLAIN]))
+            shown = f"**{change.mean:+.1%}**" if change.excludes_zero else f"{change.mean:+.1%}"
+            changes.append(f"{shown} ({change.low:+.1%} to {change.high:+.1%})")
+        rows.append((recipe, *changes))
+    return _table(("training", *problems), rows)
+
+
+def corrupted_table(cells: Sequence[Kept]) -> str:
+    """Return errors on corrupted inputs, of the trainings that are meant for these."""
+    rows = []
+    for problem, some in _problems(cells).items():
+        by_recipe = _by_recipe(some)
+        for recipe in (name for name in MEANT if name in by_recipe):
+            of = by_recipe[recipe]
+            told = [f"{_errors(of, k).mean():.3f}" if k in of[0]["errors"] else "" for k in SHOWN]
+            rows.append((problem, recipe, *told))
+    return _table(("problem", "training", *SHOWN), rows)
+
+
+def _problems(cells: Sequence[Kept]) -> dict[str, list[Kept]]:
+    """Group the cells of each problem and number of samples whose plain training is there."""
+    groups: dict[str, list[Kept]] = {}
+    for cell in cells:
+        groups.setdefault(f"{cell['problem']}, {cell['samples']:,}", []).append(cell)
+    return {name: some for name, some in groups.items() if any(c["recipe"] == PLAIN for c in some)}
 
 
 def _says(recipe: str, change: Interval) -> str:

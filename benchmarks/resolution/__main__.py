@@ -1,4 +1,4 @@
-"""Make the cells that are missing, then the tables and the figure of docs/resolution.md.
+"""Make the cells that are missing, then results/resolution.md and docs/resolution.md.
 
 `python -m benchmarks.resolution` takes about half an hour on two cores, and goes on where it was
 stopped. Each cell is made on one thread, so that no figure depends on how many there are.

@@ -1,8 +1,7 @@
-"""The tables and the figure of docs/resolution.md."""
+"""The tables and the figure of docs/resolution.md, and the long ones of results/resolution.md."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -11,11 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from benchmarks.resolution.cells import Cell
+from mno.core.files import write_bytes, write_text
 from mno.report.style import house_style, new_figure, png_bytes
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "resolution.md"
 FIGURE = DOCS / "assets" / "resolution.png"
+ALL = Path(__file__).parents[1] / "results" / "resolution.md"
+ABOUT = """# Resolution, all tables
+
+Written by `python -m benchmarks.resolution`; docs/resolution.md says what they mean. Test errors
+are relative L2, the mean over seeds with the lowest and the highest."""
 TITLES = {
     "space": "Darcy flow, trained on {}",
     "walls": "the same, told of the walls",
@@ -25,38 +30,77 @@ COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#009e73", "#e69f00", "#6b6b6b", "#c
 
 
 def write(cells: list[Cell]) -> None:
-    """Print the tables, put them between the page's marks, and draw the figure."""
+    """Write all tables, put the short ones between the page's marks, and draw the figure."""
+    tasks = {task: [cell for cell in cells if cell["task"] == task] for task in TITLES}
+    tables = (f"## {task.capitalize()}\n\n{table(some)}" for task, some in tasks.items())
+    write_text(ALL, "\n\n".join((ABOUT, *tables)) + "\n")
+    print(f"All tables: {ALL}")
     text = PAGE.read_text(encoding="utf-8")
-    for task in TITLES:
-        lines = table([cell for cell in cells if cell["task"] == task])
-        print(f"\n{lines}")
+    short = {
+        "space": short_table({"": tasks["space"], ", told": tasks["walls"]}, ["64 x 64"]),
+        "time": short_table({"": tasks["time"]}, ["16", "64", "irregular"]),
+    }
+    for task, lines in short.items():
         start, end = f"<!-- {task} -->", f"<!-- end of {task} -->"
         before, _, rest = text.partition(start)
         text = f"{before}{start}\n{lines}\n{end}{rest.partition(end)[2]}"
-    _replace(PAGE, text.encode())
+    write_text(PAGE, text)
     FIGURE.parent.mkdir(exist_ok=True)
-    _replace(FIGURE, _figure(cells))
+    write_bytes(FIGURE, _figure(cells))
 
 
 def table(cells: list[Cell]) -> str:
     """Return the test errors of one task as a table, with means and ranges over seeds."""
     rows = _by_row(cells)
     grids = list(next(iter(rows.values()))[0])
-    head = ["model", "parameters", *grids, *(f"{grid} / {grids[0]}" for grid in grids[1:])]
-    lines = [head, ["---"] * len(head)]
     sizes = {cell["model"]: cell["parameters"] for cell in cells}
-    for (name, how), seeds in rows.items():
-        errors = [[100 * seed[grid] for seed in seeds] for grid in grids]
-        ratios = [[b / a for a, b in zip(errors[0], other, strict=True)] for other in errors[1:]]
-        lines.append(
-            [
-                _label(name, how),
-                f"{sizes[name]:,}",
-                *(_spread(each, " %") for each in errors),
-                *(_spread(each) for each in ratios),
-            ]
-        )
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    head = ["model", "parameters", *grids, *(_over(grid, grids[0]) for grid in grids[1:])]
+    lines = [
+        [
+            _label(name, how),
+            f"{sizes[name]:,}",
+            *(_error(seeds, grid) for grid in grids),
+            *(_ratio(seeds, grid, grids[0]) for grid in grids[1:]),
+        ]
+        for (name, how), seeds in rows.items()
+    ]
+    return _markdown(head, lines)
+
+
+def short_table(parts: dict[str, list[Cell]], others: list[str]) -> str:
+    """Return errors on the grid of training, and the ratios of parts on others to them.
+
+    Of the simplified rule only what is scaled.
+    """
+    by_part = {part: _by_row(cells) for part, cells in parts.items()}
+    rows = next(iter(by_part.values()))
+    first = next(iter(rows[next(iter(rows))][0]))
+    columns = [first, *(_over(other, first) + part for part in parts for other in others)]
+    lines = []
+    for name, how in rows:
+        if "simplified" in name and how != "scaled":
+            continue
+        ratios = [
+            _ratio(of[name, how], other, first) for of in by_part.values() for other in others
+        ]
+        lines.append([_label(name, how), _error(rows[name, how], first), *ratios])
+    return _markdown(["model", *columns], lines)
+
+
+def _over(grid: str, first: str) -> str:
+    return f"{grid} / {first}"
+
+
+def _error(seeds: list[dict[str, float]], grid: str) -> str:
+    return _spread([100 * seed[grid] for seed in seeds], " %")
+
+
+def _ratio(seeds: list[dict[str, float]], grid: str, first: str) -> str:
+    return _spread([seed[grid] / seed[first] for seed in seeds])
+
+
+def _markdown(head: list[str], lines: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *lines])
 
 
 def _by_row(cells: list[Cell]) -> dict[tuple[str, str], list[dict[str, float]]]:
@@ -118,9 +162,3 @@ def _errors(axes: Axes, grids: list[str], seeds: list[dict[str, float]], **style
 
 def _size(grid: str) -> float:
     return float(grid.split()[0]) if grid[0].isdigit() else float("inf")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)

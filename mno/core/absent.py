@@ -10,7 +10,8 @@ A function that finds a thing or none returns `Thing | Absent`, and its caller a
 Code looks at `code` and `values`, people at the words: `str(found)`, and so an f-string, is the
 English text of the code in `mno/core/words/en.toml`, with the values in its placeholders; `text`
 says it in another language. Files of JSON hold the English text (`json.dumps(…,
-default=as_json)`): who reads such a file has text for people, and no code.
+default=as_json)`), or code and values, too, where another stage goes on from them (`as_kept`, and
+`json.loads(…, object_hook=from_kept)`).
 
 To add a code, add a line to `en.toml`; other languages fall back to English (`mno.core.words`).
 """
@@ -49,3 +50,17 @@ def as_json(value: object) -> str:
     if isinstance(value, Absent):
         return str(value)
     raise TypeError(f"{type(value).__name__} is not serializable as JSON")
+
+
+def as_kept(value: object) -> dict[str, Any]:
+    """Return what JSON holds of what is absent where it is to be read again: code, values, text."""
+    values = value.values if isinstance(value, Absent) else {}
+    told = {k: v if isinstance(v, int | float | Absent) else str(v) for k, v in values.items()}
+    return {"why": as_json(value), "code": getattr(value, "code", ""), "values": told}
+
+
+def from_kept(content: dict[str, Any]) -> Any:
+    """Return what is absent for what `as_kept` made of it, and any other object as it is."""
+    if content.keys() == {"why", "code", "values"}:
+        return Absent(content["code"], content["values"])
+    return content

@@ -46,12 +46,13 @@ def measure_cost(
     """Measure what predictions cost, beside the solver of the dataset; warm, on this machine.
 
     Both use one thread: so they can be compared, and other work on the machine disturbs least.
-    There are `parameters`; `flops` of one prediction; of one sample at a time `latency_ms` (median)
-    and `latency_p95_ms`; `throughput_per_s` with the best `batch_size`; `threads`;
-    `plant_seconds`, the time that an answer covers; and of a model of fields and readings
-    `readings_ms`, as `latency_ms`, but for readings alone. Of the solver: `solver`, with `ms` per
-    solve (median), `p95_ms`, the number of `problems` and how many times faster a prediction is
-    (`speedup`); and `equal_error`, see there; or why there is none.
+    There are `parameters`; `flops` of one prediction; of one sample at a time `latency_ms` (median,
+    with its `latency_interval_ms`) and `latency_p95_ms`; `throughput_per_s` with the best
+    `batch_size`; `threads`; `plant_seconds`, the time that an answer covers; and of a model of
+    fields and readings `readings_ms`, as `latency_ms`, but for readings alone. Of the solver:
+    `solver`, with `ms` per solve (median, with `interval_ms`), `p95_ms`, the number of `problems`
+    and how many times faster a prediction is (`speedup`); and `equal_error`, see there; or why
+    there is none.
     """
     one, seconds = _first_given(surrogate.description, test), economics.comparison_seconds
     with one_thread():
@@ -67,6 +68,7 @@ def measure_cost(
             beside["solver"] = {
                 "ms": 1e3 * times.median,
                 "p95_ms": 1e3 * times.p95,
+                "interval_ms": [1e3 * end for end in times.interval],
                 "problems": len(times.seconds),
                 "speedup": 1e3 * times.median / ms,
             }
@@ -76,6 +78,7 @@ def measure_cost(
             "flops": flops_per_prediction(surrogate, one),
             "latency_ms": ms,
             "latency_p95_ms": 1e3 * alone.p95,
+            "latency_interval_ms": [1e3 * end for end in alone.interval],
             "throughput_per_s": throughput,
             "batch_size": batch_size,
             "threads": torch.get_num_threads(),

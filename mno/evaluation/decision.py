@@ -380,27 +380,57 @@ def decide(
     It is not worth it where anything speaks against it, worth it on conditions where there are
     some, and worth it otherwise. Metrics, cost and trust are those of the files in `reports/`; of
     samples there are `train`ing ones, and `all`; the curve tells the error by the former. Returned
-    are the `verdict` (`worth_it`, `worth_it_if`, `not_worth_it`), `reasons` (`side`, `code`,
+    are the `verdict` (`worth_it`, `worth_it_if`, `not_worth_it`), `at_ends` (what it is where all
+    times are at the end of their intervals that is worse for the surrogate, and at the better),
+    `reasons` (`side`, `code`,
     `values`, see `Reason`; those that decide first), `kpis` (see `Kpi`), `break_even` and `error`,
     the relative L2 on the test split.
     """
-    pays = break_even(cost, samples["all"], economics)
-    solve = pays["solve_seconds"]
-    speedup = cost["solver"] if solve is None else solve / pays["surrogate_seconds"]
-    kpis = indicators(kpi_config, metrics, cost, speedup)
-    found = [
-        *_about_errors(metrics),
-        *_about_kpis(kpis, curve, samples),
-        *_about_solver(pays, cost, economics),
-        *_about_tools(pays, cost, metrics["relative_l2"]),
-        *_about_trust(trust),
-    ]
-    reasons = sorted(found, key=lambda reason: _SIDES.index(reason.side))  # stable: by weight
-    verdict = {"against": "not_worth_it", "condition": "worth_it_if", "for": "worth_it"}
-    return {
-        "verdict": verdict[reasons[0].side],
-        "reasons": [reason._asdict() for reason in reasons],
-        "kpis": [{**vars(kpi), "status": kpi.status} for kpi in kpis],
-        "break_even": pays,
-        "error": metrics["relative_l2"],
-    }
+
+    def judged(cost: Known) -> dict[str, Any]:
+        pays = break_even(cost, samples["all"], economics)
+        solve = pays["solve_seconds"]
+        speedup = cost["solver"] if solve is None else solve / pays["surrogate_seconds"]
+        kpis = indicators(kpi_config, metrics, cost, speedup)
+        found = [
+            *_about_errors(metrics),
+            *_about_kpis(kpis, curve, samples),
+            *_about_solver(pays, cost, economics),
+            *_about_tools(pays, cost, metrics["relative_l2"]),
+            *_about_trust(trust),
+        ]
+        reasons = sorted(found, key=lambda reason: _SIDES.index(reason.side))  # stable: by weight
+        return {
+            "verdict": _VERDICTS[reasons[0].side],
+            "reasons": [reason._asdict() for reason in reasons],
+            "kpis": [{**vars(kpi), "status": kpi.status} for kpi in kpis],
+            "break_even": pays,
+            "error": metrics["relative_l2"],
+        }
+
+    ends = [judged(_at_end(cost, end))["verdict"] for end in (1, 0)]
+    return {**judged(cost), "at_ends": ends}
+
+
+_VERDICTS = {"against": "not_worth_it", "condition": "worth_it_if", "for": "worth_it"}
+
+
+def _at_end(cost: Known, end: Literal[0, 1]) -> dict[str, Any]:
+    """Return a cost with predictions at an end of their interval, solves at the other end."""
+
+    def times(middle: str, interval: str, of: Known, end: int) -> float:
+        return of[interval][end] / of[middle] if of.get(interval) and of[middle] else 1.0
+
+    found, model = dict(cost), times("latency_ms", "latency_interval_ms", cost, end)
+    for name in ("latency_ms", "readings_ms"):
+        if found.get(name) is not None:
+            found[name] *= model
+    found["throughput_per_s"] /= model
+    if not isinstance(cost["solver"], Absent):
+        solver = times("ms", "interval_ms", cost["solver"], 1 - end)
+        found["solver"] = {**cost["solver"], "ms": solver * cost["solver"]["ms"]}
+        exact = cost.get("equal_error", Absent("cost.off"))
+        if not isinstance(exact, Absent) and not isinstance(exact["solver"], Absent):
+            of = {**exact["solver"], "ms": solver * exact["solver"]["ms"]}
+            found["equal_error"] = {**exact, "solver": of}
+    return found

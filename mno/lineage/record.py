@@ -48,6 +48,7 @@ class Tag(StrEnum):
     RELATIVE_L2 = "mno.relative_l2"
     DATA = "mno.data_md5"
     EVALUATION = "mno.evaluation_sha256"
+    VERDICT = "mno.verdict"
     DECISION = "mno.decision"
     REASON = "mno.decision_reason"
     RIVAL = "mno.compared_with"

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import unquote, urlparse
 
 from mno.core.errors import InputError, MnoError, first_line
+from mno.lineage.decision import CHAMPION
 from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import Tag
 from mno.registry.settings import ARTIFACTS, DATABASE, Workspace, is_embedded
@@ -58,7 +59,14 @@ def find_version_of(registry: "Registry", uri: str) -> RegisteredVersion:
     name, number, alias = match.groups()
     found = registry.find(name, int(number) if number else None, alias)
     if found is None:
-        raise InputError(f"{uri} is not in the registry; see what is with: mno status")
+        latest = max(registry.versions(name), key=lambda version: version.number, default=None)
+        if latest is None or alias != CHAMPION:
+            raise InputError(f"{uri} is not in the registry; see what is with: mno status")
+        why = latest.tags.get(Tag.REASON, "not decided on")
+        raise InputError(
+            f"{name} has no {alias}; its latest version is {latest.number} ({why}): use "
+            f"{latest.uri}, or make it champion with: mno promote {latest.number} --reason '…'"
+        )
     return found
 
 

@@ -27,5 +27,8 @@ class PromotionConfig(Config):
     physics: dict[str, Limit] = Field(default_factory=dict)
     """largest 95th percentile of a physics check of the predictions, by its name in
     reports/metrics.json; more bars a version"""
+    worth: Literal["required", "any"] = "required"
+    """required: what the report judges not worth it, at either end of the intervals of measured
+    times, does not take over; any: it may"""
     approval: Literal["automatic", "human"] = "automatic"
     """human: a person must approve before a version takes over"""

@@ -13,7 +13,7 @@ finishes what the aliases say was done, or forgets what was not.
 import json
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -51,14 +51,6 @@ class Case:
     intervals: "IntervalConfig"
     score: "Callable[[Any], Pooled]"  # of a loaded champion whose errors here are not recorded
 
-    def tags(self) -> dict[str, str]:
-        """Return the error, and what it was measured on, as tags of a version."""
-        return {
-            Tag.RELATIVE_L2: repr(self.relative_l2),
-            Tag.DATA: self.data_md5 or "unknown",
-            Tag.EVALUATION: self.evaluation_sha256,
-        }
-
 
 class Ruling(NamedTuple):
     """What is decided on a version now, and on which figures."""
@@ -74,16 +66,21 @@ class Ruling(NamedTuple):
 
 
 def gates(
-    config: PromotionConfig, kpis: Sequence[Mapping[str, Any]], physics: Mapping[str, Any] | str
+    config: PromotionConfig, judged: Mapping[str, Any], physics: Mapping[str, Any] | str | Absent
 ) -> dict[str, str]:
     """Return whether each indicator that is asked for is met, whatever the champion achieves.
 
-    By name `met`, `missed`, `undecided` (the interval has the target inside) or `unknown`, of
-    `kpis` of `reports/decision.json` and `physics` of `reports/metrics.json`, or why there is none.
+    By name `met`, `missed`, `undecided` (the interval has the target inside) or `unknown`, of the
+    content of `reports/decision.json` and `physics` of `reports/metrics.json`, or why there is
+    none.
     """
     found = {
-        ".".join(filter(None, (kpi["name"], kpi.get("field")))): str(kpi["status"]) for kpi in kpis
+        ".".join(filter(None, (kpi["name"], kpi.get("field")))): str(kpi["status"])
+        for kpi in judged["kpis"]
     }
+    if config.worth == "required":
+        not_worth = "not_worth_it" in (judged["verdict"], *judged["at_ends"])
+        found["worth"] = "missed" if not_worth else "met"
     for name, limit in config.physics.items():
         value = entry(physics, "checks", name, "prediction", "p95")
         known = isinstance(value, int | float) and math.isfinite(value)
@@ -156,7 +153,9 @@ def ruled(judged: dict[str, Any], reason: str) -> Ruling:
     """Apply the rule to what was judged, and add to the reason what bars a version."""
     verdict, barred = rule.verdict(judged), rule.failing(judged)
     if barred and judged["standing"] != "already":
-        reason += f"; does not meet {', '.join(barred)}"
+        missed = [name for name in barred if name != "worth"]
+        reason += f"; does not meet {', '.join(missed)}" if missed else ""
+        reason += "; judged not worth it" if "worth" in barred else ""
     if verdict == rule.WAITING:
         reason += "; waits for a person's approval"
     return Ruling(verdict, reason, judged)
@@ -178,8 +177,9 @@ def _errors_of(workspace: Workspace, champion: RegisteredVersion, case: Case) ->
 
     from mno.registry.packaging import load_model
 
-    tags, own = champion.tags, case.tags()
-    if case.data_md5 is not None and all(tags.get(t) == own[t] for t in (Tag.DATA, Tag.EVALUATION)):
+    tags = champion.tags
+    measured_on = (tags.get(Tag.DATA), tags.get(Tag.EVALUATION))
+    if measured_on == (case.data_md5, case.evaluation_sha256):
         path, errors = f"{EVALUATION_FOLDER}/{ERRORS_FILE}", ()
         content = champion.run_id and registry_of(workspace).read(champion.run_id, path)
         with suppress(MnoError):

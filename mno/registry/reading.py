@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ import numpy as np
 
 from mno.core.absent import Absent
 from mno.core.errors import InputError, MnoError, first_line
+from mno.core.files import json_sha256
 from mno.lineage.decision import CHAMPION
+from mno.lineage.dvcfiles import locked_stages
 from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import PACKAGED, Tag, candidate_digest
 from mno.registry.catalogue import Registry, find_version_of, registry_of
@@ -34,10 +37,24 @@ def describe_registry(root: Path, scenario: str) -> list[dict[str, Any]]:
             "version": version.number,
             "aliases": list(version.aliases),
             "relative_l2": version.relative_l2,
+            "verdict": version.tags.get(Tag.VERDICT),
             "created": f"{datetime.fromtimestamp(version.created / 1000):%Y-%m-%d %H:%M}",
         }
         for version in sorted(found, key=lambda version: -version.number)
     ]
+
+
+REGISTERED = Path("reports/registered.json")
+"""What was registered last in a workspace, by the stages `register` and `report`."""
+
+
+def registered_now(root: Path) -> dict[str, Any] | None:
+    """Return that where it names a version of what the workspace has made last."""
+    with suppress(OSError, ValueError, KeyError):
+        found = json.loads((root / REGISTERED).read_bytes())
+        if found["version"] and found["lock_sha256"] == json_sha256(locked_stages(root)):
+            return found
+    return None
 
 
 def why_version_is_unusable(root: Path, registered: Mapping[str, Any]) -> str | None:
@@ -99,6 +116,10 @@ class NamedModel:
     def named(self) -> str:
         """Return the address of the version, `models:/NAME/VERSION`."""
         return find_version_of(self._registry, self._uri).uri
+
+    def verdict(self) -> str:
+        """Return what the report said of the version that is named now; nothing where none did."""
+        return find_version_of(self._registry, self._uri).tags.get(Tag.VERDICT, "")
 
     def load(self, uri: str) -> "tuple[Surrogate, Mapping[str, np.ndarray], Trust | Absent]":
         """Load the version that `named` returned, whole: the model, example inputs, and trust."""

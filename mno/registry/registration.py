@@ -1,33 +1,35 @@
-"""Registration: a candidate becomes a version of a registered model, once.
+"""Registration: a candidate becomes a version of a registered model, once, and is decided on.
 
 Every step may be the last before a kill. What is found from an earlier attempt is used, so that
-a rerun ends in the same single version:
+a rerun ends in the same single version. `register` comes first, `conclude` after the verdict:
 
 1. the training run is found by the candidate's digest, or made (`restored`);
 2. figures and reports are logged to it;
 3. a version with the same lineage is taken as it is, if its files are whole and predict right;
 4. otherwise the candidate is packaged, loaded back and tried, and only then a version is created,
    with all its tags in one call, and loaded once more under its name;
-5. the alias comes next, unless that version has been decided on before;
+5. what was measured and judged is logged, too, and the alias comes next, unless that version has
+   been decided on before;
 6. last, all of it is sealed. Nobody else decides on the model meanwhile.
 """
 
 import json
 import math
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mno.core.absent import Absent
 from mno.core.config import dataset_name, model_subject, section
 from mno.core.errors import MnoError
 from mno.core.files import json_sha256
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.metrics import Pooled
 from mno.lineage import record as lineage
-from mno.lineage.decision import CHAMPION
+from mno.lineage.decision import BY_RULE, CHALLENGER, CHAMPION
 from mno.lineage.dvcfiles import DATA_FILE, locked_stages, read_data_version
 from mno.lineage.record import Record, Tag
 from mno.lineage.snapshot import Snapshot, changed_code, take_snapshot
@@ -45,6 +47,10 @@ if TYPE_CHECKING:
 
 # Seconds; measuring a champion anew on a large test split takes a while.
 _PATIENCE = 1800.0
+_OF_MODEL = (
+    "Surrogate of a solver or a plant, made by `mno run`. The champion is in production, the "
+    "challenger is the latest that did not take over; who decided, and why: mno promote --history"
+)
 
 
 @dataclass(frozen=True)
@@ -63,23 +69,30 @@ class Evaluated:
     """What the evaluation found."""
 
     relative_l2: float  # on the test split; the figure that decides
-    errors: tuple[float, ...]  # the same of each test sample; NaN where none is known
     metrics: Mapping[str, float]  # to log
     inputs: Arrays  # of some samples, in physical units
     predictions: Arrays  # of the evaluation, from them
     history: int = 0  # frames of states among these inputs; 0 without states
     reports: tuple[Path, ...] = ()  # files and folders to keep with the run
     trust: bytes | None = None  # the file that predictions are judged by, for the package
-    kpis: Sequence[Mapping[str, Any]] = ()  # of `reports/decision.json`
-    physics: Mapping[str, Any] | str = "nothing was checked"  # of `reports/metrics.json`
 
 
-def register(
-    request: Request, candidate: Path, evaluated: Evaluated, score: Callable[[Any], Pooled]
-) -> dict[str, Any]:
-    """Register the candidate in a folder and decide on its alias; return `registered.json`.
+@dataclass(frozen=True)
+class Told:
+    """What decides on a version."""
 
-    Doing it again gives the same version. `score` is that of a `Case`.
+    errors: tuple[float, ...]  # relative L2 of each test sample; NaN where none is known
+    decision: Mapping[str, Any]  # the content of `reports/decision.json`
+    figures: Mapping[str, float] = field(default_factory=dict)  # to log
+    physics: Mapping[str, Any] | str | Absent = "nothing was checked"  # of `reports/metrics.json`
+    history: int = 0  # as that of `Evaluated`
+    reports: tuple[Path, ...] = ()  # files and folders to keep with the run
+
+
+def register(request: Request, candidate: Path, evaluated: Evaluated) -> dict[str, Any]:
+    """Register the candidate in a folder; return `registered.json`. `conclude` decides on it.
+
+    Doing it again gives the same version.
 
     Raises:
         MnoError: The code is not committed, the packaged model does not predict what the
@@ -88,12 +101,10 @@ def register(
     if not math.isfinite(evaluated.relative_l2):
         raise MnoError(f"the test error is {evaluated.relative_l2}; such a model is not registered")
     params, snapshot = request.params, take_snapshot(request.root)
-    dataset, promotion = dataset_name(params), section(params, "promotion", PromotionConfig)
-    intervals = section(params, "evaluate", EvaluateConfig).intervals
     allowed = section(params, "registry", RegistryConfig).allow_uncommitted
     digest, workspace = lineage.candidate_digest(candidate), use_workspace(request.workspace)
-    run, record = _find_run(request, workspace, dataset, snapshot, digest)
-    _log_evaluation(workspace, run, evaluated)
+    run, record = _find_run(request, workspace, dataset_name(params), snapshot, digest)
+    _log(workspace, run, evaluated.metrics, evaluated.reports)
     ids = {"mlflow_run": run.info.run_id, "prefect_flow_run": request.flow_run_id}
     record = lineage.complete_record(record, request.root, candidate_sha256=digest, ids=ids)
     summary = {
@@ -108,37 +119,84 @@ def register(
         log_record(workspace, run.info.run_id, record)
         return {"name": None, "version": None, "alias": None, **summary}
     uncommitted = _uncommitted(request.root, allowed, snapshot, record)
-    # What an error depends on besides model and data: it is of the frames behind the history.
-    measured = dict(params.get("evaluate") or {})
-    if evaluated.history:
-        measured["history"] = evaluated.history
-    case = Case(
-        relative_l2=evaluated.relative_l2,
-        errors=evaluated.errors,
-        data_md5=read_data_version(request.root / DATA_FILE).md5,
-        evaluation_sha256=lineage.params_sha256(measured),
-        gates=gates(promotion, evaluated.kpis, evaluated.physics),
-        config=promotion,
-        intervals=intervals,
-        score=score,
-    )
-    tags = {
+    data_md5, evaluation_sha256 = _measured_on(request, evaluated.history)
+    tags: dict[str, str] = {
         Tag.CANDIDATE: digest,
         Tag.LINEAGE: str(record.get("lineage_sha256")),
         Tag.SNAPSHOT: record["snapshot"]["commit"],
         Tag.PARAMS: record["params_sha256"],
         Tag.UNCOMMITTED: str(uncommitted).lower(),
-        **case.tags(),
+        Tag.RELATIVE_L2: repr(evaluated.relative_l2),
+        Tag.DATA: data_md5 or "unknown",
+        Tag.EVALUATION: evaluation_sha256,
     }
     name = model_name(model_subject(params))
     if (version := _known_version(workspace, name, tags, evaluated)) is None:
         version = _create_version(workspace, run, name, tags, candidate, evaluated)
     record["ids"] |= {"model": name, "version": version}
+    log_record(workspace, run.info.run_id, record)
+    return {"name": name, "version": version, **standing(workspace, name, version), **summary}
+
+
+def conclude(
+    request: Request, registered: Mapping[str, Any], told: Told, score: Callable[[Any], Pooled]
+) -> dict[str, Any]:
+    """Decide on the alias of what was registered, and seal it; return `registered.json` anew.
+
+    Doing it again changes nothing. `score` is that of a `Case`.
+    """
+    params, workspace = request.params, use_workspace(request.workspace)
+    promotion = section(params, "promotion", PromotionConfig)
+    name, version, record = (registered[key] for key in ("name", "version", "record"))
+    run = workspace.client.get_run(registered["run_id"])
+    _log(workspace, run, told.figures, told.reports)
+    data_md5, evaluation_sha256 = _measured_on(request, told.history)
+    _describe(workspace, registered, told)
+    case = Case(
+        relative_l2=registered["relative_l2"],
+        errors=told.errors,
+        data_md5=data_md5,
+        evaluation_sha256=evaluation_sha256,
+        gates=gates(promotion, told.decision, told.physics),
+        config=promotion,
+        intervals=section(params, "evaluate", EvaluateConfig).intervals,
+        score=score,
+    )
+    said = (name, str(version), Tag.VERDICT, told.decision["verdict"])
     with deciding(workspace, name, patience=_PATIENCE):
+        workspace.client.set_model_version_tag(*said)
         decision = _decide(workspace, name, version, case)
-        log_record(workspace, run.info.run_id, record)
-        seal_version(workspace, name, version, record, snapshot, locked_stages(request.root))
-    return {"name": name, "version": version, **decision, **summary}
+        now = take_snapshot(request.root), locked_stages(request.root)
+        seal_version(workspace, name, version, record, *now)
+    return {**registered, **decision}
+
+
+def _describe(workspace: Workspace, registered: Mapping[str, Any], told: Told) -> None:
+    """Say in words what run, model and version are, for who looks at MLflow's pages."""
+    client, name, version = workspace.client, registered["name"], str(registered["version"])
+    record, verdict = registered["record"], told.decision["verdict"].replace("_", " ")
+    commit, data = record["snapshot"]["commit"][:12], str(record["data"]["md5"])[:12]
+    said = (
+        f"Test error (relative L2) {registered['relative_l2']:.2%}; {verdict}. Made from commit "
+        f"{commit} and data {data}. The report is among the files of its run, in evaluation/; "
+        f"check where it comes from with: mno audit models:/{name}/{version}"
+    )
+    client.update_model_version(name, version, description=said)
+    client.update_registered_model(name, description=_OF_MODEL)
+    client.set_tag(registered["run_id"], "mlflow.note.content", said)
+    client.update_run(registered["run_id"], name=f"{name} version {version}")
+
+
+def _measured_on(request: Request, history: int) -> tuple[str | None, str]:
+    """Return DVC's hash of the data, and a digest of the settings, that an error depends on.
+
+    Besides model and data it is of the frames behind the history.
+    """
+    settings, others = request.params.get("evaluate") or {}, ("economics", "kpis", "tools")
+    measured = {key: value for key, value in settings.items() if key not in others}
+    measured |= {"history": history} if history else {}
+    data = read_data_version(request.root / DATA_FILE)
+    return data.md5, lineage.params_sha256(measured)
 
 
 def _find_run(
@@ -158,17 +216,19 @@ def _find_run(
     return run, {**record, "restored": True}
 
 
-def _log_evaluation(workspace: Workspace, run: "Run", evaluated: Evaluated) -> None:
+def _log(
+    workspace: Workspace, run: "Run", figures: Mapping[str, float], reports: Iterable[Path]
+) -> None:
     from mlflow.entities import Metric
 
     # At the time of the run's end: MLflow takes the same figure at the same time only once.
     when = run.info.end_time or run.info.start_time
     metrics = [
         Metric(f"{EVALUATION_FOLDER}/{name}", float(value), when, 0)
-        for name, value in evaluated.metrics.items()
+        for name, value in figures.items()
     ]
     workspace.client.log_batch(run.info.run_id, metrics=metrics)
-    for path in evaluated.reports:
+    for path in reports:
         log = workspace.client.log_artifacts if path.is_dir() else workspace.client.log_artifact
         inside = f"{EVALUATION_FOLDER}/{path.name}" if path.is_dir() else EVALUATION_FOLDER
         log(run.info.run_id, str(path), inside)
@@ -281,11 +341,17 @@ def _log_model(workspace: Workspace, run: "Run", name: str, folder: Path, lineag
 
 
 def _decide(workspace: Workspace, name: str, version: int, case: Case) -> dict[str, Any]:
-    """Decide on the alias; who was decided on keeps that while the model has a champion."""
+    """Decide on the alias; who was decided on keeps that while the model has a champion.
+
+    Where it was the verdict that the rule went by, another verdict is decided on anew.
+    """
     registry, uri = registry_of(workspace), f"models:/{name}/{version}"
-    decided = find_version_of(registry, uri).tags.get(Tag.DECISION)
+    tags = find_version_of(registry, uri).tags
+    decided, judged = tags.get(Tag.DECISION), json.loads(tags.get(Tag.JUDGED, "{}"))
     lost = decided == CHAMPION and registry.find(name, alias=CHAMPION) is None
-    undecided = decided is None or lost
+    before, now = (of.get("worth") for of in (judged.get("gates") or {}, case.gates))
+    by_verdict = judged.get("how") == BY_RULE and decided == CHALLENGER and before != now
+    undecided = decided is None or lost or by_verdict
     if undecided:
         carry_out(workspace, name, version, decide(workspace, name, version, case))
     tags = find_version_of(registry, uri).tags

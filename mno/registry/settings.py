@@ -94,7 +94,8 @@ class Workspace:
         if (found := self.client.get_experiment_by_name(name)) is None:
             place = folder or _place_of_files(name)
             try:
-                return self.client.create_experiment(name, artifact_location=place)
+                tags = {"mlflow.note.content": f"Surrogates of {name}: a run for each training."}
+                return self.client.create_experiment(name, artifact_location=place, tags=tags)
             except MlflowException:
                 found = self.client.get_experiment_by_name(name)
                 if found is None:  # nobody else was first

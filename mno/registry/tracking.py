@@ -7,10 +7,12 @@ The tag `mno.state` is `pending` while training, `trained` when done, `abandoned
 died or failed, and `restored` when a run was made afterwards for a model from DVC's cache.
 """
 
+import getpass
 import json
 import os
 import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +56,10 @@ class TrainingRun:
             run_id = found.info.run_id
             client.update_run(run_id, status="RUNNING")
         else:
-            tags, name = {str(Tag.TRAINING_KEY): key}, f"train-{key[:8]}"
+            tags = {str(Tag.TRAINING_KEY): key}
+            with suppress(KeyError, OSError):  # who has no name on this machine
+                tags["mlflow.user"] = getpass.getuser()
+            name = f"{scenario} training {key[:8]}"
             run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
         client.set_tag(run_id, Tag.STATE, "pending")
         # So that a later process with the same number is not taken for this one.

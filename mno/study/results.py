@@ -18,6 +18,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from mno.core.absent import Absent, from_kept
 from mno.core.errors import MnoError
 from mno.core.files import file_sha256, json_sha256, write_text
 from mno.lineage.dvcfiles import stage_inputs
@@ -335,13 +336,23 @@ def _finite(value: Any) -> Any:
 _DIGITS = 6  # significant, of each sample's error: the files are to be committed
 
 
+def _read(path: Path) -> Any:
+    """Read a report, in words what is absent from it."""
+
+    def in_words(content: dict[str, Any]) -> Any:
+        found = from_kept(content)
+        return str(found) if isinstance(found, Absent) else found
+
+    return json.loads(path.read_text(encoding="utf-8"), object_hook=in_words)
+
+
 def done_record(cell: Cell, identity: Identity, folder: Path, workers: int) -> dict[str, Any]:
     """Return what is kept of a cell that was made in a folder, with its `reports/`.
 
     Its identity has the md5 of its data; `workers` cells, at most, were made at the same time.
     """
     reports = {
-        name: json.loads((folder / f"reports/{name}.json").read_text(encoding="utf-8"))
+        name: _read(folder / f"reports/{name}.json")
         for name in ("metrics", "per_sample", "train", "cost", "robustness", "learning_curve")
     }
     metrics, cost, train = reports["metrics"], reports["cost"], reports["train"]

@@ -22,7 +22,7 @@ from tests.support.audited_line import MODEL, TINY, moved
 from tests.support.file_hashes import hashes
 from tests.support.workspaces import Workspace
 
-STAGES = ("generate", "data.dvc", "train", "learning_curve", "evaluate", "register")
+STAGES = ("generate", "data.dvc", "train", "evaluate", "learning_curve", "register", "report")
 
 
 @pytest.fixture(scope="module")

@@ -161,6 +161,7 @@ def test_a_cell_in_time_is_measured_on_the_frames_that_follow(tmp_path, monkeypa
 
 def test_the_page_shows_only_trainings_whose_seeds_are_all_there(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "PAGE", tmp_path / "accuracy.md")
+    monkeypatch.setattr(page, "ALL", tmp_path / "all.md")
     names = ("public", "options", "robust")
     marks = "".join(f"<!-- {name} -->\nold\n<!-- end of {name} -->\n" for name in names)
     page.PAGE.write_text(f"before\n{marks}after\n")
@@ -169,11 +170,15 @@ def test_the_page_shows_only_trainings_whose_seeds_are_all_there(tmp_path, monke
         kept = {"part": "options", "problem": "a problem", "samples": 1000, "recipe": recipe}
         return kept | {"seed": seed, "errors": {"clean": [0.1, 0.2 + 0.01 * seed]}}
 
-    page.write([cell("plain", 0), cell("plain", 1), cell("half", 0)], seeds=2)
-    text = page.PAGE.read_text()
-    assert "**a problem, 1,000 samples**" in text
-    assert "| plain | 0.1525" in text
-    assert "half" not in text
+    double = [cell("double", seed) for seed in (0, 1)]
+    for of in double:
+        of["errors"] = {"clean": [2 * error for error in of["errors"]["clean"]]}
+    page.write([cell("plain", 0), cell("plain", 1), *double, cell("half", 0)], seeds=2)
+    text, whole = page.PAGE.read_text(), page.ALL.read_text()
+    assert "**a problem, 1,000 samples**" in whole and "| plain | 0.1525" in whole
+    assert "| double | **+100.0%** (" in text
+    assert "| a problem, 1,000 | plain | 0.15" in text
+    assert "half" not in text + whole
     assert "old" not in text
     assert "<!-- public -->\nNot measured yet.\n<!-- end of public -->" in text
     assert text.startswith("before\n")

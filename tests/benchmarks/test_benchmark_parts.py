@@ -1,6 +1,7 @@
 """Parts of the benchmarks: both sides compute the same, how results are told, truths of studies."""
 
 import copy
+import json
 import math
 import mmap
 from functools import partial
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import scan_llama
+from benchmarks import __main__ as runner
+from benchmarks import headlines, scan_llama
 from benchmarks.bench_mixer import crossover
 from benchmarks.bench_stream import CachedAttention
 from benchmarks.exponentials import exp2_repeatedly
@@ -30,8 +32,8 @@ from benchmarks.model_cases import (
 from benchmarks.model_memory import extra_memory
 from benchmarks.model_report import NO_REFERENCE, Measured, against_attention, against_fno, report
 from benchmarks.model_times import ROUNDS, step_times
-from benchmarks.page import Section, Table, write_page
-from benchmarks.resolution import Sampled, Task, in_space, in_time
+from benchmarks.page import RESULTS, Section, Table
+from benchmarks.resolution import Sampled, Task, cells, in_space, in_time, page
 from benchmarks.scan_peers import (
     channels_first,
     channels_last,
@@ -130,14 +132,66 @@ def test_crossover_is_where_ours_stays_faster(ratios, expected):
     assert crossover([256, 1024, 4096], ratios) == pytest.approx(expected)
 
 
-def test_page_holds_every_section_with_its_threads_and_tables(tmp_path):
+def test_a_file_of_results_holds_threads_tables_and_the_machine():
     table = Table(("what", "ms"), [("this", "1.5")])
-    page = tmp_path / "docs" / "benchmarks.md"
-    write_page(page, [Section("Thing", ("About it.", table)).markdown(2)])
-    text = page.read_text(encoding="utf-8")
-    expected = "## Thing\n\n2 threads on every side.\n\nAbout it.\n\n| what | ms |\n| --- | --- |\n"
-    assert expected + "| this | 1.5 |\n\n## Machine" in text
-    assert [path.name for path in page.parent.iterdir()] == ["benchmarks.md"]
+    text = Section("Thing", ("About it.", table)).markdown("thing", 2)
+    assert text.startswith("# Thing\n\nWritten by `python -m benchmarks thing`;")
+    expected = "2 threads on every side.\n\nAbout it.\n\n| what | ms |\n| --- | --- |\n"
+    assert expected + "| this | 1.5 |\n\n## Machine\n\n- processor: " in text
+
+
+def test_the_page_has_every_headline_of_the_committed_results_losses_first():
+    rows = headlines.measured(RESULTS)
+    assert len(rows) == len(headlines.HEADLINES)
+    ratios = [ratio for _, ratio, _ in rows]
+    assert ratios == sorted(ratios) and ratios[0] < 1 < ratios[-1]
+    text = headlines.PAGE.read_text(encoding="utf-8")
+    assert headlines.filled(text, rows) == text, "run: python -m benchmarks.headlines"
+    assert headlines.CHART.is_file()
+
+
+def test_a_headline_whose_peer_is_not_there_is_left_out(tmp_path):
+    text = (RESULTS / "darcy.md").read_text(encoding="utf-8")
+    (tmp_path / "darcy.md").write_text(text)
+    ((headline, ratio, processor),) = headlines.measured(tmp_path)
+    assert headline.benchmark == "darcy" and ratio == headlines.reader(text)("128 x 128", "ratio")
+    assert processor in ("Xeon", "EPYC")
+    (tmp_path / "darcy.md").write_text(text.replace("128 x 128", "96 x 96"))
+    assert headlines.measured(tmp_path) == []
+
+
+@pytest.mark.slow
+def test_running_a_benchmark_writes_its_file_and_the_page(tmp_path, monkeypatch, capsys):
+    written_to = tmp_path / "page.md"
+    written_to.write_text("before\n" + "".join(headlines.MARKS) + "\nafter\n")
+    (tmp_path / "darcy.md").write_text((RESULTS / "darcy.md").read_text(encoding="utf-8"))
+    for module, name in ((runner, "RESULTS"), (headlines, "RESULTS")):
+        monkeypatch.setattr(module, name, tmp_path)
+    monkeypatch.setattr(headlines, "PAGE", written_to)
+    monkeypatch.setattr(headlines, "CHART", tmp_path / "chart.png")
+    runner.main(["lining_wear"])  # tells what is kept in its JSON, and measures nothing
+    written, kept = (folder / "lining_wear.md" for folder in (tmp_path, RESULTS))
+    before_the_machine = kept.read_text(encoding="utf-8").partition("## Machine")[0]
+    assert written.read_text(encoding="utf-8").startswith(before_the_machine)
+    assert before_the_machine.strip() in capsys.readouterr().out
+    text = written_to.read_text(encoding="utf-8")
+    assert "| Darcy, 128 × 128 |" in text and text.endswith("after\n")
+    assert (tmp_path / "chart.png").stat().st_size > 1000
+
+
+def test_the_page_on_resolution_has_the_numbers_of_its_cells(tmp_path, monkeypatch):
+    found = [json.loads(path.read_text()) for path in sorted(cells.RESULTS.glob("*.json"))]
+    committed = {name: getattr(page, name) for name in ("PAGE", "ALL")}
+    for name, path in committed.items():
+        (tmp_path / name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+        monkeypatch.setattr(page, name, tmp_path / name)
+    monkeypatch.setattr(page, "FIGURE", tmp_path / "figure.png")
+    in_order = {names: i for i, names in enumerate(cells.names())}
+    key = ("task", "model", "seed")
+    page.write(sorted(found, key=lambda cell: in_order[tuple(cell[name] for name in key)]))
+    for name, path in committed.items():
+        assert (tmp_path / name).read_text(encoding="utf-8") == path.read_text(encoding="utf-8")
+    assert page.FIGURE.stat().st_size > 1000
 
 
 @pytest.mark.parametrize("size", in_space.SIZES)

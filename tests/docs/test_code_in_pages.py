@@ -140,7 +140,7 @@ def demonstration():
 
 def test_the_demonstrations_print_what_the_page_shows(demonstration):
     _, prints = demonstration
-    assert [bool(shown) for _, shown in prints] == [True, True, True, False]
+    assert [bool(shown) for _, shown in prints] == [True, True, False]
     assert [out for out, _ in prints] == [shown for _, shown in prints]
 
 
@@ -165,7 +165,7 @@ def test_the_page_about_reading_prints_what_it_shows(tmp_path, monkeypatch):
     plan = DatasetPlan(scenario, parameters, config, code="page")
     generate(plan, tmp_path / "work", tmp_path / "data", ExecutionConfig(workers=1))
     monkeypatch.chdir(tmp_path)
-    prints = [pair for pair in printed("how-to/read-a-dataset.md")[1] if pair[1]]
+    prints = [pair for pair in printed("how-to/look-at-a-dataset.md")[1] if pair[1]]
     assert len(prints) == 2
     assert [out for out, _ in prints] == [shown for _, shown in prints]
 

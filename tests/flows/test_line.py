@@ -49,9 +49,9 @@ def test_only_what_is_given_is_set():
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_line_is_generate_data_train_evaluate_register():
+def test_the_line_ends_with_the_registration_and_the_verdict_on_it():
     assert run_order(read_graph(ROOT)) == [
-        "generate", "data.dvc", "train", "learning_curve", "evaluate", "register",
+        "generate", "data.dvc", "train", "evaluate", "learning_curve", "register", "report",
     ]  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def test_a_target_comes_with_what_it_needs_and_no_more():
 def test_a_stage_added_to_dvc_yaml_is_in_the_order(tmp_path):
     for name in ("dvc.yaml", "data.dvc", "params.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    added = "\n  publish:\n    cmd: echo hello\n    deps: [reports/registered.json]\n"
+    added = "\n  publish:\n    cmd: echo hello\n    deps: [build/done/report]\n"
     (tmp_path / "dvc.yaml").write_text((ROOT / "dvc.yaml").read_text() + added)
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     subprocess.run([Path(sys.executable).parent / "dvc", "init", "-q"], cwd=tmp_path, check=True)

@@ -177,7 +177,7 @@ def test_doctor_finds_nothing_wrong(finished):
 def test_nothing_changed_is_reported_as_reused(finished):
     result = json.loads(finished.mno("run", "--json", check=True).stdout)
     assert [stage["target"] for stage in result["stages"]] == [
-        "generate", "data.dvc", "train", "learning_curve", "evaluate", "register",
+        "generate", "data.dvc", "train", "evaluate", "learning_curve", "register", "report",
     ]  # fmt: skip
     assert {stage["action"] for stage in result["stages"]} == {"reused"}
     assert result["registered"]["version"] == 1

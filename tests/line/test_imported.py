@@ -120,7 +120,7 @@ def test_more_files_are_a_new_dataset_version_and_only_what_depends_on_it_is_red
     line.mno("import", "npz", str(more), "--name", "plant", check=True)
     done = json.loads(line.mno("run", "--json", check=True).stdout)
     assert {s["target"]: s["action"] for s in done["stages"]} == dict.fromkeys(
-        ("generate", "data.dvc", "train", "learning_curve", "evaluate", "register"), "ran"
+        ("generate", "data.dvc", "train", "evaluate", "learning_curve", "register", "report"), "ran"
     )
     assert read(line, "dataset.json")["samples"] == 80
     assert (line.root / "data.dvc").read_text() != before

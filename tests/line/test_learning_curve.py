@@ -95,7 +95,7 @@ def test_a_killed_curve_is_continued_and_a_further_share_is_added(line):
     assert [point["samples"] for point in second] == [10, 20, 30, 40]
     assert [point for point in second if point["samples"] != 30] == first
 
-    line.run("dvc", "repro", "evaluate", check=True)
+    line.run("dvc", "repro", "report", check=True)
     spent, pays = (
         json.loads((line.root / f"reports/{name}.json").read_text(encoding="utf-8"))[part]
         for name, part in (("cost", "spent"), ("decision", "break_even"))

@@ -78,7 +78,7 @@ def test_it_runs_by_the_clock_and_makes_up_once_for_what_was_missed(alone):
     alone.mno("schedule", "--interval", "20s", check=True)
     server = serve(alone)
     first = wait_for(lambda: ended(alone), "run by the clock")[0]
-    assert (first["outcome"], first["stages"]) == ("updated", ["register"])
+    assert (first["outcome"], first["stages"]) == ("updated", ["register", "report"])
     wait_for(lambda: ended(alone, outcome="nothing changed"), "run without a reason")
     os.kill(server.pid, signal.SIGKILL)
     server.wait()

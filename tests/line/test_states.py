@@ -122,7 +122,7 @@ def test_another_task_trains_anew_on_the_same_data_and_is_compared_on_its_own_fr
     result = json.loads(line.mno("run", *settings, "--json", check=True).stdout)
     assert {stage["target"]: stage["action"] for stage in result["stages"]} == {
         "generate": "reused", "data.dvc": "reused", "train": "ran", "learning_curve": "ran",
-        "evaluate": "ran", "register": "ran",
+        "evaluate": "ran", "register": "ran", "report": "ran",
     }  # fmt: skip
     assert read(line, "registered.json")["version"] == 2
     # The champion was asked for the frames that this model is measured by, one fewer than its own.

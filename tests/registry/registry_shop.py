@@ -16,11 +16,12 @@ from mno.lineage.record import candidate_digest, start_record
 from mno.lineage.snapshot import take_snapshot
 from mno.nn.config import ModelConfig
 from mno.registry.decision import pooled
-from mno.registry.registration import Evaluated, Request, register
+from mno.registry.registration import Evaluated, Request, Told, conclude, register
 from mno.registry.tracking import TrainingRun
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 
+WORTH_IT = {"verdict": "worth_it", "at_ends": ["worth_it", "worth_it"], "kpis": []}
 DATA_DVC = "deps: [{path: build/dataset}]\nouts: [{path: data, md5: %s.dir}]\n"
 
 
@@ -91,7 +92,6 @@ class Shop:
         report.write_text("{}")
         return Evaluated(
             relative_l2=0.1,
-            errors=(0.1, 0.1),
             metrics={"relative_l2": 0.1},
             inputs=inputs,
             predictions=surrogate.predict(inputs),
@@ -104,24 +104,26 @@ class Shop:
         with TrainingRun.open(self.root, "darcy", f"key-{seed}", {"seed": seed}) as run:
             run.finish(candidate_digest(self.candidate), record)
 
-    def register(self, evaluated, score=None, **changes):
+    def register(self, evaluated, score=None, judged=WORTH_IT, **changes):
+        """Register as the stages do: the version first, then what is decided by the verdict."""
+
         def measure(model):
             if score is None:
                 raise RuntimeError("the champion was measured again without need")
-            return pooled((score(model),) * len(evaluated.errors))
+            return pooled((score(model),) * 2)
 
         request = replace(self.request, **changes)
-        return register(request, self.candidate, self.reported(evaluated), measure)
+        registered = register(request, self.candidate, self.reported(evaluated))
+        if registered["version"] is None:
+            return registered
+        errors = (evaluated.relative_l2,) * 2
+        told = Told(errors=errors, decision=judged, history=evaluated.history)
+        return conclude(request, registered, told, measure)
 
     def reported(self, evaluated):
-        """Leave reports as the stage evaluate does: errors by sample, and a few predictions.
-
-        Where the errors do not fit their mean, all samples have that.
-        """
-        if sum(evaluated.errors) / len(evaluated.errors) != evaluated.relative_l2:
-            evaluated = replace(evaluated, errors=(evaluated.relative_l2,) * 2)
+        """Leave reports as the stage evaluate does: errors by sample, and a few predictions."""
         errors, check = (self.root / "reports" / n for n in ("per_sample.json", "check.npz"))
-        errors.write_text(json.dumps({"relative_l2": list(evaluated.errors)}))
+        errors.write_text(json.dumps({"relative_l2": [evaluated.relative_l2] * 2}))
         arrays = {f"input/{name}": array for name, array in evaluated.inputs.items()}
         arrays |= {f"prediction/{name}": x for name, x in evaluated.predictions.items()}
         np.savez(check, allow_pickle=False, **arrays)

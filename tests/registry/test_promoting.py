@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from registry_shop import WORTH_IT
 from typer.testing import CliRunner
 
 from flows.cli import app
@@ -37,7 +38,7 @@ from mno.registry.decision import (
     waiting,
 )
 from mno.registry.evidence import gather
-from mno.registry.reading import describe_registry, try_version
+from mno.registry.reading import describe_registry, registered_folder, try_version
 
 SAMPLES = 40
 RNG = np.random.default_rng(1)
@@ -106,7 +107,7 @@ def test_samples_without_a_known_truth_do_not_count_and_one_is_never_certain():
 
 
 def test_a_missed_or_unknown_indicator_bars_a_better_model_an_undecided_one_does_not():
-    asked = gates(PromotionConfig(), KPIS, {})
+    asked = gates(PromotionConfig(worth="any"), {"kpis": KPIS}, {})
     assert asked == {
         "relative_l2": "met", "latency_ms": "missed", "rmse.pressure": "undecided",
         "speedup": "unknown",
@@ -129,8 +130,26 @@ def test_a_missed_or_unknown_indicator_bars_a_better_model_an_undecided_one_does
     ],
 )
 def test_physical_consistency_is_an_indicator(limit, physics, status):
-    config = PromotionConfig(physics={"residual": limit})
-    assert gates(config, [], physics) == {"physics.residual": status}
+    config = PromotionConfig(physics={"residual": limit}, worth="any")
+    assert gates(config, {"kpis": []}, physics) == {"physics.residual": status}
+
+
+def test_what_is_not_worth_it_at_either_end_of_the_measured_times_is_no_champion(shop):
+    known = shop.train(1)
+    torn = {**WORTH_IT, "at_ends": ["not_worth_it", "worth_it"]}
+    found = shop.register(known, judged=torn)
+    assert (found["decision"], found["alias"]) == ("challenger", "challenger")
+    assert found["reason"] == "there was no champion; judged not worth it"
+    told = f"{NAME} has no champion; its latest version is 1 .*mno promote 1 --reason"
+    with pytest.raises(InputError, match=told):
+        registered_folder(shop.root, f"models:/{NAME}@champion")
+    # Another verdict on it is another decision; a person's, or the user's setting, counts as well.
+    assert shop.register(known, judged=WORTH_IT)["decision"] == "champion"
+    assert shop.register(known, judged=torn)["decision"] == "champion"
+    anyhow = {"scenario": "darcy", "seed": 1, "promotion": {"worth": "any"}}
+    better = dataclasses.replace(shop.train(2), relative_l2=0.05)
+    assert shop.register(better, judged=torn, params=anyhow)["decision"] == "champion"
+    assert differing(shop, 1) == differing(shop, 2) == []
 
 
 def test_with_human_approval_the_better_one_waits_and_the_worse_one_does_not():
@@ -171,9 +190,7 @@ HUMAN = {"scenario": "darcy", "seed": 1, "promotion": {"approval": "human"}}
 
 def register(shop, *errors, **changes):
     return [
-        shop.register(
-            dataclasses.replace(shop.train(seed), relative_l2=error, errors=(error,) * 2), **changes
-        )
+        shop.register(dataclasses.replace(shop.train(seed), relative_l2=error), **changes)
         for seed, error in enumerate(errors, 1)
     ]
 

@@ -14,11 +14,13 @@ import threading
 from pathlib import Path
 
 import pytest
+from registry_shop import WORTH_IT
 
 from mno.core.errors import InputError, MnoError
 from mno.lineage.record import candidate_digest, lineage_sha256, start_record
 from mno.lineage.snapshot import take_snapshot
 from mno.registry.reading import describe_registry, registered_folder, why_version_is_unusable
+from mno.registry.registration import Told
 from mno.registry.settings import (
     prepare,
     registry_uri,
@@ -210,7 +212,7 @@ REGISTER = """\
 import os, pickle, signal, sys
 from pathlib import Path
 from mlflow import MlflowClient
-from mno.registry.registration import register
+from mno.registry.registration import conclude, register
 
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -221,14 +223,16 @@ if step == "set_alias":
 else:
     done = getattr(MlflowClient, step)
     setattr(MlflowClient, step, lambda *a, **k: (done(*a, **k), die()))
-request, candidate, evaluated = pickle.loads(Path(sys.argv[1]).read_bytes())
-register(request, candidate, evaluated, lambda model: 1.0)
+request, candidate, evaluated, told = pickle.loads(Path(sys.argv[1]).read_bytes())
+conclude(request, register(request, candidate, evaluated), told, lambda model: 1.0)
 """
 
 
 def subprocess_register(shop, evaluated, kill_at):
     given = shop.root / "models/given.pickle"
-    given.write_bytes(pickle.dumps((shop.request, shop.candidate, shop.reported(evaluated))))
+    told = Told(errors=(evaluated.relative_l2,) * 2, decision=WORTH_IT)
+    work = (shop.request, shop.candidate, shop.reported(evaluated), told)
+    given.write_bytes(pickle.dumps(work))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-c", REGISTER, str(given), kill_at]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
