@@ -9,11 +9,11 @@ from mno.data.reading import Schema
 from mno.report.language import Words
 from mno.report.page import Figure, Results, Section, render_page
 
-_MOST_NAMES = 6  # in the subtitle
+_MOST_NAMES = 3  # in the subtitle
 
 _IN_ORDER = (
     "decision", "accuracy", "figures", "robustness", "trust", "cost", "learning",
-    "explainability", "data", "training", "limits", "lineage",
+    "explainability", "data", "training", "limits",
 )  # fmt: skip
 SECTIONS = {name: import_module(f"mno.report.sections.{name}").section for name in _IN_ORDER}
 
@@ -33,7 +33,8 @@ def write_report(path: Path, results: Results, language: str = "en") -> tuple[Fi
             outputs=_some([field.long_name for field in schema.outputs], words),
             samples=words.number(samples),
         ),
-        sections=sections,
+        first=sections[0],
+        sections=sections[1:],
     )
     write_text(path, html)
     return tuple(figure for section in sections for figure in section.figures)

@@ -1,25 +1,25 @@
-"""Figures of single samples: input, truth, prediction and error, a forecast in motion."""
+"""Figures of single samples: input, truth, prediction and error."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure as Drawing
-from PIL import Image
 
 from mno.core.fields import Axis, Field
 from mno.data.reading import Schema
 from mno.evaluation.result import Example
 from mno.report import style
 from mno.report.language import Words
-from mno.report.page import Figure, figure_of
-from mno.report.panels import Panel, drawn, labelled, pictures, placed, plane, scale, tiled
+from mno.report.panels import (
+    Panel,
+    labelled,
+    pictures,
+    placed,
+    plane,
+    scale,
+)
 
-_MOST_FRAMES, _MOST_FIELDS = 12, 2  # of an animation
-_MOVING_DPI = 90
-_MILLISECONDS = 400
+_WIDER = 2.0  # times the truth's, up to which a scale holds the prediction, too
 
 
 def draw_example(example: Example, schema: Schema, words: Words) -> list[bytes]:
@@ -77,9 +77,11 @@ def _compared(
     if lines:
         colours = (style.TRUTH_COLOUR, style.PREDICTION_COLOUR, "black")
         limits = scale(*all_frames[:2])
-    else:  # on a map, a prediction out of range must not wash out the truth
-        colours = ("viridis", "viridis", "RdBu_r")
-        limits = scale(all_frames[0] if np.ma.count(all_frames[0]) else all_frames[1])
+    else:  # on a map, a prediction far out of range must not wash out the truth
+        colours, limits = ("viridis", "viridis", "RdBu_r"), scale(*all_frames[:2])
+        low, high = scale(all_frames[0]) if np.ma.count(all_frames[0]) else limits
+        if limits[1] - limits[0] > _WIDER * (high - low):
+            limits = low, high
 
     def panel(at: int, what: str, name: str, limits: tuple[float, float]) -> Panel:
         title, label = titled(words(f"panel.{what}"), cut), labelled(name, field.units)
@@ -118,47 +120,3 @@ def axes_of(field: Field, schema: Schema, frames: slice | None = None) -> tuple[
     return tuple(
         replace(axis, points=axis.points[frames]) if axis.name == "time" else axis for axis in axes
     )
-
-
-def animation(example: Example, schema: Schema, words: Words) -> Figure | None:
-    """Return the figure of a sample's states; none where there are none, or fewer than two frames.
-
-    Its picture is the last frame; the animation runs through all frames, or every so many-th where
-    they would be too many.
-    """
-    fields = [field for field in schema.outputs if "time" in field.dims][:_MOST_FIELDS]
-    count = len(example.truth[fields[0].name]) if fields else 0
-    if count < 2:
-        return None
-    (time,) = (axis for axis in schema.axes if axis.name == "time")
-    unit = "" if time.units == "1" else f" {time.units}"
-    times = [words.number(float(t), 3) for t in time.points[-count:]]
-    said = [words("animation.time", time=t, unit=unit) for t in times]
-
-    def drawing(k: int, dpi: int) -> Drawing:
-        panels = [panel for field in fields for panel in _frame(example, field, schema, words, k)]
-        figure = drawn(placed(panels, schema, example.inputs), 3, words)
-        figure.text(0.005, 0.985, said[k], va="top", ha="left", fontsize=8.5)
-        figure.set_dpi(dpi)
-        return figure
-
-    shown = sorted({*range(0, count, -(-count // _MOST_FRAMES)), count - 1})
-    with style.house_style():
-        still, frames = drawing(count - 1, style.DPI), []
-        for k in shown:
-            picture = Image.fromarray(style.pixels_of(drawing(k, _MOVING_DPI)))
-            frames.append(picture.quantize(128, method=Image.Quantize.FASTOCTREE))
-    buffer = io.BytesIO()
-    lasting = [_MILLISECONDS] * (len(frames) - 1) + [3 * _MILLISECONDS]
-    first, *others = frames
-    first.save(buffer, "GIF", save_all=True, append_images=others, loop=0, duration=lasting)
-    pictures, moving = tiled(still, 3 * len(fields), (3, 1)), buffer.getvalue()
-    told: dict[str, Any] = {"index": example.index, "frames": count, "time": said[-1]}
-    return figure_of("forecast", words, "animation", pictures, True, moving, **told)
-
-
-def _frame(example: Example, field: Field, schema: Schema, words: Words, k: int) -> list[Panel]:
-    truth, prediction = _blank(example.truth[field.name], field), example.prediction[field.name]
-    whole, axes = (truth, prediction, prediction - truth), axes_of(field, schema)
-    shown = [plane(values[k], axes) for values in whole]
-    return _compared([values for values, *_ in shown], whole, shown[0][1], "", field, schema, words)

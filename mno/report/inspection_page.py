@@ -23,7 +23,6 @@ from mno.report.inspection import Inspection
 from mno.report.language import check_rows, unit_text
 from mno.report.page import Figure, embedded, render_page
 from mno.report.panels import Panel, labelled, pictures, placed, plane, scale
-from mno.report.sections.data import check_figure
 
 PAGE = "index.html"
 _MOST_SENSORS = 200  # in the table
@@ -155,8 +154,7 @@ def draw_inspection(inspection: Inspection) -> list[Figure]:
     figures = [*_samples(inspection), *_spectra(inspection)]
     if inspection.sensors:
         figures += [_presence(inspection.sensors, one) for one in inspection.sensors.presence]
-    checks = check_figure({"checks": inspection.checks})
-    return [*figures, *([checks] if checks else [])]
+    return figures
 
 
 def _presence(sensors: Sensors, presence: Presence) -> Figure:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from mno import __version__
 from mno.core.absent import Absent
-from mno.report.language import Known, Words, unit_text
+from mno.report.language import Known, Rows, Words, unit_text
 from mno.report.style import DPI
 
 if TYPE_CHECKING:  # who writes another page than the report does without torch
@@ -38,7 +38,6 @@ class Figure:
     png: bytes
     narrow: bytes  # the same for the screen of a telephone
     full_width: bool = False
-    animation: bytes | None = None  # the same in motion, as GIF; shown to who asks for it
 
 
 def figure_of(
@@ -48,12 +47,11 @@ def figure_of(
     pictures: Iterable[bytes],
     /,
     full_width: bool = False,
-    animation: bytes | None = None,
     **values: Any,
 ) -> Figure:
     """Return pictures, wide and narrow, with the texts `title`, `caption`, `alt` under a key."""
     said = (words(f"{key}.{part}", **values) for part in ("title", "caption", "alt"))
-    return Figure(name, *said, *pictures, full_width, animation)  # type: ignore[misc]
+    return Figure(name, *said, *pictures, full_width)  # type: ignore[misc]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,18 +64,78 @@ class Section:
     figures: tuple[Figure, ...] = ()  # that the body shows, and that are kept as files, too
 
 
-def section_of(
-    words: Words, figures: Iterable[Figure | None] = (), *, kept: bool = True, **context: Any
-) -> Section:
-    """Return the section that some words are of, by its template under `mno/report/sections`.
+@dataclass(frozen=True)
+class Table:
+    """Rows of text by the heads of their columns; a row's first value is its own head.
 
-    The template is given `words`, those `figures` that are not none, and the context; all text is
-    escaped. Figures that are `kept` become files, too.
+    Columns of `numbers` are set to the right. A value that begins with ✗ is marked.
     """
-    drawn = tuple(figure for figure in figures if figure)
-    template = templates().get_template(f"report/sections/{words.section}.html.j2")
-    body = Markup(template.render(words=words, figures=drawn, **context))
-    return Section(words.section, words("title"), body, drawn if kept else ())
+
+    caption: str
+    rows: "Sequence[Mapping[str, str]]"
+    numbers: Iterable[str] = ()
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and what there is of each."""
+
+    caption: str
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What is shown to who opens it."""
+
+    title: str
+    blocks: "Sequence[Block]"
+
+
+class Heading(str):
+    """A heading within a section."""
+
+
+Block = str | Figure | Table | Facts | Folded | list[str] | None
+"""A part of a section: a paragraph, a figure, a table, a list; none, and rows that are none, are
+left out."""
+
+
+def section_of(words: Words, blocks: Iterable[Block], *, kept: bool = True) -> Section:
+    """Return the section that some words are of, by its parts.
+
+    All text is escaped. Figures that are `kept` become files, too.
+    """
+    shown = [block for block in blocks if block]
+    figures = tuple(block for block in shown if isinstance(block, Figure) and kept)
+    return Section(words.section, words("title"), body_of(shown, words), figures)
+
+
+def body_of(blocks: Iterable[Block], words: Words) -> Markup:
+    """Return blocks as HTML."""
+    macros: Any = templates().get_template("report/macros.html.j2").module
+    return Markup("\n").join(_shown(block, words, macros) for block in blocks if block)
+
+
+def _shown(block: Block, words: Words, macros: Any) -> Markup:
+    match block:
+        case Figure():
+            return macros.picture(embedded(block))
+        case Table():
+            return (
+                macros.table(block.rows, block.caption, block.numbers) if block.rows else Markup()
+            )
+        case Facts():
+            return macros.facts(block.rows, block.caption) if block.rows else Markup()
+        case Folded():
+            inner = body_of(block.blocks, words)
+            return Markup("<details><summary>{}</summary>{}</details>").format(block.title, inner)
+        case Heading():
+            return Markup("<h3>{}</h3>").format(block)
+        case list():
+            items = Markup().join(Markup("<li>{}</li>").format(item) for item in block)
+            return Markup('<ul class="plain">{}</ul>').format(items)
+    return Markup("<p>{}</p>").format(block)
 
 
 @cache
@@ -101,19 +159,14 @@ def render_page(template: str, **content: Any) -> str:
 
 def embedded(figure: Figure) -> dict[str, Any]:
     """Return a figure as a page takes it, the pictures within."""
-    moving = _data_uri(figure.animation, "gif") if figure.animation else None
     pictures = {"wide": _picture(figure.png), "narrow": _picture(figure.narrow)}
-    return {**vars(figure), **pictures, "animation": moving}
+    return {**vars(figure), **pictures}
 
 
 def _picture(png: bytes) -> dict[str, Any]:
     width, height = struct.unpack(">II", png[16:24])  # of the header that comes first
     sizes = {"width": round(width * _SCREEN_DPI / DPI), "height": round(height * _SCREEN_DPI / DPI)}
-    return {"uri": _data_uri(png, "png"), **sizes}
-
-
-def _data_uri(image: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64," + b64encode(image).decode("ascii")
+    return {"uri": f"data:image/png;base64,{b64encode(png).decode('ascii')}", **sizes}
 
 
 @dataclass(frozen=True, eq=False)

@@ -44,16 +44,10 @@ def pictures(
     panels: Sequence[Panel], columns: tuple[int, ...], words: Words | None = None
 ) -> list[bytes]:
     """Return panels as PNG, once for each number of panels in a row; each panel is drawn once."""
+    count, across = len(panels), min(max(columns), len(panels))
     with style.house_style():
         figure = drawn(panels, max(columns), words)
         figure.set_dpi(style.DPI)
-    return tiled(figure, len(panels), columns)
-
-
-def tiled(figure: Figure, count: int, columns: tuple[int, ...]) -> list[bytes]:
-    """Return what `drawn` returned as PNG, its panels laid out anew for each number in a row."""
-    across = min(max(columns), count)
-    with style.house_style():
         pixels = style.pixels_of(figure)
     height, width = pixels.shape[0] // -(-count // across), pixels.shape[1] // across
     cells = [
@@ -138,7 +132,8 @@ def plane(values: np.ndarray, axes: Sequence[Axis]) -> tuple[np.ndarray, tuple[A
             at = cuts[axis.name]
             values = np.take(values, at, axis=kept.index(axis))
             kept.remove(axis)
-            notes.append(f"{axis.name} = {axis.points[at]:.3g} {_unit(axis.units)}".rstrip())
+            points, units = in_hours(axis.points, axis.units)
+            notes.append(f"{axis.name} = {points[at]:.3g} {_unit(units)}".rstrip())
     return values, tuple(kept), ", ".join(notes)
 
 
@@ -264,7 +259,13 @@ def _draw_scale(ax: Axes, image: ScalarMappable, panel: Panel) -> None:
     numbers.set_powerlimits((-3, 4))
     label = textwrap.fill(panel.label, 26)  # no longer than the scale
     ticks = MaxNLocator(5)
-    ax.figure.colorbar(image, cax=beside, label=label, ticks=ticks, format=numbers)
+    known, (low, high) = panel.values[np.isfinite(panel.values)], panel.limits
+    beyond = (bool((known < low).any()), bool((known > high).any()))
+    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
+    ax.figure.colorbar(
+        image, cax=beside, label=label, ticks=ticks, format=numbers,
+        extend=extend.get(beyond, "neither"),
+    )  # fmt: skip
 
 
 def _filled(values: np.ndarray) -> np.ndarray:

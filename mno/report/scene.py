@@ -1,12 +1,6 @@
-"""A picture of bodies in space, cut open towards who looks, coloured by their readings.
-
-PyVista renders them where it is installed and works, in a process of its own since a machine
-without a display may end it; matplotlib draws them otherwise. Both look in the same direction, with
-parallel rays, so that matplotlib writes the names in either.
-"""
+"""A picture of bodies in space, cut open towards who looks, coloured by their readings."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
@@ -21,7 +15,6 @@ from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
 from mno.core.bodies import Body
-from mno.core.workers import Worker
 from mno.report import style
 
 Colours = Mapping[Body, tuple[float, ...]]
@@ -35,8 +28,6 @@ _SHADES = (0.86, 1.0, 0.74)  # of the faces across x, y and z
 _LININGS = ("#b98f76", "#e6dccb", "#9aa5ad", "#cfc3d6")
 _PLAIN = "#bdbdbd"
 _TOUCHING = 1e-9  # m
-_WIDTH = 1600  # pixels of what is rendered
-_PATIENCE = 120.0  # s, of which starting the process takes most
 _ORDER = ("piece", "zone", "sensor", "lining")
 _ON = tuple((x, y, "center", "center") for x, y in ((0, 0), (0, 12), (0, -12), (-20, 0), (20, 0)))
 _BELOW = ((0, -4, "center", "top"),)
@@ -68,7 +59,6 @@ def draw_scene(
     solids, lines = _seen(bodies), list(_edges(bodies))
     ends = np.concatenate([_flat(_corners(body)) for body in bodies if body.kind != "sensor"])
     low, high = ends.min(axis=0) - 0.02, ends.max(axis=0) + 0.02
-    rendered = _rendered(solids, colours, lines, low, high)
 
     def draw(figure: Figure) -> None:
         ax, narrow = figure.add_subplot(), figure.get_figwidth() < style.WIDE
@@ -76,12 +66,9 @@ def draw_scene(
         ax.set_aspect("equal")
         ax.set_xlim(low[0], high[0])
         ax.set_ylim(low[1], high[1])
-        if rendered is None:
-            _draw_solids(ax, solids, colours)
-            for ends, behind in lines:
-                ax.plot(*_flat(ends).T, color="#444", lw=0.7, ls=":", zorder=1.5 if behind else 3)
-        else:
-            ax.imshow(rendered, extent=(low[0], high[0], low[1], high[1]), aspect="equal")
+        _draw_solids(ax, solids, colours)
+        for ends, behind in lines:
+            ax.plot(*_flat(ends).T, color="#444", lw=0.7, ls=":", zorder=1.5 if behind else 3)
         place: dict[str, Any] = {"location": "bottom", "aspect": 40} if narrow else {"shrink": 0.7}
         figure.colorbar(ScalarMappable(norm, colormaps["inferno"]), ax=ax, label=label, **place)
         figure.legend(
@@ -196,44 +183,3 @@ def _write(ax: Axes, bodies: Sequence[Body], colours: Colours, notes: Mapping[Bo
             x, y, across, up = ways[0]
             text.set(position=(x, y), ha=across, va=up)
         taken.append(text.get_window_extent())
-
-
-def _rendered(
-    solids: Sequence[Body], colours: Colours, lines: Lines, low: np.ndarray, high: np.ndarray
-) -> np.ndarray | None:
-    """Return boxes as PyVista renders them, shape `(height, width, 4)`; none where it does not."""
-    if find_spec("pyvista") is None:
-        return None
-    worker = Worker()
-    boxes = [(body.corner, body.size, colours[body]) for body in solids]
-    try:
-        return worker.submit(_render, boxes, lines, low, high).result(_PATIENCE)
-    except Exception:  # whatever a machine without a display, or the library, may do
-        return None
-    finally:
-        worker.end()
-
-
-def _render(boxes: list[tuple], lines: Lines, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    import pyvista  # type: ignore[import-not-found]  # an extra
-    from vtkmodules.vtkCommonCore import vtkLogger  # type: ignore[import-not-found]
-
-    vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_OFF)  # it warns where there is no display
-    across, up = high - low
-    plotter = pyvista.Plotter(off_screen=True, window_size=[_WIDTH, round(_WIDTH * up / across)])
-    for corner, size, colour in boxes:
-        bounds = [end for c, s in zip(corner, size, strict=True) for end in (c, c + s)]
-        plotter.add_mesh(
-            pyvista.Box(bounds), color=colour, ambient=0.55, diffuse=0.5, show_edges=True,
-            edge_opacity=0.4,
-        )  # fmt: skip
-    for (one, other), _ in lines:
-        plotter.add_mesh(pyvista.Line(one, other), color="#444444", line_width=2)
-    middle = 0.5 * (low + high)
-    focus = middle[0] * _RIGHT + middle[1] * _UP
-    plotter.camera_position = [focus + 100.0 * _BACK, focus, (0.0, 1.0, 0.0)]
-    plotter.enable_parallel_projection()
-    plotter.camera.parallel_scale = 0.5 * up
-    plotter.reset_camera_clipping_range()
-    plotter.enable_anti_aliasing("ssaa")
-    return np.asarray(plotter.screenshot(transparent_background=True, return_img=True))

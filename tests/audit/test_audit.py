@@ -157,7 +157,7 @@ def test_a_changed_row_of_mlflow_is_found(line, table, where, change, link):
 
 
 def test_a_changed_byte_of_the_files_of_the_run_is_found(line):
-    of_stages = ("metrics.json", "per_sample.json", "report.html")
+    of_stages = ("metrics.json", "per_sample.json", "robustness.json")
     for name, link in {
         "record.json": "record",
         "environment.txt": "environment",

@@ -31,7 +31,8 @@ from mno.evaluation.solver import physical_consistency, solved_anew
 from mno.evaluation.trial import Trial, under_noise, without_sensors
 from mno.report.language import Words
 from mno.report.page import Results
-from mno.report.sections.robustness import change, section
+from mno.report.sections import robustness
+from mno.report.sections.robustness import section
 from mno.scenarios.base import make_scenario
 from mno.surrogate.surrogate import Surrogate
 from tests.support.untrained import broken
@@ -411,11 +412,10 @@ def written(scenario, language, config=FEW, **changed):
 def test_every_kind_is_told(scenario, language):
     found = written(scenario, language)
     words = Words.of(language, "robustness")
-    for kind in KINDS:
-        assert words(f"kind.{kind}") in found.body
-    names = {figure.name.removeprefix("robustness_") for figure in found.figures}
-    timed = {"over_time"} if scenario == "diffusion_reaction" else set()
-    assert names == {"noise", "missing", "resolution", "outside"} | timed
+    noise = words("noise.condition", level=words.percent(FEW.noise[-1]))
+    assert noise in found.body and words("tried.caption") in found.body
+    timed = ["robustness_over_time"] if scenario == "diffusion_reaction" else []
+    assert [figure.name for figure in found.figures] == timed
     assert "None" not in re.sub(r'"data:[^"]*"', "", found.body)
 
 
@@ -427,16 +427,13 @@ def test_reasons_are_told_in_the_language():
     found = written("darcy", "ja", **absent)
     assert "取り込みデータにはソルバーがないため" in found.body
     assert "時間発展する場を予測しないモデルであるため" in found.body
-    assert "robustness_resolution" not in {figure.name for figure in found.figures}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_of_an_empty_list_one_line_says_so(language):
     empty = RobustnessConfig(samples=4, solved_samples=2, noise=[], missing=[], resolutions=[])
     found, words = written("darcy", language, empty), Words.of(language, "robustness")
-    said = words("not_tried", reason=words.why(Absent("robustness.nothing_listed")))
-    assert found.body.count(said) == 3
-    assert {figure.name for figure in found.figures} == {"robustness_outside"}
+    assert found.body.count(words.why(Absent("robustness.nothing_listed"))) == 3
 
 
 def test_nothing_measured_is_no_section():
@@ -447,16 +444,17 @@ def test_nothing_measured_is_no_section():
 
 
 @pytest.mark.parametrize(
-    ("after", "text"),
-    [
-        (0.031, "With noise, the error rises from 2.4 % to 3.1 %."),
-        (0.024, "With noise, the error does not rise: 2.4 %, as against 2.4 %."),
-        (float("nan"), "With noise, the predictions are not usable: their error is not a number"),
-    ],
+    ("error", "text"),
+    [(0.031, "3.1 % 1.3"), (0.24, "✗ 24 % 10"), (float("nan"), "✗ not a number not a number")],
 )
-def test_changes_are_said_plainly(after, text):
-    said = change("With noise", 0.024, after, Words.of("en", "robustness"))
-    assert said.replace("\u202f", " ").startswith(text)
+def test_an_error_that_is_no_better_than_a_guess_is_marked(error, text):
+    of = {"model": [0.024, error], "mean_field": [0.2, 0.2], "persistence": [0.3, 0.3]}
+    ends = {"low": [float("nan")] * 2, "high": [float("nan")] * 2}
+    curve = {"relative_l2": {who: {"mean": mean, **ends} for who, mean in of.items()}}
+    trial, words = robustness.Trial("Noise", 0.024, curve, 1), Words.of("en", "robustness")
+    row = list(robustness._trial_row(trial, words).values())
+    assert " ".join(row[1:3]).replace("\u202f", " ") == text
+    assert row[3].startswith("20") and row[3].endswith("(predicting the mean field)")
 
 
 def test_all_known_reasons_have_words_of_their_own():

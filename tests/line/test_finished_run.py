@@ -161,7 +161,7 @@ def test_the_champion_is_compared_with_sensors_and_with_the_solver(finished, tmp
 
 def test_status_shows_what_is_current_and_registered(finished):
     status = json.loads(finished.mno("status", "--json", check=True).stdout)
-    assert [stage["state"] for stage in status["stages"]] == ["current"] * 6
+    assert [stage["state"] for stage in status["stages"]] == ["current"] * 7
     assert status["running"] is None
     assert status["registry"][0]["aliases"] == ["champion"]
     shown = finished.mno("status", check=True).stdout

@@ -55,9 +55,9 @@ def test_the_model_is_registered_and_better_than_keeping_the_last_frame(line):
 
 def test_the_report_shows_the_error_over_time(line):
     html = (line.root / "reports/report.html").read_text(encoding="utf-8")
-    assert "Error over time" in html
+    assert "Growth over time" in html
     assert "Keeping the last given frame" in html
-    assert (line.root / "reports/figures/error_over_time.png").stat().st_size > 0
+    assert (line.root / "reports/figures/robustness_over_time.png").stat().st_size > 0
 
 
 def test_the_dataset_opens_in_xarray_with_its_frames(line):

@@ -2,7 +2,7 @@
 
 import io
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import matplotlib
 import matplotlib.image
@@ -11,17 +11,13 @@ import pytest
 from PIL import Image
 
 from mno.core.fields import Axis, Field
-from mno.data.generate.run import CheckReport
 from mno.data.reading import Schema
-from mno.data.statistics import Margins
 from mno.evaluation.result import Example
 from mno.report.examples import _output_panels, draw_example
 from mno.report.language import Words
 from mno.report.panels import Panel, draw_panel, plane, scale
-from mno.report.sections.data import check_figure
-from mno.report.sections.figures import draw_histogram
 from mno.report.sections.training import losses
-from mno.report.style import curves, new_figure
+from mno.report.style import new_figure
 from tests.evaluation.made import figures_of
 
 WORDS = Words.of("en", "figures")
@@ -51,8 +47,7 @@ def example_of(dims, shape):
 
 def test_all_figures_are_pictures_with_words(figures):
     assert [figure.name for figure in figures] == [
-        "spectrum_temperature", "example_best", "example_median", "example_worst", "error_map",
-        "error_histogram", "loss_curves",
+        "example_median", "example_worst", "error_map", "loss_curves",
     ]  # fmt: skip
     for figure in figures:
         wider = size(figure.png)[0] > size(figure.narrow)[0]
@@ -64,8 +59,7 @@ def test_the_same_evaluation_gives_the_same_bytes_whatever_the_users_settings(
     figures, evaluation, results
 ):
     one_example = replace(evaluation, examples=(evaluation.example("median"),))
-    left_out = {"example_best", "example_worst"}
-    first = [figure.png for figure in figures if figure.name not in left_out]
+    first = [figure.png for figure in figures if figure.name != "example_worst"]
     with matplotlib.rc_context({"font.size": 30, "savefig.dpi": 20, "image.cmap": "jet"}):
         second = [figure.png for figure in figures_of(replace(results, evaluation=one_example))]
         assert matplotlib.rcParams["font.size"] == 30
@@ -110,12 +104,18 @@ def test_degenerate_predictions_are_drawn(value):
     size(draw_example(example, schema, WORDS)[0])
 
 
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("errors", [[0.1], [0.1, 0.1], [np.nan, 0.2], [np.nan], [0.0, 0.0]])
-def test_histograms_of_few_equal_or_missing_errors_are_drawn(errors):
-    for baseline in (0.3, np.nan):
-        drawn = curves(lambda ax, b=baseline: draw_histogram(ax, np.array(errors), b, WORDS))
-        size(drawn[0])
+@pytest.mark.parametrize("factor", [1.5, 30.0])
+def test_a_prediction_beyond_the_truth_is_on_the_scale_or_the_scale_says_so(factor):
+    example, schema = example_of(("x", "y"), (8, 6))
+    field = schema.outputs[0]
+    example.prediction["velocity"] = factor * example.truth["velocity"]
+    truth, prediction, _ = _output_panels(example, field, schema, WORDS)
+    inside = prediction.limits[1] >= prediction.values.max()
+    assert truth.limits == prediction.limits and inside == (factor < 2)
+    ax = new_figure(3, 2).add_subplot()
+    draw_panel(ax, prediction)
+    (bar,) = [image.colorbar for image in ax.images]
+    assert bar.extend == ("neither" if inside else "both")
 
 
 @pytest.mark.filterwarnings("error")
@@ -163,59 +163,3 @@ def test_the_last_frame_with_a_true_value_is_shown(known, shown):
     assert np.array_equal(prediction.values, frame)
     if not known:  # the prediction has a scale, though there is no truth
         assert prediction.limits == scale(frame)
-
-
-def dataset_of(*values, tolerance=1e-7):
-    checks = {
-        f"check_{k}": asdict(
-            CheckReport(
-                f"balance {k}", tolerance, float(v.max()), float(v.mean()), Margins.of(v, tolerance)
-            )
-        )
-        for k, v in enumerate(values)
-    }
-    return {"checks": checks}
-
-
-def picture(figure):
-    return np.asarray(Image.open(io.BytesIO(figure.png)).convert("RGB")).astype(int)
-
-
-def blue_columns(figure):
-    """Where bars begin and end, as shares of the width."""
-    red, _, blue = np.moveaxis(picture(figure), -1, 0)
-    columns = np.flatnonzero((blue - red > 60).any(axis=0))
-    return columns[0] / red.shape[1], columns[-1] / red.shape[1]
-
-
-def test_bars_stand_where_the_samples_lie():
-    near = blue_columns(check_figure(dataset_of(np.full(9, 0.9e-7))))
-    far = blue_columns(check_figure(dataset_of(np.full(9, 1e-12))))
-    none = blue_columns(check_figure(dataset_of(np.zeros(9))))
-    both = blue_columns(check_figure(dataset_of(np.array([1e-12, 0.9e-7]))))
-    assert none[1] < far[0] < far[1] < near[0] < near[1] < 0.92
-    assert both == (pytest.approx(far[0], abs=0.01), pytest.approx(near[1], abs=0.01))
-
-
-def test_the_words_name_every_check_with_its_largest_value():
-    figure = check_figure(dataset_of(np.array([1e-8, 2e-8]), np.zeros(2)))
-    assert figure is not None and figure.name == "physics_checks"
-    assert "balance 0: largest 2.0\u202f×\u202f10⁻⁸, tolerance" in figure.alt
-    assert "balance 1: largest 0" in figure.alt
-    narrow = Image.open(io.BytesIO(figure.narrow))
-    assert narrow.size[0] < picture(figure).shape[1]
-
-
-def test_a_report_of_an_older_version_has_no_figure():
-    older = dataset_of(np.ones(3) * 1e-8)
-    for check in older["checks"].values():
-        del check["margins"]
-    assert check_figure(older) is None
-    assert check_figure({}) is None and check_figure({"checks": {}}) is None
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("values", [[0.0], [2e-7], [np.nan, 1e-8]])
-def test_odd_values_are_drawn(values):
-    assert len(np.unique(picture(check_figure(dataset_of(np.array(values)))))) > 10
-    assert blue_columns(check_figure(dataset_of(np.zeros(4), tolerance=0.0)))[1] < 0.2

@@ -224,11 +224,9 @@ def test_the_page_is_complete_in_itself(clean, tmp_path):
     page = write_inspection(found, tmp_path / "reports" / "inspection")
     html = page.read_text(encoding="utf-8")
     assert {path.name for path in page.parent.iterdir()} == {"index.html", "inspection.json"}
-    assert drawn(found) == [
-        *("samples_source", "samples_heat", "samples_wall", "spectra", "physics_checks")
-    ]
+    assert drawn(found) == [*("samples_source", "samples_heat", "samples_wall", "spectra")]
     assert "http" not in html.replace("http-equiv", "")
-    assert html.count("<img") == 5 == html.count('src="data:image/png')
+    assert html.count("<img") == 4 == html.count('src="data:image/png')
     assert "No duplicates, no leakage between splits, no gaps." in html
     for shown in ("temperature of the wall", "balance of heat", "m2 s-1", "Spacing"):
         assert shown in html

@@ -1,55 +1,133 @@
 """How large the errors are, how sure that is, and in waves of which length they lie."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from mno.core.absent import Absent
 from mno.core.fields import Field
-from mno.evaluation.metrics import METRICS, spectra_of
-from mno.evaluation.statistics import BANDS, Statistics
-from mno.report import style
-from mno.report.language import Known, Words, unit_text
-from mno.report.page import Figure, Results, Section, figure_of, section_of
+from mno.evaluation.metrics import METRICS
+from mno.evaluation.result import Evaluation
+from mno.report.language import Known, Words
+from mno.report.page import (
+    Block,
+    Facts,
+    Folded,
+    Results,
+    Section,
+    Table,
+    section_of,
+)
 
 _MOST_TABLES = 3  # beyond which they are folded away behind one for all outputs
-_GUESSES = {"baseline_relative_l2": "mean_field", "persistence_relative_l2": "kept_frame"}
+_WAYS = {"baseline_": "mean_field", "persistence_": "kept_frame"}
+
+
+class Weak(NamedTuple):
+    """A figure of a field that is no better than a guess that needs no model."""
+
+    field: str
+    metric: str
+    value: float
+    guess: str
+    guess_value: float
+
+
+def no_better(metrics: Known) -> list[Weak]:
+    """Return the figures in which the model is no better than a guess, of each its better guess."""
+    found = []
+    for field, values in metrics["fields"].items():
+        for metric in (metric.name for metric in METRICS):
+            ours, guesses = values.get(metric), {}
+            for way, guess in _WAYS.items():
+                if isinstance(values.get(f"{way}{metric}"), int | float):
+                    guesses[guess] = values[f"{way}{metric}"]
+            if isinstance(ours, int | float) and guesses:
+                guess = min(guesses, key=guesses.__getitem__)
+                if ours > 0.0 and not ours < guesses[guess]:
+                    found.append(Weak(field, metric, ours, guess, guesses[guess]))
+    return found
 
 
 def section(results: Results, words: Words) -> Section:
     """Return the section."""
     metrics, outputs = results.metrics, results.schema.outputs
-    kept = "persistence_relative_l2" in metrics
-    absent = {field.name: _absent(metrics["fields"][field.name], words) for field in outputs}
-    alike = all(said == absent[outputs[0].name] for said in absent.values())
+    weak = {(found.field, found.metric) for found in no_better(metrics)}
+    absent = [_absent(metrics["fields"][field.name], words) for field in outputs]
+    tables: list[Block] = [_table(field, results, weak, words) for field in outputs]
+    if all(said == absent[0] for said in absent):
+        tables += absent[0]
+    else:
+        tables += [words("of_field", field=f.long_name, said=" ".join(said))
+                   for f, said in zip(outputs, absent, strict=True) if said]  # fmt: skip
+    if len(outputs) > _MOST_TABLES:
+        folded = Folded(words("errors_of_each"), tables)
+        tables = [_overview(results, weak, words), folded]
     known = [
         metric.name
         for metric in METRICS
         if not all(isinstance(metrics["fields"][f.name][metric.name], Absent) for f in outputs)
     ]
-    rises = any("relative_rise" in values for values in metrics["fields"].values())
-    names = [*known, *(["relative_rise"] if rises else [])]
-    terms = [*names, "mean_field", *(["kept_frame"] if kept else [])]
+    if any("relative_rise" in values for values in metrics["fields"].values()):
+        known.append("relative_rise")
+    terms = [*known, *(guess for way, guess in _WAYS.items() if f"{way}relative_l2" in metrics)]
+    meanings = [(words(f"term.{name}"), words(f"meaning.{name}")) for name in terms]
     return section_of(
         words,
-        [_spectrum(field, results.evaluation.model[field.name], words) for field in outputs],
-        summary=_summary(metrics, words),
-        persists=kept,
-        kinds=METRICS,
-        metrics=metrics,
-        outputs=outputs,
-        overview=_overview(results, words) if len(outputs) > _MOST_TABLES else [],
-        absent=absent,
-        alike=alike,
-        may_miss=not results.schema.readings,  # of which a place has none of most kinds
-        glossary=[(words(f"term.{name}"), words(f"meaning.{name}")) for name in terms],
+        [
+            *_summary(metrics, words),
+            _spread(results.evaluation, words),
+            words("marked", count=len(weak)) if weak else None,
+            *tables,
+            words("intervals"),
+            Folded(words("what_figures_mean"), [Facts(words("what_figures_mean"), meanings)]),
+        ],
     )
 
 
-def _overview(results: Results, words: Words) -> list[dict[str, str]]:
-    """Return what counts most of each output, by the heads of its columns."""
+def between(ends: Any, said: Callable[[float], str]) -> str:
+    """Return an interval in brackets; nothing where there is none."""
+    return f"[{said(ends[0])}, {said(ends[1])}]" if is_known(ends) else ""
+
+
+def _table(field: Field, results: Results, weak: set[tuple[str, str]], words: Words) -> Table:
+    """Return what was measured of a field, beside guesses, with intervals."""
+    values = results.metrics["fields"][field.name]
+    ends, guesses = results.metrics["intervals"]["fields"][field.name], {}
+    for way, guess in _WAYS.items():
+        if f"{way}rmse" in values:
+            guesses[way] = words(f"guess.{guess}")
+    heads = {"": words("this_model"), **guesses}
+    rows = []
+    for metric in METRICS:
+        if isinstance(values[metric.name], Absent):
+            continue
+        show = words.number if metric.physical else words.percent
+        unit = f" ({field.units})" if metric.physical and field.units != "1" else ""
+        row = {words("metric"): words(f"term.{metric.name}") + unit}
+        for way, head in heads.items():
+            name = way + metric.name
+            said = f"{show(values[name])} {between(ends.get(name), show)}" if name in values else ""
+            marked = not way and (field.name, metric.name) in weak
+            row[head] = ("✗ " if marked else "") + said.strip() or "–"
+        rows.append(row)
+    blank = dict.fromkeys(guesses.values(), "–")
+    if "relative_rise" in values:
+        rise = words.percent(values["relative_rise"])
+        rows.append({words("metric"): words("term.relative_rise"), heads[""]: rise, **blank})
+    if field.gaps:
+        compared, of = values["values"], values["values"] + values["missing"]
+        said = words.number(compared)
+        if not results.schema.readings:  # of which a place has none of most kinds
+            said = words("compared_of", compared=said, of=words.number(of))
+        rows.append({words("metric"): words("compared"), heads[""]: said, **blank})
+    return Table(words("errors_in", field=field.long_name), rows, tuple(heads.values()))
+
+
+def _overview(results: Results, weak: set[tuple[str, str]], words: Words) -> Table:
+    """Return what counts most of each output."""
     metrics, tools = results.metrics, results.cost.get("tools", ())
     others = {}
     for tool in (tool for tool in tools if "rmse" in tool):
@@ -57,29 +135,48 @@ def _overview(results: Results, words: Words) -> list[dict[str, str]]:
         others[words(f"rmse_of.{tool['name']}", samples=count)] = tool["rmse"]
         if count:  # on some runs alone, so that the model's stands beside
             others[words("rmse_of.model")] = tool["model"]
-    ways = {"baseline_": "mean_field", "persistence_": "kept_frame"}
     rows = []
     for field in results.schema.outputs:
         values, ends = metrics["fields"][field.name], metrics["intervals"]["fields"][field.name]
-        between, unit = ends.get("relative_l2"), "" if field.units == "1" else f" {field.units}"
-        said = words.percent(values["relative_l2"])
-        if _known(between):
-            low, high = map(words.percent, between)
-            said += f" ({words('between', low=low, high=high)})"
-        rise = values.get("relative_rise")
+
+        def amount(value: float, unit: str = field.units) -> str:
+            return words.number(value) + ("" if unit == "1" else f" {unit}")
+
+        found = {"relative_l2": words.percent(values["relative_l2"])}
+        found["relative_l2"] += f" {between(ends.get('relative_l2'), words.percent)}"
+        if "relative_rise" in values:
+            found["relative_rise"] = words.percent(values["relative_rise"])
+        found |= {name: amount(values[name]) for name in ("rmse", "max_error")}
         rows.append(
-            {words("predicted"): field.long_name, words("term.relative_l2"): said}
-            | {words("term.relative_rise"): "–" if rise is None else words.percent(rise)}
-            | {words("term.rmse"): words.number(values["rmse"]) + unit}
-            | {tool: words.number(rmse[field.name]) + unit for tool, rmse in others.items()}
-            | {words("term.max_error"): words.number(values["max_error"]) + unit}
+            {words("predicted"): field.long_name}
+            | {
+                words(f"term.{name}"): ("✗ " if (field.name, name) in weak else "") + said.strip()
+                for name, said in found.items()
+            }
+            | {tool: amount(rmse[field.name]) for tool, rmse in others.items()}
             | {
                 words(f"term.{guess}"): words.percent(values[f"{way}relative_l2"])
-                for way, guess in ways.items()
+                for way, guess in _WAYS.items()
                 if f"{way}relative_l2" in values
             }
         )
-    return rows
+    heads = dict.fromkeys(head for row in rows for head in row)
+    rows = [{head: row.get(head, "–") for head in heads} for row in rows]
+    return Table(words("errors_of_all"), rows, tuple(heads)[1:])
+
+
+def _spread(evaluation: Evaluation, words: Words) -> str:
+    """Say how the error is spread over the test samples, and of which there is none."""
+    errors = evaluation.relative_l2[evaluation.measured]
+    finite = errors[np.isfinite(errors)]
+    if not finite.size:
+        return words("spread.none")
+    ends = (finite.min(), np.median(finite), finite.max())
+    best, median, worst = (words.percent(float(error)) for error in ends)
+    lost, without = errors.size - finite.size, int((~evaluation.measured).sum())
+    said = words("spread.found", best=best, median=median, worst=worst)
+    said += words("spread.lost", lost=lost, of=errors.size) if lost else ""
+    return said + (words("spread.without_truth", count=without) if without else "")
 
 
 def _absent(values: Known, words: Words) -> list[str]:
@@ -94,55 +191,18 @@ def _absent(values: Known, words: Words) -> list[str]:
     ]
 
 
-def _spectrum(field: Field, statistics: Statistics, words: Words) -> Figure | None:
-    """Return the figure of a field; none where it has no spectra, or not two waves to draw."""
-    spectra = spectra_of(statistics)
-    if isinstance(spectra, Absent) or len(spectra["wavenumber"]) < 3:
-        return None
-    powers = zip(*(spectra[name] for name in ("wavenumber", "truth", "error")), strict=True)
-    drowned = next((k for k, truth, error in powers if k > 0 and error >= truth), None)
-    found = words("spectrum.resolved")
-    if not np.isfinite(spectra["error"]).all():
-        found = words("spectrum.not_a_number")
-    elif drowned is not None:
-        found = words("spectrum.drowned", wavenumber=words.number(drowned))
-    drawn = style.curves(lambda ax: _draw_spectrum(ax, spectra, field.units, words))
-    name = f"spectrum_{field.name}"
-    return figure_of(name, words, "spectrum", drawn, field=field.long_name, found=found)
-
-
-def _draw_spectrum(ax: Axes, spectra: Known, units: str, words: Words) -> None:
-    k = np.array(spectra["wavenumber"][1:])  # the mean, k = 0, has no place on this axis
-    for name, colour, dashes in (
-        ("truth", style.TRUTH_COLOUR, "-"),
-        ("prediction", style.PREDICTION_COLOUR, "--"),
-        ("error", "black", ":"),
-    ):
-        power = np.array(spectra[name][1:])
-        shown = np.where(np.isfinite(power) & (power > 0), power, np.nan)
-        ax.plot(k, shown, color=colour, ls=dashes, lw=1.7, label=words(f"spectrum.{name}"))
-    for first, _ in BANDS.values():
-        if k[0] < first <= k[-1]:
-            ax.axvline(first, color=style.REFERENCE_COLOUR, lw=0.8, alpha=0.6)
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.xaxis.set_major_formatter("{x:g}")
-    squared = "" if units == "1" else f" ({unit_text(units)})²"
-    style.finish(ax, words("spectrum.wavenumber"), words("spectrum.power") + squared)
-
-
 def _summary(metrics: Known, words: Words) -> list[str]:
     """Return one sentence on the error, and one on each guess that needs no model."""
     intervals = metrics["intervals"]
     error, ends = words.percent(metrics["relative_l2"]), intervals["relative_l2"]
-    if not _known(ends):
+    if not is_known(ends):
         return [words("summary.unsure", error=error)]
     low, high, level = map(words.percent, (*ends, intervals["level"]))
     samples = words.number(metrics["samples"])
     said = [words("summary.error", error=error, low=low, high=high, level=level, samples=samples)]
-    for name, guess in _GUESSES.items():  # on the same samples
-        ends = intervals.get(f"relative_l2_minus_{name}")
-        if _known(ends):
+    for way, guess in _WAYS.items():  # on the same samples
+        ends = intervals.get(f"relative_l2_minus_{way}relative_l2")
+        if is_known(ends):
             key = "better" if ends[1] < 0 else "worse" if ends[0] > 0 else "alike"
             low, high = (words.number(100 * end, 3) for end in sorted(map(abs, ends)))
             guess = words(f"term.{guess}")
@@ -150,5 +210,6 @@ def _summary(metrics: Known, words: Words) -> list[str]:
     return said
 
 
-def _known(ends: Any) -> bool:
+def is_known(ends: Any) -> bool:
+    """Whether there is an interval."""
     return isinstance(ends, list) and all(math.isfinite(end) for end in ends)

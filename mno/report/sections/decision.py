@@ -1,119 +1,117 @@
-"""What it comes to: the verdict with its reasons, the indicators, the numbers that matter most."""
+"""The first screen: what was modelled, the verdict, and what would make it worth it."""
 
-from collections.abc import Callable
+import re
+from collections import Counter
+from datetime import date
 from typing import Any
 
+from markupsafe import Markup
+
+from mno import __version__
 from mno.core.absent import Absent
-from mno.report.language import Known, Words, unknown
-from mno.report.page import Results, Section, section_of
+from mno.evaluation.metrics import METRICS
+from mno.report.language import Known, Words, fact_rows, unknown
+from mno.report.page import Results, Section, Table, body_of, embedded, templates
+from mno.report.sections.accuracy import between, no_better
+from mno.report.sections.cost import plant_hours
+from mno.report.sections.figures import first_figure
+from mno.report.sections.robustness import physics_verdict
+from mno.report.sections.trust import trust_verdict
 
-_LIGHTS = {
-    "met": ("✓", "good"),
-    "missed": ("✗", "bad"),
-    "undecided": ("~", "fair"),
-    "unknown": ("?", "fair"),
-}
+_LIGHTS = {"met": "✓", "missed": "✗", "undecided": "~", "unknown": "?"}
 _LOOKS = {"worth_it": "good", "worth_it_if": "fair", "not_worth_it": "bad"}
+_MOST_WEAK = 3
 
 
-def section(results: Results, words: Words) -> Section | None:
-    """Return the section; none where nothing was decided."""
-    if not (decision := results.decision):
-        return None
-    pays = decision["break_even"]
-    return section_of(
-        words,
-        look=_LOOKS[decision["verdict"]],
-        verdict=decision["verdict"],
-        reasons=[(r["side"], _sentence(r, pays, words)) for r in decision["reasons"]],
-        indicators=[_indicator_row(kpi, words) for kpi in decision["kpis"]],
+def section(results: Results, words: Words) -> Section:
+    """Return the first screen: picture, verdict, three figures, what would make it worth it."""
+    decision = results.decision
+    verdict = decision.get("verdict")
+    wanted, speaks_for = [], []
+    for reason in decision.get("reasons", ()):
+        said = _sentence(reason, decision["break_even"], words)
+        (speaks_for if reason["side"] == "for" else wanted).append((reason["side"], said))
+    picture = first_figure(results, Words.of(words.language, "figures"))
+    trusted = trust_verdict(results, Words.of(words.language, "trust"))
+    doubts = [*_weak(results, words), *_physics(results, words), *([trusted] if trusted else [])]
+    page = templates().get_template("report/sections/decision.html.j2")
+    made = {"date": date.today().isoformat(), "MNO": __version__, **results.lineage}
+    indicators = [_indicator_row(kpi, words) for kpi in decision.get("kpis", ())]
+    body = page.render(
+        words=words,
+        look=_LOOKS.get(verdict or "", ""),
+        verdict=verdict,
         tiles=_tiles(results, words),
-        price_title=f"price.{results.schema.part}",
-        source=pays["solver_source"],
-        prices=_price_rows(pays, words),
-        tools=_tool_rows(results, words),
-        no_tools=[
-            words("tools.none", tool=words(f"tools.{tool['name']}"), why=words.why(tool["why"]))
-            for tool in results.cost.get("tools", ())
-            if "why" in tool
-        ],
+        wanted=wanted,
+        speaks_for=speaks_for,
+        doubts=doubts,
+        picture=embedded(picture) if picture else None,
+        made=[(*row, _short(row[1])) for row in fact_rows(made, words)],
+        targets=body_of([Table(words("caption"), indicators)], words) if indicators else "",
     )
+    return Section("decision", words("title"), Markup(body), (picture,) if picture else ())
 
 
-def _price_rows(pays: Known, words: Words) -> list[tuple[str, str, str, str, str]]:
-    """Return how it is asked, model's and solver's time of an answer, ratio, and when it pays."""
-    solve, batch = pays["solver_seconds"], pays["batch"]
-    if solve is None:
-        return []
-    alone = words("price.alone"), pays["surrogate_seconds"], pays["solves"]
-    many = words("price.batch", batch=words.number(batch["samples"]))
-    ways = [alone, (many, batch["surrogate_seconds"], batch["solves"])]
-    if of_readings := pays["readings"]:
-        seconds, solves = of_readings["surrogate_seconds"], of_readings["solves"]
-        ways.append((words("price.of_readings"), seconds, solves))
-    rows = []
-    for asked, seconds, solves in ways:
-        after = words("price.never" if seconds >= solve else "price.unknown")
-        if solves is not None:
-            after = words("price.questions", solves=words.number(solves))
-            after += _plant_hours(solves, pays, words)
-        cheaper = words.number(solve / seconds, 2)
-        rows.append((asked, words.duration(seconds), words.duration(solve), cheaper, after))
-    return rows
+def _short(said: str) -> str:
+    """Return the beginning of a digest, anything else as it is."""
+    return said[:12] if re.fullmatch(r"[0-9a-f]{32,}(\.dir)?", said) else said
 
 
-def _plant_hours(solves: int, pays: Known, words: Words) -> str:
-    """Return how many hours of plant time so many answers cover, in brackets, where known."""
-    covered = pays.get("plant_seconds")
-    return words("price.plant", hours=words.number(solves * covered / 3600, 2)) if covered else ""
+def _weak(results: Results, words: Words) -> list[tuple[bool, str]]:
+    """Say in which figures the model is no better than a guess, of many the first."""
+    fields = {field.name: field for field in results.schema.outputs}
+    physical, said = {metric.name: metric.physical for metric in METRICS}, []
+    found = no_better(results.metrics)
+    for weak in found[:_MOST_WEAK]:
+        field = fields[weak.field]
+        unit = "" if field.units == "1" else f" {field.units}"
+
+        def amount(value: float, unit: str = unit, metric: str = weak.metric) -> str:
+            return words.number(value, 3) + unit if physical[metric] else words.percent(value)
+
+        told = {"metric": words(f"accuracy.term.{weak.metric}"), "field": field.long_name}
+        told |= {"value": amount(weak.value), "theirs": amount(weak.guess_value)}
+        said.append((False, words("no_better", guess=words(f"guess.{weak.guess}"), **told)))
+    more = len(found) - _MOST_WEAK
+    return said + ([(False, words("no_better_more", count=more))] if more > 0 else [])
 
 
-def _tool_rows(results: Results, words: Words) -> list[tuple[str, str, str, str, str]]:
-    """Return name, error, its interval, time of an answer and of making, the least error first."""
-    cost, metrics = results.cost, results.metrics
-    if not (tools := [tool for tool in cost.get("tools", ()) if "error" in tool]):
-        return []
-    spent = cost["spent"]["train"]
-    model = {
-        "name": "model", "error": metrics["relative_l2"], "ms": cost["latency_ms"],
-        "interval": metrics.get("intervals", {}).get("relative_l2"),
-        "seconds": spent if isinstance(spent, Absent) else spent["cpu_seconds"],
-    }  # fmt: skip
-    rows = []
-    for tool in sorted([model, *tools], key=lambda tool: tool["error"]):
-        made = tool["seconds"]
-        rows.append((
-            words(f"tools.{tool['name']}"),
-            words.percent(tool["error"]),
-            _between(tool["interval"], words.percent),
-            words.duration(1e-3 * tool["ms"]),
-            words.why(made) if isinstance(made, Absent) else words.duration(made),
-        ))  # fmt: skip
-    return rows
+def _physics(results: Results, words: Words) -> list[tuple[bool | None, str]]:
+    found = results.metrics.get("physics")
+    return [] if found is None else [physics_verdict(found, Words.of(words.language, "robustness"))]
 
 
 def _tiles(results: Results, words: Words) -> list[tuple[str, str, str]]:
-    found, metrics = results.decision["break_even"], results.metrics
-    interval = metrics.get("intervals", {}).get("relative_l2")
+    """Return title, figure and what stands beside it: of the error, of a prediction, of paying."""
+    metrics, tiles = results.metrics, []
+    ends = between(metrics.get("intervals", {}).get("relative_l2"), words.percent)
+    relative = f"{words.percent(metrics['relative_l2'])} {ends}".rstrip()
+    outputs = [field for field in results.schema.outputs if field.units != "1"]
+    if outputs:
+        unit, _ = Counter(field.units for field in outputs).most_common(1)[0]
+        rmse = [metrics["fields"][f.name]["rmse"] for f in outputs if f.units == unit]
+        low, high = (words.number(end, 2) for end in (min(rmse), max(rmse)))
+        said = low if low == high else words("tile.range", low=low, high=high)
+        beside = words("tile.relative", error=relative, count=len(rmse))
+        tiles.append((words("tile.rmse"), f"{said} {unit}", beside))
+    else:
+        tiles.append((words("error"), words.percent(metrics["relative_l2"]), ends))
+    if not results.decision:
+        return tiles
+    found = results.decision["break_even"]
+    solve = found["solver_seconds"]
+    beside = "" if solve is None else words("tile.solve", seconds=words.duration(solve))
+    tiles.append((words("latency"), words.duration(found["surrogate_seconds"]), beside))
     pays = words(f"pays.{found['state']}", solves=words.number(found["solves"] or 0))
-    error = words.percent(metrics["relative_l2"])
-    return [
-        (words("error"), error, _between(interval, words.percent)),
-        (words("latency"), words.duration(1e-3 * results.cost["latency_ms"]), ""),
-        (words("pays_after"), pays, ""),
-    ]
+    beside, covered = "", found.get("plant_seconds")
+    if covered and found["solves"]:
+        hours = words.number(found["solves"] * covered / 3600, 2)
+        beside = words("tile.plant", hours=hours)
+    return [*tiles, (words("pays_after"), pays, beside)]
 
 
-def _between(interval: Any, said: Callable[[float], str]) -> str:
-    """Return an interval in brackets; nothing where there is none."""
-    if interval is None or isinstance(interval, Absent):
-        return ""
-    low, high = interval
-    return f"[{said(low)}, {said(high)}]"
-
-
-def _indicator_row(kpi: Known, words: Words) -> dict[str, str]:
-    """Return name, value (with its interval), target, status, symbol and look of an indicator."""
+def _indicator(kpi: Known, words: Words) -> dict[str, str]:
+    """Return name, value (with its interval) and target of an indicator."""
 
     def said(number: float) -> str:
         if kpi["name"] == "relative_l2":
@@ -121,19 +119,21 @@ def _indicator_row(kpi: Known, words: Words) -> dict[str, str]:
         unit = "" if kpi["unit"] == "1" else f"\u202f{kpi['unit']}"
         return f"{words.number(number, 3)}{unit}"
 
-    value, (symbol, look) = kpi["value"], _LIGHTS[kpi["status"]]
+    value, field = kpi["value"], "" if kpi["field"] is None else f" ({words.name(kpi['field'])})"
     known = not isinstance(value, Absent)
-    field = "" if kpi["field"] is None else f" ({words.name(kpi['field'])})"
     return {
         "name": words(f"kpi.{kpi['name']}") + field,
-        "value": f"{said(value)} {_between(kpi['interval'], said)}".rstrip()
+        "value": f"{said(value)} {between(kpi['interval'], said)}".rstrip()
         if known
         else words.why(value),
         "target": ("≤ " if kpi["bound"] == "at_most" else "≥ ") + said(kpi["target"]),
-        "status": words(f"status.{kpi['status']}"),
-        "symbol": symbol,
-        "look": look,
     }
+
+
+def _indicator_row(kpi: Known, words: Words) -> dict[str, str]:
+    status = kpi["status"]
+    row = {**_indicator(kpi, words), "status": f"{_LIGHTS[status]} {words(f'status.{status}')}"}
+    return {words(f"column.{name}"): row[name] for name in ("name", "status", "value", "target")}
 
 
 def _sentence(reason: Known, pays: Known, words: Words) -> str:
@@ -142,10 +142,9 @@ def _sentence(reason: Known, pays: Known, words: Words) -> str:
     if code == "spent_unknown":
         values = {"why": unknown(pays, words)}
     if values.get("solves") is not None:
-        values = {**values, "plant": _plant_hours(values["solves"], pays, words)}
+        values = {**values, "plant": plant_hours(values["solves"], pays, words)}
     if code.startswith("kpi_"):
-        row = _indicator_row(values, words)
-        said = {name: row[name] for name in ("name", "value", "target")}
+        said = _indicator(values, words)
         if code == "kpi_missed_needs_data":
             said |= {name: words.number(values[name]) for name in ("samples", "more_solves")}
         return words(f"reason.{code}", **said)
@@ -162,7 +161,7 @@ def _said(name: str, value: Any, words: Words) -> str:
         case "guess":
             return words("guess.mean_field" if value == "mean_field" else "guess.kept_frame")
         case "tool":
-            return words(f"tools.{value}")
+            return words(f"cost.tools.{value}")
         case "solver_seconds" | "surrogate_seconds" | "batch_seconds":
             return words.duration(value)
         case "times" | "wanted" | "speedup" | "batch_speedup" | "days" | "horizon":

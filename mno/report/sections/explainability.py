@@ -14,7 +14,7 @@ from mno.data.reading import Schema
 from mno.evaluation.influence import Influence
 from mno.report.examples import axes_of, is_line
 from mno.report.language import Rows, Words
-from mno.report.page import Figure, Results, Section, figure_of, section_of
+from mno.report.page import Facts, Figure, Results, Section, figure_of, section_of
 from mno.report.panels import Panel, labelled, pictures, placed, scale
 from mno.report.readings import place_names
 from mno.report.style import TRUTH_COLOUR, finish, on_page_and_telephone
@@ -32,14 +32,10 @@ def section(results: Results, words: Words) -> Section | None:
     schema = results.schema
     if schema.readings:
         return _section_of_readings(found, schema, words)
-    return section_of(
-        words,
-        [_influence_figure(found, schema, words)],
-        method=words("method"),
-        finding=_finding(found, words),
-        shares=_shares(found, results, words),
-        caution=words("caution"),
-    )
+    shares = Facts(words("shares"), _shares(found, results, words))
+    picture = _influence_figure(found, schema, words)
+    said = [words("method"), _finding(found, words), picture, shares, words("caution")]
+    return section_of(words, said)
 
 
 def _section_of_readings(found: Influence, schema: Schema, words: Words) -> Section:
@@ -62,11 +58,12 @@ def _section_of_readings(found: Influence, schema: Schema, words: Words) -> Sect
     said = words("finding.readings", count=half, of=len(sizes)) if shares else None
     return section_of(
         words,
-        [_bars(found, dict(islice(shares.items(), _MOST_BARS)), len(sizes), where, words)],
-        method=words("method_readings", **where),
-        finding=said or words("finding.none"),
-        shares=(),
-        caution=words("caution_readings"),
+        [
+            words("method_readings", **where),
+            said or words("finding.none"),
+            _bars(found, dict(islice(shares.items(), _MOST_BARS)), len(sizes), where, words),
+            words("caution_readings"),
+        ],
     )
 
 

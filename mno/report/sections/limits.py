@@ -1,7 +1,7 @@
-"""The model card: what the model is for, what it was not tried on, and what it does on failure."""
+"""What the model was not tried on, and what it does on failure."""
 
 from mno.report.language import Words
-from mno.report.page import Results, Section, section_of
+from mno.report.page import Heading, Results, Section, section_of
 
 _FAILURES = ("bad_values", "fields", "resolution", "unlike", "silent")
 
@@ -17,8 +17,9 @@ def section(results: Results, words: Words) -> Section:
     limits = [*(name for name, found in measured.items() if not found), truth, "luck"]
     return section_of(
         words,
-        schema=results.schema,
-        known=results.dataset.get("fields", {}),
-        failures=[words(f"failure.{name}") for name in _FAILURES],
-        limits=[words(f"limit.{name}") for name in limits],
+        [
+            [words(f"failure.{name}") for name in _FAILURES],
+            Heading(words("not_said")),
+            [words(f"limit.{name}") for name in limits],
+        ],
     )

@@ -1,8 +1,6 @@
 """How errors grow on data unlike those of the training, and what predictions do to the physics."""
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,159 +9,137 @@ from matplotlib.axes import Axes
 from mno.core.absent import Absent
 from mno.report import style
 from mno.report.language import Known, Words
-from mno.report.page import Figure, Results, Section, section_of
+from mno.report.page import Block, Figure, Heading, Results, Section, Table, section_of
 from mno.report.panels import in_hours, labelled
 
 _LOOKS = {
-    "model": (style.PREDICTION_COLOUR, "-", "o"),
-    "block": (style.PREDICTION_COLOUR, "--", "s"),
-    "persistence": (style.TRUTH_COLOUR, "--", "^"),
-    "mean_field": (style.REFERENCE_COLOUR, ":", "v"),
-    "interpolated": ("#009e73", "-.", "D"),
-    "solver": ("#000000", ":", "x"),
+    "model": (style.PREDICTION_COLOUR, "-"),
+    "persistence": (style.TRUTH_COLOUR, "--"),
+    "mean_field": (style.REFERENCE_COLOUR, ":"),
 }
 _MARK: dict[str, Any] = {"color": style.REFERENCE_COLOUR, "lw": 0.8, "alpha": 0.6}
-_FEW = 15  # levels that are marked
-_NOTABLE = 1.02  # times an error that another has to be, so that it counts as larger
+_COLUMNS = ("median", "p95", "largest", "truth")
+_WHAT = {"noise": "noise.what", "resolution": "resolution.what", "outside": "outside.what"}
+_TRIED = ("noise", "missing", "resolution", "frame_rate", "outside")
 
 
-class Part(NamedTuple):
-    """What was found of one kind, and its curves: their caption, and what draws them."""
+class Trial(NamedTuple):
+    """The model under one condition: the error before, a curve, and where on it this is."""
 
-    sentences: list[str]
-    caption: str = ""
-    draw: Callable[[Axes], None] | None = None
+    condition: str
+    before: float
+    curve: Known
+    at: int
 
 
 def section(results: Results, words: Words) -> Section | None:
     """Return the section; none where nothing was measured."""
-    physics = results.metrics.get("physics")
-    if not results.robustness and physics is None:
+    physics, found = results.metrics.get("physics"), results.robustness
+    if not found and physics is None:
         return None
-    found = results.robustness
-    parts = [_told(name, found[name], words) for name in _PARTS if name in found]
-    return section_of(
-        words,
-        [part["figure"] for part in parts],
-        parts=parts,
-        physics=None if physics is None else _physics(physics, words),
-    )
+    checked = [] if physics is None else _physics(physics, words)
+    rows, notes, over_time = [], [], []
+    for name in (*_TRIED, "over_time"):
+        if isinstance(tried := found.get(name), Absent):
+            notes.append(_not_tried(words(f"kind.{name}"), tried, words))
+        elif name == "over_time" and tried:
+            over_time = _over_time(tried, words)
+        elif tried:
+            rows += [_trial_row(trial, words) for trial in _trials(name, tried, words)]
+            notes += _notes(name, tried, words)
+    numbers = [words(f"tried.{key}") for key in ("error", "times", "guess")]
+    table = Table(words("tried.caption"), rows, numbers)
+    intro = words("intro") if rows else None
+    return section_of(words, [*checked, intro, table, notes, *over_time])
 
 
-def _told(name: str, found: Any, words: Words) -> dict[str, Any]:
-    title, figure = words(f"kind.{name}"), None
-    if isinstance(found, Absent):
-        part = Part([words("not_tried", reason=words.why(found))])
-    else:
-        part = _PARTS[name](found, words)
-    if part.draw:
-        alt = " ".join(part.sentences)
-        figure = Figure(f"robustness_{name}", title, part.caption, alt, *style.curves(part.draw))
-    return {"title": title, "sentences": part.sentences, "figure": figure}
+def _not_tried(what: str, why: Absent, words: Words) -> str:
+    return words("left_out", what=what, reason=words.why(why))
 
 
-def _noise(found: Any, words: Words) -> Part:
-    levels, errors = found["level"], _errors(found)
-    sentences = [words("noise.what", samples=words.number(found["samples"]))]
-    for at in dict.fromkeys([(len(levels) + 1) // 2, len(levels) - 1]):
-        if at:
-            condition = words("noise.condition", level=words.percent(levels[at]))
-            sentences.append(change(condition, errors[0], errors[at], words))
-    sentences += _against_guesses(found, -1, words)
-    shown, axis = found["relative_l2"], words("noise.axis")
-    draw = partial(_draw_curves, levels=levels, shown=shown, axis=axis, words=words, share=True)
-    return Part(sentences, words("noise.caption"), draw)
-
-
-def _missing(found: Any, words: Words) -> Part:
-    random, block = found["random"], found["block"]
-    levels = random["level"]
-    sentences = [words("missing.told" if found["told"] else "missing.filled")]
-    for kind, curve in (("random", random), ("block", block)):
-        if len(levels) > 1:
-            condition = words(f"missing.{kind}", share=words.percent(levels[1]))
-            before, after, *_ = _errors(curve)
-            sentences.append(change(condition, before, after, words))
-    sentences += _against_guesses(block, min(1, len(levels) - 1), words)
-    both = {**random["relative_l2"], "block": block["relative_l2"]["model"]}
-    axis = words("missing.axis")
-    draw = partial(_draw_curves, levels=levels, shown=both, axis=axis, words=words, share=True)
-    return Part(sentences, words("missing.caption"), draw)
-
-
-def _resolution(found: Any, words: Words) -> Part:
-    levels, trained, solver = found["level"], found["trained"], found["solver"]
-    errors = _errors(found)
-    own = errors[levels.index(trained)]
-    sentences = [words("resolution.what", samples=words.number(found["samples"]))]
-    for at, points in enumerate(levels):
-        if points != trained:
-            numbers = {"points": words.number(points), "trained": words.number(trained)}
-            condition = words("resolution.condition", **numbers)
-            sentences.append(change(condition, own, errors[at], words))
-            sentences += _against_guesses(found, at, words)
-    shown = dict(found["relative_l2"])
-    if isinstance(solver, Absent):
-        sentences.append(words("resolution.no_solver_error", reason=words.why(solver)))
-    else:
-        shown["solver"] = solver
-        listed = words.list(map(words.percent, solver["mean"]))
-        grids = words.list(map(words.number, levels))
-        sentences.append(words("resolution.solver", grids=grids, errors=listed))
-    for points, why in found.get("absent", {}).items():
-        sentences.append(words("left_out", what=points, reason=words.why(why)))
-
-    def draw(ax: Axes) -> None:
-        _draw_curves(ax, levels, shown, words("resolution.axis"), words)
-        ax.set_xscale("log", base=2)
-        ax.set_xticks(levels, [str(points) for points in levels])
-        ax.minorticks_off()
-        ax.axvline(trained, **_MARK)
-
-    return Part(sentences, words("resolution.caption", trained=words.number(trained)), draw)
-
-
-def _frame_rate(found: Any, words: Words) -> Part:
-    told = "_told" if any(isinstance(f, dict) and "told" in f for f in found.values()) else ""
-    sentences = [words(f"frame_rate.what{told}")]
-    for kind in ("half", "double"):
-        condition = words(f"frame_rate.{kind}{told}")
-        if isinstance(found[kind], Absent):
-            why = words.why(found[kind])
-            sentences.append(words("left_out", what=condition, reason=why))
+def _trials(name: str, found: Any, words: Words) -> Iterator[Trial]:
+    """Yield the conditions of a kind that were tried."""
+    if name == "missing":
+        for kind in ("random", "block"):
+            for at, level in enumerate(found[kind]["level"]):
+                if at:
+                    said = words(f"missing.{kind}", share=words.percent(level))
+                    yield Trial(said, _errors(found[kind])[0], found[kind], at)
+        return
+    if name == "frame_rate":
+        told = "_told" if _is_told(found) else ""
+        for kind in ("half", "double"):
+            if not isinstance(found[kind], Absent):
+                said = words(f"frame_rate.{kind}{told}")
+                yield Trial(said, _errors(found[kind])[0], found[kind], 1)
+        return
+    levels = found["level"]
+    own = levels.index(found["trained"]) if name == "resolution" else 0
+    for at, level in enumerate(levels):
+        if at == own:
+            continue
+        if name == "noise":
+            said = words("noise.condition", level=words.percent(level))
+        elif name == "resolution":
+            grids = {"points": words.number(level), "trained": words.number(found["trained"])}
+            said = words("resolution.condition", **grids)
         else:
-            before, after = _errors(found[kind])
-            sentences.append(change(condition, before, after, words))
-    return Part(sentences)
+            said = words("outside.condition", change=words.name(level))
+        yield Trial(said, _errors(found)[own], found, at)
 
 
-def _outside(found: Any, words: Words) -> Part:
-    changed, errors, as_trained = found["changed"], _errors(found), words("outside.as_trained")
-    told = {label: _changes(label, of, words) or as_trained for label, of in changed.items()}
-    sentences = [words("outside.what", samples=words.number(found["samples"]))]
-    for at, label in enumerate(found["level"][1:], start=1):
-        condition = words("outside.condition", change=told[label])
-        sentences.append(change(condition, errors[0], errors[at], words))
-        sentences += _against_guesses(found, at, words)
-    for label, why in found.get("absent", {}).items():
-        sentences.append(words("left_out", what=told[label], reason=words.why(why)))
-    # Short names, as there is little room in a figure.
-    rows = [words.name(label) if changed[label] else as_trained for label in found["level"]]
-    draw = partial(_draw_rows, names=rows, shown=found["relative_l2"], words=words)
-    return Part(sentences, words("outside.caption"), draw)
+def _trial_row(trial: Trial, words: Words) -> dict[str, str]:
+    """Return a condition, the error with its interval, how it has grown, and the best guess."""
+    of = trial.curve["relative_l2"]
+    error, low, high = (of["model"][key][trial.at] for key in ("mean", "low", "high"))
+    guesses = {who: curve["mean"][trial.at] for who, curve in of.items() if who != "model"}
+    guess = min(guesses, key=guesses.__getitem__, default="")
+    mark = "✗ " if guess and not error < guesses[guess] else ""
+    ends = "" if np.isnan([low, high]).any() else f" [{words.percent(low)}, {words.percent(high)}]"
+    said = f"{words.percent(guesses[guess])} ({words(f'who.{guess}')})" if guess else "–"
+    return {
+        words("tried.condition"): trial.condition,
+        words("tried.error"): f"{mark}{words.percent(error)}{ends}",
+        words("tried.times"): words.number(error / trial.before, 2) if trial.before else "–",
+        words("tried.guess"): said,
+    }
 
 
-def _changes(label: str, changed: Mapping[str, Any], words: Words) -> str:
-    """Return what was changed, `contrast 1 → 1.5`; its label where that are no numbers."""
-    if not all(isinstance(value, int | float) for both in changed.values() for value in both):
-        return words.name(label)
-    return ", ".join(
-        f"{words.name(name)} {words.setting(was)} → {words.setting(value)}"
-        for name, (was, value) in changed.items()
-    )
+def _notes(name: str, found: Any, words: Words) -> list[str]:
+    """Say how a kind was tried, and what of it was not."""
+    said = []
+    if name == "missing":
+        said.append(words("missing.told" if found["told"] else "missing.filled"))
+    elif name == "frame_rate":
+        told = "_told" if _is_told(found) else ""
+        said.append(words(f"frame_rate.what{told}"))
+        for kind in ("half", "double"):
+            if isinstance(found[kind], Absent):
+                said.append(_not_tried(words(f"frame_rate.{kind}{told}"), found[kind], words))
+    else:
+        said.append(words(_WHAT[name], samples=words.number(found["samples"])))
+    if name == "resolution":
+        solver = found["solver"]
+        if isinstance(solver, Absent):
+            said.append(words("resolution.no_solver_error", reason=words.why(solver)))
+        else:
+            errors = words.list(map(words.percent, solver["mean"]))
+            grids = words.list(map(words.number, found["level"]))
+            said.append(words("resolution.solver", grids=grids, errors=errors))
+    for what, why in found.get("absent", {}).items():
+        said.append(_not_tried(words.name(what), why, words))
+    return said
 
 
-def _over_time(found: Any, words: Words) -> Part:
+def _is_told(found: Mapping[str, Any]) -> bool:
+    return any(isinstance(one, dict) and "told" in one for one in found.values())
+
+
+def _errors(curve: Any) -> list[float]:
+    return curve["relative_l2"]["model"]["mean"]
+
+
+def _over_time(found: Any, words: Words) -> list[Block]:
     within, beyond = found["within"], found["beyond"]
     inside = isinstance(beyond, Absent)
     shown = within if inside else beyond
@@ -189,109 +165,87 @@ def _over_time(found: Any, words: Words) -> Part:
         sentences.append(words("over_time.no_beyond", reason=words.why(beyond)))
 
     def draw(ax: Axes) -> None:
+        _draw_curves(ax, times, shown["relative_l2"], words)
         axis = labelled(words("over_time.axis"), unit_of_axis)
-        _draw_curves(ax, times.tolist(), shown["relative_l2"], axis, words)
+        style.finish(ax, axis, words("error"), lines="y", per_cent="y", columns=2, narrow=1)
         ax.axhline(found["threshold"], **_MARK)
         if not inside:
             ax.axvline(found["trained_until"] / lasts, **_MARK)
 
     caption = "over_time.caption_within" if inside else "over_time.caption_beyond"
     until = f"{words.setting(found['trained_until'] / lasts)}{unit}"
-    return Part(sentences, words(caption, threshold=limit, until=until), draw)
+    told = words("kind.over_time"), words(caption, threshold=limit, until=until)
+    figure = Figure("robustness_over_time", *told, " ".join(sentences), *style.curves(draw))
+    return [figure, *sentences]
 
 
-_PARTS = {
-    "noise": _noise,
-    "missing": _missing,
-    "resolution": _resolution,
-    "frame_rate": _frame_rate,
-    "outside": _outside,
-    "over_time": _over_time,
-}
-
-
-def _errors(curve: Any) -> list[float]:
-    return curve["relative_l2"]["model"]["mean"]
-
-
-def change(condition: str, before: float, after: float, words: Words) -> str:
-    """Say what becomes of the model's error under a condition."""
-    values = {"before": words.percent(before), "after": words.percent(after)}
-    if not math.isfinite(after):
-        return words("unusable", condition=condition, **values)
-    rises = after > _NOTABLE * before and values["after"] != values["before"]
-    return words("rises" if rises else "stays", condition=condition, **values)
-
-
-def _against_guesses(curve: Any, at: int, words: Words) -> list[str]:
-    """Say which guess without a model is as good at one level of a curve; nothing if none is."""
-    means = {who: found["mean"][at] for who, found in curve["relative_l2"].items()}
-    guesses = ((who, means[who]) for who in ("mean_field", "persistence") if who in means)
-    better = {who: error for who, error in guesses if not means["model"] < error}
-    if not better:
-        return []
-    who = min(better, key=lambda name: better[name])
-    return [words("no_better", guess=words(f"who.{who}"), error=words.percent(better[who]))]
-
-
-def _physics(found: Any, words: Words) -> dict[str, Any]:
-    """Return the rows of the table, and the sentences around it."""
+def physics_verdict(found: Any, words: Words) -> tuple[bool | None, str]:
+    """Return whether predictions keep what solutions must, and a sentence; energy comes first."""
     if isinstance(found, Absent):
-        return {"rows": [], "sentences": [words("not_tried", reason=words.why(found))]}
+        return None, words("physics.not_measured", reason=words.why(found))
+    checks = found["checks"]
+    if not checks:
+        return None, words("physics.unchecked")
+    broken = [name for name, check in checks.items() if not _is_kept(check)]
+    if not broken:
+        return True, words("physics.kept", count=len(checks))
+    name = min(broken, key=lambda name: "energy" not in name)
+    check = checks[name]
+    told = {key: words.number(check["prediction"][key], 2) for key in ("median", "largest")}
+    told |= {
+        "what": words.check(name, check["description"]).partition(" (")[0],
+        "of": words.number(len(checks)),
+    }
+    told["tolerance"] = words.number(check["tolerance"], 2)
+    return False, words("physics.broken", broken=len(broken), **told)
+
+
+def _is_kept(check: Known) -> bool:
+    return check["prediction"]["largest"] <= check["tolerance"]
+
+
+def _physics(found: Any, words: Words) -> list[Block]:
+    """Return the table of what solutions must keep, energy first, and the sentences around it."""
+    if isinstance(found, Absent):
+        return []
+    checks = sorted(found["checks"].items(), key=lambda one: "energy" not in one[0])
     rows = [
         _row(words.check(name, check["description"]), check, check["tolerance"], words)
-        for name, check in found["checks"].items()
+        for name, check in checks
     ]
-    sentences = [words("physics.what", samples=words.number(found["samples"]))]
     residual = found["residual"]
-    if isinstance(residual, Absent):
-        sentences.append(words("physics.no_residual", reason=words.why(residual)))
-    else:
+    if not isinstance(residual, Absent):
         rows.append(_row(words("physics.residual"), residual, None, words))
-    return {"rows": rows, "sentences": sentences}
+    numbers = [words(f"column.{key}") for key in (*_COLUMNS, "tolerance")]
+    if not rows:
+        return []
+    told = words("physics.what", samples=words.number(found["samples"]))
+    table = Table(words("physics.caption"), rows, numbers)
+    return [Heading(words("physics.title")), told, table]
 
 
-def _row(what: str, values: Known, tolerance: float | None, words: Words) -> dict[str, Any]:
-    prediction, truth = values["prediction"], values["truth"]
-    numbers = [*(prediction[key] for key in ("median", "p95", "largest")), truth["largest"]]
+def _row(what: str, values: Known, tolerance: float | None, words: Words) -> dict[str, str]:
+    numbers = [*(values["prediction"][key] for key in _COLUMNS[:3]), values["truth"]["largest"]]
+    said = [words.number(value, 2) for value in numbers]
+    result = "–"
+    if tolerance is not None:
+        result = f"✓ {words('within')}" if numbers[2] <= tolerance else f"✗ {words('exceeded')}"
     return {
-        "what": what,
-        "numbers": [words.number(value, 2) for value in numbers],
-        "tolerance": "–" if tolerance is None else words.number(tolerance, 2),
+        words("column.check"): what,
+        **{words(f"column.{key}"): text for key, text in zip(_COLUMNS, said, strict=True)},
+        words("column.tolerance"): "–" if tolerance is None else words.number(tolerance, 2),
+        words("column.result"): result,
     }
 
 
-def _draw_curves(
-    ax: Axes, levels: Sequence[float], shown: Known, axis: str, words: Words, share: bool = False
-) -> None:
-    """Draw errors with their intervals by level, or by a share; levels are marked if few."""
+def _draw_curves(ax: Axes, times: np.ndarray, shown: Known, words: Words) -> None:
+    """Draw errors over time with their intervals."""
     for who, curve in shown.items():
-        colour, dashes, marker = _LOOKS[who]
+        colour, dashes = _LOOKS[who]
         mean, low, high = _with_ends(curve)
-        ax.plot(
-            levels, mean, color=colour, ls=dashes, lw=1.7, label=words(f"who.{who}"),
-            marker=marker if len(levels) < _FEW else None, ms=4,
-        )  # fmt: skip
-        ax.fill_between(levels, low, high, color=colour, alpha=0.15, lw=0)
+        ax.plot(times, mean, color=colour, ls=dashes, lw=1.7, label=words(f"who.{who}"))
+        ax.fill_between(times, low, high, color=colour, alpha=0.15, lw=0)
     style.error_scale(ax, *(_with_ends(curve)[0] for curve in shown.values()))
-    per_cent = "xy" if share else "y"
-    style.finish(ax, axis, words("error"), lines="y", per_cent=per_cent, columns=2, narrow=1)
-
-
-def _draw_rows(ax: Axes, names: Sequence[str], shown: Mapping[str, Any], words: Words) -> None:
-    rows = np.arange(len(names))
-    for shift, (who, curve) in zip((0.0, 0.18, -0.18), shown.items(), strict=False):
-        colour, _, marker = _LOOKS[who]
-        mean, low, high = _with_ends(curve)
-        ax.hlines(rows + shift, low, high, color=colour, alpha=0.5, lw=2.5)
-        ax.plot(mean, rows + shift, marker, color=colour, ms=6, label=words(f"who.{who}"))
-    ax.set_yticks([])
-    ax.spines["left"].set_visible(False)
-    for row, name in zip(rows, names, strict=True):  # above its marks, so that long ones have room
-        ax.text(0.01, row - 0.3, name, transform=ax.get_yaxis_transform(), va="bottom")
-    ax.set_ylim(len(names) - 0.5, -0.8)
-    ax.set_xlim(left=0)
-    style.finish(ax, words("error"), "", lines="x", per_cent="x", columns=2, narrow=1)
 
 
 def _with_ends(curve: Mapping[str, Any]) -> np.ndarray:

@@ -1,27 +1,56 @@
 """What the model is, and how it was trained."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from mno.nn.backbones import BACKBONES
+from mno.nn.mixers import MIXERS
 from mno.report import style
 from mno.report.language import Known, Words, fact_rows
-from mno.report.page import Figure, Results, Section, figure_of, section_of
+from mno.report.page import Facts, Figure, Results, Section, figure_of, section_of
 
 NARROW_SPREAD = 4.0  # of errors, up to which a linear axis shows more than a logarithmic one
+
+_OF_BACKBONES = {
+    "latent": ("patch", "cells", "local_width"),
+    "gnot": ("experts", "perceptron_layers"),
+    "galerkin": ("modes", "spectral_layers", "spectral_width"),
+    "oformer": ("perceptron_layers", "latent_steps", "frequencies"),
+    "fno": ("modes", "padding"),
+    "unet": ("levels",),
+}  # options of a model that one backbone alone has
 
 
 def section(results: Results, words: Words) -> Section:
     """Return the section."""
-    history, known = results.training, {}
-    if history:
-        known = {"epochs": len(history["epochs"]), "best_epoch": history["best_epoch"]}
+    history = results.training
     return section_of(
         words,
-        [losses(history, words)] if history else [],
-        model=fact_rows(results.model, words),
-        training=fact_rows({**known, "settings": results.settings}, words),
+        [
+            losses(history, words) if history else None,
+            Facts(words("model"), fact_rows(_of_the_model(results.model), words)),
+            Facts(words("training"), fact_rows(results.settings, words)),
+        ],
     )
+
+
+def _of_the_model(model: Known) -> dict[str, Any]:
+    """Return the facts of a model without the options of other backbones and mixers."""
+    if (backbone := model.get("backbone")) not in BACKBONES:
+        return dict(model)
+    own = BACKBONES[backbone].own_mixers
+    mixers = {name for m in model["mixer"] for name in (own if m == "own" else (m,))} if own else ()
+    used = {option for name in mixers for option in MIXERS[name].options}
+    used |= {"time_state", "expand"} if model.get("along_time") else set()
+    used |= {"scale_delta"} if {"mamba", "ssd"} & set(mixers) else set()
+    used |= set(_OF_BACKBONES.get(backbone, ())) | ({"mixer"} if own else set())
+    options = {"mixer", "scale_delta", "time_state"}
+    options |= {option for entry in MIXERS.values() for option in entry.options}
+    options |= {option for options in _OF_BACKBONES.values() for option in options}
+    return {name: value for name, value in model.items() if name in used or name not in options}
 
 
 def losses(history: Known, words: Words) -> Figure:

@@ -3,23 +3,14 @@
 import json
 from collections.abc import Mapping
 
-import numpy as np
-from matplotlib.axes import Axes
-
 from mno.core.fields import Field
-from mno.report.language import Words
-from mno.report.page import Figure, Results, Section, figure_of, section_of
-from mno.report.style import HEIGHT, MANY_COLOURS, REFERENCE_COLOUR, curves, finish
+from mno.report.language import Known, Words
+from mno.report.page import Heading, Results, Section, Table, section_of
 from mno.surrogate.trust.bounds import MEASURES
-from mno.surrogate.trust.trust import Measured, Pairs, Rate, Trust
+from mno.surrogate.trust.trust import Measured, Rate, Trust
 
-_NAMED = 3  # outputs that a legend has room for in a figure of the usual height
-_LINE = 0.25  # height of a further one, inches
-_MARKS = ((".", 4.0), ("^", 3.0), ("s", 2.5))  # and their sizes, where colours come again
+_NOTABLE = 1.5  # times the usual error, from which on an alarm is missed if there is none
 _KINDS = ("noise", "scaled", "constant", "shuffled", "dead")
-
-Points = Mapping[str, tuple[np.ndarray, np.ndarray]]
-"""Bounds and errors of the samples that have both, by what the field is called."""
 
 
 def section(results: Results, words: Words) -> Section | None:
@@ -30,90 +21,108 @@ def section(results: Results, words: Words) -> Section | None:
     if (measured := trust.measured) is None:
         return None
     outputs = {field.name: field for field in results.schema.outputs}
-    points = {outputs[name].long_name: _points(pairs) for name, pairs in measured.pairs.items()}
-    bounds = [bound for by_measure in trust.bounds.values() for bound in by_measure.values()]
-    signals = sorted({name for bound in bounds for name in bound.scale.factors})
+    rows = [_bound_row(trust, measured, outputs[name], words) for name in trust.bounds]
     return section_of(
         words,
-        [_bounds_figure({name: both for name, both in points.items() if len(both[0])}, words)],
-        verdict=_verdict(trust, measured, words),
-        level=words.percent(trust.level),
-        rows=[
-            _bound_row(trust, measured, outputs[name], kind, words)
-            for name, by_measure in trust.bounds.items()
-            for kind in by_measure
+        [
+            words("explained", level=words.percent(trust.level)),
+            Table(words("bounds.caption"), rows),
+            Heading(words("alarms.title")),
+            words("alarms.explained"),
+            Table(words("alarms.caption"), _alarm_rows(results, measured, words)),
+            _notes(trust, measured, words),
         ],
-        trust=trust,
-        measured=measured,
-        kinds=_KINDS,
-        said=lambda rate: _rate(rate, words),
-        bounds=bounds,
-        signals=[words(f"signal.{name}") for name in signals],
     )
 
 
-def _points(found: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    pairs = zip(found.bound, found.error, strict=True)
-    both = [(b, e) for b, e in pairs if b is not None and e is not None]
-    bounds, errors = np.array(both, dtype=np.float64).reshape(-1, 2).T
-    return bounds, errors
+def _notes(trust: Trust, measured: Measured, words: Words) -> list[str]:
+    bounds = [bound for by_measure in trust.bounds.values() for bound in by_measure.values()]
+    factors = sorted({name for bound in bounds for name in bound.scale.factors})
+    signals = [words(f"signal.{name}") for name in factors]
+    rate, samples = trust.likeness.false_alarm_rate, measured.false_alarms.samples
+    threshold = "no_threshold" if trust.likeness.threshold is None else "threshold"
+    fewest = min((bound.calibrated_on for bound in bounds), default=0)
+    return [
+        words("notes.calibrated", samples=fewest),
+        *([] if measured.split == "test" else [words("notes.drawn", samples=samples)]),
+        words("notes.scaled", by=words.list(signals)) if signals else words("notes.constant"),
+        words(f"notes.{threshold}", rate=words.percent(rate)),
+        words("notes.no_solver" if trust.no_solver else "notes.solver"),
+    ]
 
 
-def _bounds_figure(points: Points, words: Words) -> Figure | None:
-    if not points:
+def _alarm_rows(results: Results, measured: Measured, words: Words) -> list[dict[str, str]]:
+    """Return how often each kind of input is flagged, and the error that its predictions have."""
+    harms = _harms(results.robustness)
+    error = words.percent(results.metrics["relative_l2"])
+    rows = [(words("alarms.usual"), measured.false_alarms, error)]
+    for kind, rate in measured.outside.items():
+        known = kind in _KINDS
+        name = words(f"kind.{kind}") if known else words("kind.changed", change=words.name(kind))
+        error = "–"
+        if kind in harms:
+            before, after = harms[kind]
+            times = words.number(after / before if before else float("nan"), 2)
+            error = words("alarms.harm", error=words.percent(after), times=times)
+            if after > _NOTABLE * before and (rate.rate or 0.0) < 0.5:
+                error = f"✗ {error}"
+        rows.append((name, rate, error))
+    heads = [words(f"alarms.{key}") for key in ("inputs", "flagged", "error")]
+    return [
+        dict(zip(heads, (name, _rate(rate, words), error), strict=True))
+        for name, rate, error in rows
+    ]
+
+
+def _harms(robustness: Known) -> dict[str, tuple[float, float]]:
+    """Return the model's error without and with what the robustness tried, by kind of alarm."""
+    found = {}
+    for part, names in (("noise", {0.1: "noise"}), ("outside", None)):
+        curve = robustness.get(part)
+        if isinstance(curve, Mapping) and "level" in curve:
+            errors = curve["relative_l2"]["model"]["mean"]
+            for level, error in zip(curve["level"], errors, strict=True):
+                name = level if names is None else names.get(level)
+                if name is not None:
+                    found[name] = (errors[0], error)
+    return found
+
+
+def trust_verdict(results: Results, words: Words) -> tuple[bool, str] | None:
+    """Return whether bounds are no narrower than promised, and a sentence; none without trust."""
+    trust = Trust.model_validate_json(json.dumps(results.trust)) if results.trust else None
+    if trust is None or (measured := trust.measured) is None:
         return None
-    samples = sum(len(bounds) for bounds, _ in points.values())
-    held = sum(int((errors <= bounds).sum()) for bounds, errors in points.values())
-    covered = words("figure.covered", held=held, samples=samples)
-    more = max(len(points) - _NAMED, 0)  # lines of the legend that outputs take
-    drawn = curves(lambda ax: _draw_bounds(ax, points, words), HEIGHT + _LINE * more)
-    return figure_of("error_bounds", words, "figure", drawn, covered=covered, samples=samples)
-
-
-def _draw_bounds(ax: Axes, points: Points, words: Words) -> None:
-    """Draw each sample's error above its bound, with the diagonal below which the bound held."""
-    for index, (name, (bounds, errors)) in enumerate(points.items()):
-        colour = MANY_COLOURS[index % len(MANY_COLOURS)]
-        mark, size = _MARKS[index // len(MANY_COLOURS) % len(_MARKS)]
-        ax.plot(bounds, errors, mark, ms=size, alpha=0.6, color=colour, label=name)
-    ends = np.concatenate([values for both in points.values() for values in both])
-    most = 1.05 * float(ends.max()) or 1.0
-    label = words("figure.diagonal")
-    ax.plot([0.0, most], [0.0, most], color=REFERENCE_COLOUR, lw=1.2, label=label)
-    ax.set_xlim(0.0, most)
-    ax.set_ylim(0.0, most)
-    columns, narrow = (2, 1) if len(points) > _NAMED else (3, 3)
-    x, y = words("figure.bound"), words("figure.error")
-    finish(ax, x, y, per_cent="xy", columns=columns, narrow=narrow)
-
-
-def _verdict(trust: Trust, measured: Measured, words: Words) -> str:
     rates = [by_measure["relative_l2"][0] for by_measure in measured.coverage.values()]
     known = [(rate.rate, rate.expected) for rate in rates if rate and rate.rate and rate.expected]
     if not known:
-        return words("verdict.none")
-    rate, (low, high) = max(known, key=lambda one: abs(one[0] - trust.level))
+        return False, words("verdict.none")
+    rate, (low, high) = min(known)  # of the field whose bound holds least
     key = "narrow" if rate < low else "wide" if rate > high else "sound"
-    return words(f"verdict.{key}", rate=words.percent(rate), level=words.percent(trust.level))
+    shares = {"rate": rate, "level": trust.level, "low": low, "high": high}
+    said = words(f"verdict.{key}", **{name: words.percent(v) for name, v in shares.items()})
+    return key != "narrow", said
 
 
-def _bound_row(
-    trust: Trust, measured: Measured, field: Field, kind: str, words: Words
-) -> tuple[str, ...]:
-    """Return field, measure, typical bound (of the last frame), coverage, and the expected one."""
-    values = trust.bounds[field.name][kind].values
-    value, last = values[-1], words("last_frame") if len(values) > 1 else ""
-    typical, expected = words("no_bound"), words("not_measured")
-    if value is not None and MEASURES[kind].physical:
-        typical = words.number(value, 3) + (f" {field.units}" if field.units != "1" else "")
-    elif value is not None:
-        typical = words.percent(value)
-    rate = measured.coverage[field.name][kind][-1]
-    if rate is not None and rate.expected is not None:
-        low, high = (words.percent(end) for end in rate.expected)
+def _bound_row(trust: Trust, measured: Measured, field: Field, words: Words) -> dict[str, str]:
+    """Return a field, its typical bounds (of the last frame), and the least coverage of them."""
+    row, found = {words("bounds.field"): field.long_name}, []
+    for kind, bound in trust.bounds[field.name].items():
+        value, typical = bound.values[-1], words("no_bound")
+        if value is not None and MEASURES[kind].physical:
+            typical = words.number(value, 3) + (f" {field.units}" if field.units != "1" else "")
+        elif value is not None:
+            typical = words.percent(value)
+        row[words(f"measure.{kind}")] = typical
+        rate = measured.coverage[field.name][kind][-1]
+        if rate is not None and rate.rate is not None:
+            found.append((rate.rate, rate))
+    least = min(found, key=lambda one: one[0])[1] if found else None
+    expected = words("not_measured")
+    if least is not None and least.expected is not None:
+        low, high = (words.percent(end) for end in least.expected)
         expected = words("range", low=low, high=high)
-    measure = words(f"measure.{kind}") + last
-    return (field.long_name, measure, typical, _rate(rate, words), expected)
+    return row | {words("bounds.held"): _rate(least, words), words("bounds.expected"): expected}
 
 
 def _rate(rate: Rate | None, words: Words) -> str:
