@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 ASSETS = Path(__file__).parents[1] / "assets"
-WIDTH, HEIGHT, COLOURS = 1100, 865, 128
+WIDTH, HEIGHT, COLOURS = 1100, 800, 256
 
 
 def main(report: Path) -> None:
