@@ -18,8 +18,8 @@ _UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.
 _DURATION = re.compile(r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-z]+)\s*")
 
 Preset = Annotated[str | None, typer.Option(
-    help="Take the parameters of presets/NAME.yaml (written into params.yaml): quick is the "
-    "shortest way to a registered model, furnace-small what a fresh checkout has.", metavar="NAME"
+    help="Take the parameters of presets/NAME.yaml (written into params.yaml): quick is a "
+    "first look in the least time, furnace-small what a fresh checkout has.", metavar="NAME"
 )]  # fmt: skip
 Scenario = Annotated[str | None, typer.Option(
     help="Take this scenario, as --set scenario=NAME does; --preset darcy beside it takes settings "

@@ -161,7 +161,7 @@ def _origin(root: Path) -> dict[str, Any]:
     found = {"machine": machine_facts()["cpu"]}
     if registered := reading.registered_now(root):
         version = "{name} version {version}".format(**registered)
-        found |= {"version": version, "commit": registered["record"]["snapshot"]["head"]}
+        found |= {"version": version, "commit": registered["record"]["head"]}
     return found
 
 

@@ -1,4 +1,4 @@
-"""Puts the reference of all commands into `command-line.md`, from the commands themselves."""
+"""The reference of all commands, from the commands themselves; `reference.py` puts it in a page."""
 
 from __future__ import annotations
 
@@ -9,13 +9,6 @@ from typing import Any
 import typer
 
 from flows.cli import app
-
-MARK = "<!-- generated: commands -->"
-
-
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace the mark of a page by the reference (called by MkDocs)."""
-    return markdown.replace(MARK, reference()) if MARK in markdown else markdown
 
 
 def commands() -> dict[str, Any]:
@@ -59,7 +52,7 @@ def _anchor(name: str) -> str:
 
 def _heading(name: str, command: Any) -> Iterator[str]:
     arguments = [p.name.upper() for p in command.params if not _is_option(p)]
-    yield f"## `mno {name}` {{ #{_anchor(name)} }}"
+    yield f"## `mno {name}`"
     yield f"```text\n{' '.join(['mno', name, *arguments, '[OPTIONS]'])}\n```"
     yield _plain(command.help or "")
 

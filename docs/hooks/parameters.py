@@ -1,4 +1,4 @@
-"""Puts the tables of all parameters into `parameters.md`, from the models that validate them."""
+"""The tables of all parameters, from the models that validate them; see `reference.py`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from mno.core.config import EXTERNAL, read_params
 from mno.scenarios.base import scenario_class, scenario_names
 
 ROOT = Path(__file__).parents[2]
-MARK = "<!-- generated: parameters -->"
-PRESETS_MARK = "<!-- generated: presets -->"
 _BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
 _TYPES = {
     "integer": "whole number",
@@ -23,15 +21,6 @@ _TYPES = {
     "boolean": "true or false",
     "null": "null",
 }
-
-
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace the marks of a page by tables (called by MkDocs)."""
-    if MARK in markdown:
-        markdown = markdown.replace(MARK, parameter_tables())
-    if PRESETS_MARK in markdown:
-        markdown = markdown.replace(PRESETS_MARK, preset_table())
-    return markdown
 
 
 def parameter_tables() -> str:

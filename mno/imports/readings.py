@@ -2,8 +2,8 @@
 
 A file has one row for each reading, with the columns `time`, `x` (and `y`, `z`), `quantity`,
 `value`, and perhaps `unit`, `sensor`, `uncertainty`; or one row for each time and one column for
-each sensor, which the mapping's `sensors.columns` describes. Times are seconds or ISO 8601 dates. A
-reading without a position holds for all of the plant.
+each sensor, which the mapping's `sensors.columns` describes, or which is called `QUANTITY.PLACE`.
+Times are seconds or ISO 8601 dates. A reading without a position holds for all of the plant.
 
 Python's own csv reads the rows: pandas is faster, but names no line of a cell that is none, and
 fills up rows that are too short.
@@ -26,7 +26,7 @@ from mno.core.clock import Clock
 from mno.core.errors import InputError, first_line
 from mno.imports.cage import MEMORY, call_for_arrays
 from mno.imports.importer import SPACE
-from mno.imports.mapping import SensorRules, conversion
+from mno.imports.mapping import Sensor, SensorRules, conversion
 
 MAX_SERIES = 100_000  # sensors, places and quantities; more come of a column taken for another
 NOWHERE = -1  # place of a reading that holds for all of the plant
@@ -37,15 +37,12 @@ LARGEST = 3.4e38  # of a float32
 MISSING = {"", "-", "?", "na", "n/a", "#n/a", "nan", "null", "none", "missing", "bad", "no data"}
 NAMES = {
     "time": ("time", "timestamp", "datetime", "date", "t", "time_s", "seconds"),
-    "x": ("x",),
-    "y": ("y",),
-    "z": ("z",),
+    "x": ("x",), "y": ("y",), "z": ("z",),
     "quantity": ("quantity", "variable", "measurement", "field", "parameter"),
-    "value": ("value", "reading", "val"),
-    "unit": ("unit", "units", "uom"),
+    "value": ("value", "reading", "val"), "unit": ("unit", "units", "uom"),
     "sensor": ("sensor", "sensor_id", "tag", "tagname", "channel", "name"),
     "uncertainty": ("uncertainty", "sigma", "standard_uncertainty"),
-}
+}  # fmt: skip
 
 
 class _Series(NamedTuple):
@@ -139,6 +136,10 @@ class Log:
     def _read(self, lines: Iterator[str], rules: SensorRules) -> None:
         self._header, delimiter = _first_of(lines)
         self._comma = delimiter != ","
+        if not rules.columns and not {"quantity", "value"} & {c.lower() for c in self._header}:
+            named = {c: c.partition(".") for c in self._header if "." in c or c in self._wanted}
+            columns = {c: Sensor(quantity=q, units="", place=p) for c, (q, _, p) in named.items()}
+            rules = rules.model_copy(update={"columns": columns})
         self._check_header(rules)
         rows = self._rows(csv.reader(lines, delimiter=delimiter, strict=True))
         seconds = lru_cache(1)(self._seconds)  # of sensors that are read at once
@@ -227,7 +228,8 @@ class Log:
         for name, sensor in rules.columns.items():
             place = {axis: sensor.position[axis] for axis in self.axes}
             sigma = math.nan if sensor.uncertainty is None else sensor.uncertainty
-            of = self._found(f"column {name}", name, sensor.quantity, sensor.units, place, sigma)
+            called, said = name if sensor.units else sensor.place, (sensor.quantity, sensor.units)
+            of = self._found(f"column {name}", called, *said, place, sigma)
             sensors.append((self._header.index(name), of))
         for cells in rows:
             for at, series in sensors:
@@ -353,20 +355,12 @@ def read_readings(
     sensor, place, quantity = np.array(list(log.series), dtype=np.int32).T
     epoch = log.epoch(float(time[0]))
     return Readings(
-        time=time - (time[0] if epoch else 0.0),
-        value=value,
-        uncertainty=uncertainty,
-        series=series,
-        series_sensor=sensor,
-        series_place=place,
-        series_quantity=quantity,
-        sensors=tuple(log.sensors),
-        quantities=tuple(log.quantities),
+        time=time - (time[0] if epoch else 0.0), value=value, uncertainty=uncertainty,
+        series=series, series_sensor=sensor, series_place=place, series_quantity=quantity,
+        sensors=tuple(log.sensors), quantities=tuple(log.quantities),
         places=np.array(list(log.places), dtype=np.float64).reshape(len(log.places), len(log.axes)),
-        axes=log.axes,
-        units=dict(log.units),
-        epoch=epoch,
-    )
+        axes=log.axes, units=dict(log.units), epoch=epoch,
+    )  # fmt: skip
 
 
 def caged_readings(path: Path, rules: SensorRules, units: Mapping[str, str]) -> Readings:

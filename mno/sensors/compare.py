@@ -10,6 +10,7 @@ import numpy as np
 
 from mno.core.absent import Absent
 from mno.core.errors import InputError, MnoError, first_line
+from mno.core.readings import Layout
 from mno.evaluation.solver import solver_of
 from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.readings import Readings, caged_readings, field_name, posix_seconds
@@ -38,14 +39,16 @@ def compare_with_file(
     but one, and begins at `start`, in seconds on the clock of the readings. What does not fit
     together is an InputError.
     """
-    readings = renamed(caged_readings(path, mapping.sensors, mapping.units_in_file), mapping)
+    told = surrogate.description
+    units = {**(told.readings and told.outputs), **mapping.units_in_file}
+    readings = renamed(caged_readings(path, mapping.sensors, units), mapping)
     if inputs is None and can_begin_with(surrogate.description, set(readings.quantities)):
         given = from_readings(surrogate, path, mapping, sample)
     else:
         given = from_store(surrogate, inputs or data, sample)
     facts = {"model": model, "readings": str(path)}
-    units = mapping.sensors.position_units
-    return compare_with_readings(surrogate, given, readings, units, start, facts)
+    position_units = mapping.sensors.position_units
+    return compare_with_readings(surrogate, given, readings, position_units, start, facts)
 
 
 def compare_with_readings(
@@ -67,17 +70,16 @@ def compare_with_readings(
         start = 0.0 if given.start is None else given.start - posix_seconds(readings.epoch)
     if not math.isfinite(start):
         raise InputError(f"--start {start}: expected the seconds at which the run begins")
+    if surrogate.description.readings:
+        readings = at_points(readings, surrogate, given)
     model = _predict(surrogate, given)
     solver = _solve(surrogate, given, model)
     predictions = (model,) if isinstance(solver, Absent) else (model, solver)
     pairs = pair(readings, surrogate.description.outputs, given, predictions, position_units, start)
     known = {
-        **(facts or {}),
-        "scenario": surrogate.description.scenario,
-        "inputs": given.source,
-        "start_seconds": start,
-        "time_units": given.time_units,
-    }
+        **(facts or {}), "scenario": surrogate.description.scenario, "inputs": given.source,
+        "start_seconds": start, "time_units": given.time_units,
+    }  # fmt: skip
     return compare(pairs, known, str(solver) if isinstance(solver, Absent) else "")
 
 
@@ -103,15 +105,19 @@ def _solve(surrogate: Surrogate, given: RunInputs, model: Predicted) -> Predicte
         return Absent("solver.run_not_recorded", run)
     if origin.schema.scenario != name:
         return Absent("solver.other_run", {**run, "other": origin.schema.scenario, "model": name})
-    scenario = solver_of(origin.schema)
+    schema, whole = origin.schema, read_whole(origin)
+    layout = Layout(surrogate.description.part, schema.fields, schema.axes)
+    if layout.changes:
+        schema = replace(schema, part=layout.part, axes=layout.axes)
+        whole = layout.of(whole, stacked=False)
+    scenario = solver_of(schema)
     if isinstance(scenario, Absent):
         return scenario
     try:
-        solved = scenario.solve(read_whole(origin))
+        solved = scenario.solve(whole)
     except MnoError as error:
         return Absent("solver.fails_on_run", {**run, "error": first_line(error)})
-    missing = sorted(set(model.fields) - set(solved))
-    if missing:
+    if missing := sorted(set(model.fields) - set(solved)):
         return Absent("solver.yields_none", {"fields": ", ".join(missing)})
     states, first = surrogate.description.states, len(given.times) - 1
     fields = {
@@ -121,6 +127,28 @@ def _solve(surrogate: Surrogate, given: RunInputs, model: Predicted) -> Predicte
         for field, values in model.fields.items()
     }
     return Predicted(fields, model.times)
+
+
+def at_points(readings: Readings, surrogate: Surrogate, given: RunInputs) -> Readings:
+    """Return readings at the points of a model that stand for zones, pieces and thermocouples.
+
+    A sensor is called as its place, or by its number; at the whole plant by anything. An InputError
+    says that a quantity has no such place.
+    """
+    places = []
+    for sensor, quantity in zip(readings.series_sensor, readings.series_quantity, strict=True):
+        name, called = readings.quantities[quantity], readings.sensors[sensor]
+        axis, first, last = surrogate.description.readings.get(name, ("", 0, 1))
+        labels = (given.labels or {}).get(axis) or [str(n + 1) for n in range(last - first)]
+        if axis and name in surrogate.description.outputs and called not in labels:
+            raise InputError(
+                f"the readings of {name} are by a sensor {called!r}; expected one of "
+                f"{', '.join(labels)}: call sensors so, or columns {name}.{labels[0]}"
+            )
+        places.append(first + (labels.index(called) if axis and called in labels else 0))
+    assert given.points is not None  # a layout has points
+    names = tuple(axis.name for axis in given.axes)
+    return replace(readings, axes=names, places=given.points, series_place=np.array(places))
 
 
 def renamed(readings: Readings, mapping: FieldMapping) -> Readings:

@@ -46,6 +46,7 @@ class RunInputs:
     source: str  # what the sample is, for people
     start: float | None = None  # of time 0: seconds since 1970, or on the readings' clock; if known
     origin: Origin | None = None  # in a released dataset, if it is in one
+    labels: Mapping[str, list[str]] | None = None  # of places, by the axis that numbers them
 
 
 def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> RunInputs:
@@ -82,17 +83,14 @@ def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> RunInpu
         gaps = schema is not None and any(f.gaps for f in schema.fields if f.role == "state")
         known_until = float(times[-1]) + (forecast.interval / 2 if gaps else 0.0)
     return RunInputs(
-        inputs=inputs,
-        axes=_axes(description, schema, group, inputs),
-        points=_points(description, inputs),
-        times=times,
-        known_until=known_until,
+        inputs=inputs, axes=_axes(description, schema, group, inputs),
+        points=_points(description, inputs), times=times, known_until=known_until,
         time_units=str(time.attrs.get("units", "s")) if isinstance(time, zarr.Array) else "s",
-        steps=steps,
-        source=f"{store}, sample {number}",
+        steps=steps, source=f"{store}, sample {number}",
         start=float(np.asarray(start[number])) if isinstance(start, zarr.Array) else None,
         origin=Origin(store, schema, number) if schema else None,
-    )
+        labels={n: str(a.attrs.get("flag_meanings", "")).split() for n, a in group.arrays()},
+    )  # fmt: skip
 
 
 def read_whole(origin: Origin) -> dict[str, np.ndarray]:
@@ -202,25 +200,19 @@ def from_readings(
     if forecast is None:
         raise InputError(f"{path} cannot be the inputs of a model without states: give --inputs")
     arguments = {
-        "path": str(path),
-        "mapping": _rules(description, forecast, mapping).model_dump_json(),
-        "sample": sample,
-        "names": list(description.given_names),
-    }
+        "path": str(path), "mapping": _rules(description, forecast, mapping).model_dump_json(),
+        "sample": sample, "names": list(description.given_names),
+    }  # fmt: skip
     (number, start), whole = call_for_arrays(_save_window, arguments, [path])
     times = whole.pop("times")
     inputs = description.given(whole)
     return RunInputs(
-        inputs=inputs,
-        axes=axes_of_points(description.coordinates),
-        points=_points(description, inputs),
-        times=times[: forecast.history],
+        inputs=inputs, axes=axes_of_points(description.coordinates),
+        points=_points(description, inputs), times=times[: forecast.history],
         known_until=float(times[forecast.history - 1]) + forecast.interval / 2,
-        time_units="s",
-        steps=None,
+        time_units="s", steps=None, start=start,
         source=f"first {forecast.history} frames of window {number} of {path}",
-        start=start,
-    )
+    )  # fmt: skip
 
 
 def _save_window(

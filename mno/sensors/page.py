@@ -88,15 +88,13 @@ def _verdict(scores: Scores, comparison: Comparison) -> Iterator[str]:
 
 def _sensor_row(row: Any) -> Row:
     shown = {
-        "sensor": str(row["sensor"]),
-        "quantity": row["quantity"],
+        "sensor": str(row["sensor"]), "quantity": row["quantity"],
         "position": ", ".join(number(x, 3) for x in row["position"]),
         "readings": number(row["readings"]),
         "uncertainty": "–" if row["uncertainty"] is None else number(row["uncertainty"], 2),
-        "bias": number(row["model"]["bias"], 3),
-        "RMSE": number(row["model"]["rmse"], 3),
+        "bias": number(row["model"]["bias"], 3), "RMSE": number(row["model"]["rmse"], 3),
         "largest": number(row["model"]["max"], 3),
-    }
+    }  # fmt: skip
     if row["solver"] is not None:
         shown["solver's bias"] = number(row["solver"]["bias"], 3)
         shown["solver's RMSE"] = number(row["solver"]["rmse"], 3)

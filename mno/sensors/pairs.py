@@ -296,9 +296,8 @@ def _places(readings: Readings, axes: Sequence[Axis], position_units: str) -> np
         )
     columns = []
     for axis in axes:
-        factor, offset = (1.0, 0.0)
-        if axis.units != "1":
-            factor, offset = conversion(position_units, axis.units, f"position along {axis.name}")
+        given_in = position_units if axis.units != "1" else "1"
+        factor, offset = conversion(given_in, axis.units, f"position along {axis.name}")
         column = readings.places[:, readings.axes.index(axis.name)] * factor + offset
         columns.append(np.append(column, np.nan))
     return np.stack(columns, axis=-1)

@@ -65,16 +65,13 @@ class SensorErrors:
         self.num_sensors = int(sensor.max()) + 1
         judged = np.isfinite(uncertainty)
         columns = {
-            "count": np.ones(len(error)),
-            "error": error,
-            "absolute": np.abs(error),
-            "squared": np.square(error),
-            "squared_reading": np.square(reading),
+            "count": np.ones(len(error)), "error": error, "absolute": np.abs(error),
+            "squared": np.square(error), "squared_reading": np.square(reading),
             "judged": judged.astype(np.float64),
             "within": (np.abs(error) <= 2.0 * uncertainty).astype(np.float64),  # of NaN, never
             "judged_squared": np.where(judged, np.square(error), 0.0),
             "squared_uncertainty": np.where(judged, np.square(uncertainty), 0.0),
-        }
+        }  # fmt: skip
         self._sums = {
             name: np.bincount(sensor, weights=column, minlength=self.num_sensors)
             for name, column in columns.items()
@@ -159,15 +156,12 @@ class Scores:
     def to_dict(self) -> dict[str, Any]:
         """Return them as plain values; model and solver are told apart by the RMSE."""
         return {
-            "units": self.units,
-            "readings": self.readings,
-            "readings_with_uncertainty": self.judged,
-            "sensors": self.sensors,
-            "model": _plain(self.model),
-            "solver": _plain(self.solver),
+            "units": self.units, "readings": self.readings,
+            "readings_with_uncertainty": self.judged, "sensors": self.sensors,
+            "model": _plain(self.model), "solver": _plain(self.solver),
             "model_less_solver": _plain(self.difference),
             "told_apart": self.difference and self.difference["rmse"].differs_from_zero,
-        }
+        }  # fmt: skip
 
 
 def _plain(estimates: Estimates | None) -> dict[str, Any] | None:
@@ -230,22 +224,17 @@ def _sensor_row(pairs: Pairs, number: int, rows: np.ndarray) -> dict[str, Any]:
     sigma = pairs.uncertainty[rows]
     known = sigma[np.isfinite(sigma)]
     row = {
-        "sensor": series.sensor,
-        "quantity": series.quantity,
+        "sensor": series.sensor, "quantity": series.quantity,
         "units": pairs.units[series.quantity],
-        "position": [float(x) for x in series.place],
-        "readings": len(rows),
+        "position": [float(x) for x in series.place], "readings": len(rows),
         "uncertainty": float(np.sqrt(np.mean(np.square(known)))) if len(known) else None,
-    }
+    }  # fmt: skip
     for name, predicted in (("model", pairs.model), ("solver", pairs.solver)):
         row[name] = None
         if predicted is not None:
             error = predicted[rows] - pairs.value[rows]
-            row[name] = {
-                "bias": float(error.mean()),
-                "rmse": float(np.sqrt(np.mean(np.square(error)))),
-                "max": float(np.abs(error).max()),
-            }
+            squared, largest = float(np.mean(np.square(error))), float(np.abs(error).max())
+            row[name] = {"bias": float(error.mean()), "rmse": math.sqrt(squared), "max": largest}
     return row
 
 

@@ -45,11 +45,9 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 _CODES = {
-    400: "BAD_REQUEST",
-    401: "UNAUTHENTICATED",
-    409: "RESOURCE_CONFLICT",
+    400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 409: "RESOURCE_CONFLICT",
     503: "TEMPORARILY_UNAVAILABLE",
-}
+}  # fmt: skip
 _HEADERS = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "1"}}
 
 
@@ -174,19 +172,16 @@ class Service:
 
     async def _model(self, _: Request) -> Response:
         served, description = self._follower.current, self._follower.current.surrogate.description
-        return JSONResponse(
-            {
-                "model": served.name,
-                "since": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(served.since)),
-                "inputs": dict(description.inputs),
-                "coordinates": dict(description.coordinates),
-                **({"times": dict(description.times)} if description.times else {}),
-                "outputs": dict(description.outputs),
-                "space": list(description.space),
-                "trust": str(served.trust) if isinstance(served.trust, Absent) else None,
-                "problem": self._follower.problem,
-            }
-        )
+        told = {
+            "model": served.name,
+            "since": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(served.since)),
+            "inputs": dict(description.inputs), "coordinates": dict(description.coordinates),
+            **({"times": dict(description.times)} if description.times else {}),
+            "outputs": dict(description.outputs), "space": list(description.space),
+            "trust": str(served.trust) if isinstance(served.trust, Absent) else None,
+            "problem": self._follower.problem,
+        }  # fmt: skip
+        return JSONResponse(told)
 
     async def _metrics(self, _: Request) -> Response:
         served = self._follower.current

@@ -24,6 +24,7 @@ import torch
 
 from mno.core.absent import Absent
 from mno.core.memory import keep_freed_memory
+from mno.core.readings import from_points, is_made, to_points
 from mno.serving.model import Served, estimate
 from mno.serving.protocol import PredictionRequest, RefusedError
 
@@ -260,6 +261,11 @@ class Batcher:
         size = max((len(array) for array in inputs.values() if array.ndim), default=0)
         self._on_pass(size)
         torch.set_num_threads(threads)  # of those that this thread computes on
-        predictions = served.surrogate.predict(inputs, max(size, 1), steps)
-        found = Answer(predictions, estimate(served, inputs, predictions, steps), served)
+        layout, cells = (about := served.surrogate.description).readings, about.cells
+        if told := bool(layout) and not any(map(is_made, inputs)):  # judged as the operator answers
+            inputs = to_points(layout, inputs, cells)
+        predictions: Arrays = served.surrogate.predict(inputs, max(size, 1), steps)
+        known = estimate(served, inputs, predictions, steps)
+        predictions = from_points(layout, predictions, cells) if told else predictions
+        found = Answer(predictions, known, served)
         return [found] if len(parts) == 1 else found.split([part.job.samples for part in parts])

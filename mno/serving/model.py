@@ -142,13 +142,11 @@ def as_json(served: Served, found: Arrays | Absent, full: bool) -> dict[str, Any
         return about | {"no_trust": str(found if isinstance(found, Absent) else trust)}
     names = trust.likeness.names
     shown = {
-        "level": trust.level,
-        "calibrated_on": list(trust.shape),
-        "relative_l2_bound": relative_bound(found),
-        FLAG: found[FLAG].astype(bool),
+        "level": trust.level, "calibrated_on": list(trust.shape),
+        "relative_l2_bound": relative_bound(found), FLAG: found[FLAG].astype(bool),
         "training_distance": found["training_distance"],
         "most_unusual": [names[k] for k in found["most_unusual"]],
-    }
+    }  # fmt: skip
     if full:
         shown["bounds"] = {
             field: {kind: np.ascontiguousarray(found[f"{field}_{kind}_bound"]) for kind in measures}

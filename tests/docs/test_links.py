@@ -3,7 +3,6 @@
 import importlib.util
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 from markdown_files import PAGES, READMES, ROOT, fences, name_of, prose, shell_lines
@@ -71,43 +70,50 @@ FILE_NAMES = re.compile(r"[\w.-]+/?")
 
 
 def tree(readme):
-    """The tree's paths: entries at the margin, and those indented below a folder."""
+    """The block of the tree's paths, and these: entries at the margin, and those below a folder."""
     blocks = fences(readme.read_text(encoding="utf-8"), "text")
-    trees = [block for block in blocks if block.startswith("README.md") and "mno/" in block]
-    assert len(trees) == 1, "one tree, which begins with README.md"
+    (block,) = [block for block in blocks if block.startswith("flows/")]
     paths, folder = [], ""
-    for line in trees[0].splitlines():
+    for line in block.splitlines():
         if not line.startswith(" "):
             folder = line.split()[0]
             paths.append(folder)
         elif "   " in line.strip():
             paths.append(folder + line.split()[0])
-        else:  # several files of one kind, without a remark
+        else:  # several of one kind, without a remark
             paths += [folder + name for name in FILE_NAMES.findall(line)]
-    return paths
+    return block, paths
 
 
-def test_the_tree_is_the_repository_in_both_languages():
-    paths, japanese = (tree(readme) for readme in READMES)
-    assert paths == japanese and len(paths) > 30
-    kinds = {True: Path.is_dir, False: Path.is_file}
-    assert [path for path in paths if not kinds[path.endswith("/")](ROOT / path)] == []
+def test_the_tree_has_all_folders_and_rooms_of_the_repository_in_both_languages():
+    paths, japanese = (tree(readme)[1] for readme in READMES)
+    assert paths == japanese and len(paths) > 20
+    assert [path for path in paths if not (ROOT / path).is_dir()] == []
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("not in a git checkout")
-    tracked = {name.partition("/")[:2] for name in listed.stdout.split("\0") if name}
-    assert sorted({"".join(parts) for parts in tracked} - set(paths)) == []
+    names = [name.split("/") for name in listed.stdout.split("\0") if not name.startswith(".")]
+    there = {f"{parts[0]}/" for parts in names if parts[1:]}
+    there |= {f"mno/{parts[1]}/" for parts in names if parts[0] == "mno" and parts[2:]}
+    assert sorted(there - set(paths)) == []
 
 
 @pytest.mark.parametrize("readme", READMES, ids=name_of)
 def test_what_runs_are_said_to_make_is_ignored_by_git(readme):
     text = readme.read_text(encoding="utf-8")
-    after_the_tree = text[text.index("README.md           ") :].partition("```")[2]
+    after_the_tree = text.partition(tree(readme)[0])[2].partition("```")[2]
     made = re.findall(r"`([^`]+)`", after_the_tree.strip().partition("\n\n")[0])
+    made = [name for name in made if " " not in name]
     assert len(made) > 5
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
     patterns = {line.strip("/").rstrip("*") for line in ignored}
     assert [name for name in made if name.strip("/") not in patterns] == []
+
+
+def test_a_picture_of_a_readme_is_there():
+    for readme in READMES:
+        found = re.findall(r'<img src="([^"]+)"', readme.read_text(encoding="utf-8"))
+        assert found and [name for name in found if not (ROOT / name).is_file()] == []
 
 
 MNO = re.compile(r"(?:^|[\s;/|])mno ([a-z][a-z-]*)([^;|]*)")
@@ -123,8 +129,8 @@ def hook(name):
     return module
 
 
-COMMANDS = hook("commands")
-PARAMETERS = hook("parameters")
+REFERENCE = hook("reference")
+COMMANDS, PARAMETERS = REFERENCE.commands, REFERENCE.parameters
 
 
 def make_targets():
@@ -199,6 +205,16 @@ def test_every_parameter_in_the_reference_has_a_meaning():
     rows = [row for row in PARAMETERS.parameter_tables().splitlines() if row.startswith("| `")]
     assert len(rows) > 30
     assert [row for row in rows if not row.split(" | ")[-1].strip(" |")] == []
+
+
+@pytest.mark.parametrize("page", REFERENCE.PAGES, ids=name_of)
+def test_the_reference_that_is_committed_says_what_the_code_says_now(page):
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "params.yaml"], cwd=ROOT)
+    if changed.returncode:
+        pytest.skip("params.yaml is not as committed")
+    text = page.read_text(encoding="utf-8")
+    assert len(text) > 20_000
+    assert REFERENCE.on_page_markdown(text) == text, "run: python docs/hooks/reference.py"
 
 
 def test_the_reference_names_every_command_and_option():

@@ -21,6 +21,7 @@ from small_service import SIDE, OneVersion, inputs, trusted, untrained, with_pag
 
 from mno.core.absent import Absent
 from mno.core.errors import InputError
+from mno.core.readings import from_points
 from mno.data.normalise import Normaliser
 from mno.scenarios.base import make_scenario
 from mno.scenarios.part import part_of
@@ -223,6 +224,26 @@ def test_runs_of_a_plant_are_drawn_predicted_and_solved_by_the_places_that_they_
     for field, answer in zip(found["outputs"], solution["outputs"], strict=True):
         assert field["name"] == answer["name"] and field["shape"] == answer["shape"] == [24, 10]
         np.testing.assert_allclose(values(answer), solved[field["name"]][1:], rtol=1e-6)
+
+
+def test_readings_have_bounds_as_fields_have_them():
+    surrogate, trust = furnace_runs.trusted()
+    description = surrogate.description
+    points = description.given(furnace_runs.runs("validation", 1).fields)
+    told = from_points(description.readings, points)  # as a dataset has them
+    file = io.BytesIO()
+    np.savez(file, **told)
+    with running(OneVersion(surrogate, trust, told)) as service:
+        address = f"{service.url}/invocations"
+        answer = httpx.post(address, content=file.getvalue(), headers=SENT, timeout=SLOW)
+    assert answer.status_code == 200, answer.text
+    found, known = np.load(io.BytesIO(answer.content)), trust.assess(
+        description, points, surrogate.predict(points)
+    )  # fmt: skip
+    np.testing.assert_allclose(
+        found["core_temperature_max_error_bound"], known.bounds["core_temperature"]["max_error"]
+    )
+    assert found["unlike_training"].tolist() == known.unlike_training.astype(int).tolist()
 
 
 @pytest.mark.browser
