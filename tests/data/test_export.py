@@ -358,7 +358,7 @@ def test_the_command_says_what_to_do_next(stores, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere", "out.nc"], "nowhere is not a folder"),
+        (["nowhere", "out.nc"], "nowhere does not exist; expected a dataset"),
         (["{store}", "out.xyz"], "does not tell the format"),
         (["{store}", "out.nc", "--sample", "first"], "neither a number nor a range"),
         (["{store}", "out.nc", "--sample", "5:5"], "neither a number nor a range"),

@@ -130,7 +130,7 @@ def test_predict_writes_what_the_model_says(finished, tmp_path):
         ("models:/mno-darcy@best", "data", "best"),
         ("models/nothing", "data", "models/nothing"),
         ("models:/mno-darcy@champion", "reports", "not a Zarr group"),
-        ("models:/mno-darcy@champion", "nowhere", "not a Zarr group"),
+        ("models:/mno-darcy@champion", "nowhere", "nowhere does not exist; expected a Zarr store"),
     ],
 )
 def test_predict_refuses_in_one_line(finished, tmp_path, model, source, expected):

@@ -57,10 +57,10 @@ def test_training_depends_on_no_solver():
 
 def test_files_that_are_read_rather_than_imported_are_declared_too():
     params = read_params(ROOT)
-    evaluate = stage_inputs(ROOT, "evaluate", params).code
+    report = stage_inputs(ROOT, "report", params).code
     read = [path for end in ("j2", "toml") for path in (ROOT / "mno/report").rglob(f"*.{end}")]
     assert len(read) > 5
-    assert {path.relative_to(ROOT).as_posix() for path in read} <= set(evaluate)
+    assert {path.relative_to(ROOT).as_posix() for path in read} <= set(report)
     assert "mno/registry/pyfunc_model.py" in stage_inputs(ROOT, "register", params).code
 
 

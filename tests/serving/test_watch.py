@@ -224,7 +224,9 @@ def test_a_model_that_is_no_observer_is_refused(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "models/candidate"
     folder.mkdir(parents=True)
     surrogate.save(folder)
-    monkeypatch.setattr(sys, "argv", ["mno", "watch", str(folder), "log.csv"])
+    log = tmp_path / "log.csv"
+    log.write_text("time\n")
+    monkeypatch.setattr(sys, "argv", ["mno", "watch", str(folder), str(log)])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2

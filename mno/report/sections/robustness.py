@@ -1,5 +1,6 @@
 """How errors grow on data unlike those of the training, and what predictions do to the physics."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -95,7 +96,8 @@ def _trial_row(trial: Trial, words: Words) -> dict[str, str]:
     guesses = {who: curve["mean"][trial.at] for who, curve in of.items() if who != "model"}
     guess = min(guesses, key=guesses.__getitem__, default="")
     mark = "✗ " if guess and not error < guesses[guess] else ""
-    ends = "" if np.isnan([low, high]).any() else f" [{words.percent(low)}, {words.percent(high)}]"
+    known = all(isinstance(end, float) and math.isfinite(end) for end in (low, high))
+    ends = f" [{words.percent(low)}, {words.percent(high)}]" if known else ""
     said = f"{words.percent(guesses[guess])} ({words(f'who.{guess}')})" if guess else "–"
     return {
         words("tried.condition"): trial.condition,
