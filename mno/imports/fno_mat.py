@@ -30,10 +30,8 @@ from mno.imports.stored import Box, FileArray
 _NAMES = {"coeff": "permeability", "sol": "pressure", "a": "input", "u": "output"}
 _ROLES = {"coeff": "input", "sol": "output", "a": "input", "u": "output"}
 _STATES = {1: "velocity", 2: "vorticity", 3: "state"}
-_CLASSES = {
-    "double", "single", "logical", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64",
-    "uint64",
-}  # fmt: skip
+_WHOLE = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+_CLASSES = {"double", "single", "logical", *_WHOLE}
 _BYTES_OF_A_NUMBER = 24  # unpacked, as numbers and as float32
 
 
