@@ -124,11 +124,6 @@ class Worth:
 class Wanted:
     """A goal for a run of a model; numbers `x` from 0 to 1 are what may be set.
 
-    Args:
-        goal: What is wanted.
-        run: Of which.
-        seed: Of the members.
-
     Attributes:
         count: How many numbers there are.
         members: How many runs are worth something together.

@@ -26,8 +26,7 @@ from mno.inverse.goal import Wanted, Worth
 from mno.inverse.infer import Told
 from mno.surrogate.surrogate import Surrogate
 
-PROMISE = 1e-3
-"""Share of the objective that a further search may promise when it ends."""
+PROMISE = 1e-3  # share of the objective that a further search may promise when it ends
 _STARTS, _ITERATIONS = 8, 60
 _RADIUS, _SHRUNK, _GROWN = 0.2, 0.5, 2.0  # of the box, in shares of what may be set
 _LEAST = 0.025  # smaller ones go too short a way for one solve
@@ -326,11 +325,9 @@ class _Tuner:
 
 
 def _error(
-    normaliser: Normaliser,
-    found: Mapping[str, Tensor],
-    truth: Mapping[str, Tensor],
+    normaliser: Normaliser, found: Mapping[str, Tensor], truth: Mapping[str, Tensor],
     given: Mapping[str, Tensor],
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Return the mean square of what predictions differ by, in deviations, where there is truth."""
     parts = []
     for name, values in truth.items():

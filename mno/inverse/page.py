@@ -1,6 +1,6 @@
 """The page of an answer: what is known now, what is not, and where a sensor would help most."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,41 +58,34 @@ def write_answer(
     posterior: Posterior, answer: Answer, facts: Mapping[str, Any], folder: Path
 ) -> Path:
     """Write the page, in place of an earlier one; return its path."""
-    rows = rows_of(answer)
-    unlearned = [row["name"] for row in rows if row["learned"] < _UNLEARNED]
-    best = helpful(posterior, answer)[:_MOST]
+    rows, places = rows_of(answer), posterior.run.place_named
     html = render_page(
-        "inverse/answer.html.j2",
-        title="What was not measured",
+        "inverse/answer.html.j2", title="What was not measured",
         subtitle=f"{facts['model']}, asked backwards from {facts['readings']} readings of "
         f"{facts['run']}.",
-        converged=answer.has_converged,
-        exact=answer.is_exact,
-        unlearned=unlearned,
+        converged=answer.has_converged, exact=answer.is_exact, what=fact_rows(facts),
+        unlearned=[row["name"] for row in rows if row["learned"] < _UNLEARNED],
         unknowns=[
-            {
-                "unknown": row["name"],
-                "before": "{} ± {}".format(*(number(v, 3) for v in row["prior"])),
-                "now": "{} ± {}".format(*(number(v, 3) for v in row["posterior"])),
-                "90 % within": "{} to {}".format(*(number(v, 3) for v in row["interval"])),
-                "learned": percent(max(row["learned"], 0.0)),
-            }
+            {"unknown": row["name"], "before": _numbers_in("{} ± {}", row["prior"]),
+             "now": _numbers_in("{} ± {}", row["posterior"]),
+             "90 % within": _numbers_in("{} to {}", row["interval"]),
+             "learned": percent(max(row["learned"], 0.0))}
             for row in rows
         ],
         sensors=[
-            {
-                "quantity": one["quantity"],
-                "place": posterior.run.place_named(one["quantity"], one["place"]),
-                "variance left": percent(one["left"]),
-            }
-            for one in best
+            {"quantity": one["quantity"], "place": places(one["quantity"], one["place"]),
+             "variance left": percent(one["left"])}
+            for one in helpful(posterior, answer)[:_MOST]
         ],
         figures=[embedded(figure) for figure in _figures(posterior, answer)],
-        what=fact_rows(facts),
-    )
+    )  # fmt: skip
     page = folder / "index.html"
     write_bytes(page, html.encode())
     return page
+
+
+def _numbers_in(text: str, values: Iterable[float]) -> str:
+    return text.format(*(number(value, 3) for value in values))
 
 
 def _figures(posterior: Posterior, answer: Answer) -> Iterator[Figure]:
@@ -144,11 +137,9 @@ def _numbers(before: np.ndarray, after: np.ndarray, label: str) -> Any:
 
 
 def _band(before: np.ndarray, after: np.ndarray, label: str) -> Any:
+    looks = ((before, style.REFERENCE_COLOUR, "before"), (after, style.PREDICTION_COLOUR, "now"))
+
     def draw(ax: Axes) -> None:
-        looks = (
-            (before, style.REFERENCE_COLOUR, "before"),
-            (after, style.PREDICTION_COLOUR, "now"),
-        )
         for values, colour, said in looks:
             rows = values.reshape(len(values), -1)
             low, high = np.quantile(rows, [0.05, 0.95], axis=0)

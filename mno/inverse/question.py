@@ -20,9 +20,7 @@ from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.mapping import conversion
 from mno.imports.readings import Readings, caged_readings
 from mno.inverse.run import Run
-from mno.sensors.inputs import RunInputs
 from mno.sensors.pairs import brackets, on_grid, on_points
-from mno.surrogate.description import Description
 
 _MOST = 1000  # modes of a field
 
@@ -54,9 +52,7 @@ class _Unknown(NamedTuple):
 class Unknowns:
     """Inputs of a model that are not known, made of numbers that are standard normal a priori.
 
-    Args:
-        question: What is said of them.
-        run: What the model is given of it; that of an unknown does not count.
+    What the run is given of an unknown does not count.
 
     Attributes:
         count: How many numbers there are.
@@ -199,7 +195,7 @@ def read_observations(
         name, _, place = ((rule and rule.name) or quantity).partition(".")
         if name not in description.outputs:
             continue
-        places = _places(name, place, readings, number, mapping, description, given)
+        places = _places(name, place, readings, number, mapping, run)
         if places is None:
             continue
         rows = readings.series == number
@@ -234,15 +230,10 @@ def read_observations(
 
 
 def _places(
-    name: str,
-    place: str,
-    readings: Readings,
-    number: int,
-    mapping: FieldMapping,
-    description: Description,
-    given: RunInputs,
+    name: str, place: str, readings: Readings, number: int, mapping: FieldMapping, run: Run
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return which values of a field a sensor reads at a time, and their weights; none outside."""
+    description, given = run.surrogate.description, run.told
     if name in description.readings:
         labels = description.places(name)
         if place not in labels:

@@ -25,10 +25,6 @@ class Run:
     These are named arrays as the dataset has them, in physical units. Both answer what the model
     predicts, at its points, `(samples, *dims)` by name.
 
-    Args:
-        surrogate: The model.
-        given: What it is given of the run.
-
     Attributes:
         told: What the model is given of the run, and when its frames are.
         inputs: The same, as the dataset has it, `(1, …)` by name.
