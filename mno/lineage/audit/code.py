@@ -58,10 +58,8 @@ def _commit(root: Path, subject: str, tree: objects.Tree) -> Iterator[Finding]:
     name, of = f"refs/mno/{tree.tree[:16]}", f"ref of the {subject}"
     restore = f"no ref keeps it, so that git gc removes it: git update-ref {name} {tree.commit}"
     kept = asked(root, "rev-parse", "--verify", "--quiet", name)
-    if kept == tree.commit:
-        yield SNAPSHOT.verified(of, name)
-    else:
-        yield SNAPSHOT.equal(of, name, kept and f"{name} at {kept}", restore)
+    found = name if kept == tree.commit else kept and f"{name} at {kept}"
+    yield SNAPSHOT.equal(of, name, found, restore)
 
 
 def _committed(evidence: Evidence) -> Iterator[Finding]:
