@@ -3,8 +3,6 @@
 The page for trying the model by hand, `/`, and what it asks for are in `mno.serving.trial`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 import time
@@ -126,12 +124,9 @@ class Service:
     """
 
     def __init__(
-        self,
-        follower: Follower,
-        config: ServingConfig,
-        monitor: Monitor,
+        self, follower: Follower, config: ServingConfig, monitor: Monitor,
         counts: Counts | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._follower, self._config = follower, config
         self._monitor, self._counts = monitor, counts
         self.batcher = Batcher(
