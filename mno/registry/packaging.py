@@ -64,15 +64,12 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path, trust: bytes | N
             Path(scratch, TRUST_FILE).write_bytes(trust)
             artifacts["trust"] = f"{scratch}/{TRUST_FILE}"
         pyfunc.save_model(
-            str(folder),
-            python_model=str(_MODEL_CODE),
-            artifacts=artifacts,
-            signature=_signature(surrogate),
+            str(folder), python_model=str(_MODEL_CODE), artifacts=artifacts,
+            signature=_signature(surrogate), pip_requirements=requirements(packages),
             input_example=from_points(
                 surrogate.description.readings, example, surrogate.description.cells
             ),
-            pip_requirements=requirements(packages),
-        )
+        )  # fmt: skip
 
 
 def load_model(uri: str | Path, workspace: Workspace | None = None) -> Any:
