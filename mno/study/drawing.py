@@ -31,15 +31,14 @@ Kinds = Mapping[str, tuple[str, str]]  # by model its backbone and its mixer
 
 def errors_figure(found: ScenarioFindings) -> Figure:
     """Draw the error of every model of a scenario: each seed, mean and interval."""
+    styles, height = _styles(_kinds(found)), 1.0 + 0.3 * len(found.rows)
     return Figure(
         f"errors_{found.scenario}",
         f"{found.scenario}: test error",
         "Relative L2 on the test split: each seed a dot, the mean a line with its 95 % interval. "
         "Where intervals overlap, the comparisons below say whether the models are told apart.",
         f"Test errors of {len(found.rows)} models on {found.scenario}; {found.verdict}.",
-        *curves(
-            lambda ax: _errors(ax, found.rows, _styles(_kinds(found))), 1.0 + 0.3 * len(found.rows)
-        ),
+        *curves(lambda ax: _errors(ax, found.rows, styles), height),
     )
 
 

@@ -103,17 +103,13 @@ def scaling_section(found: Sequence[Found]) -> Section:
         return growth_figure(f"scaling_{key}", title, growth, kinds, "points of the grid", y, why)
 
     rows = [
-        {
-            "operator": name,
-            "grid": str(p["resolution"]),
-            "points": number(p["points"]),
-            "prediction, ms": number(p["predict_ms"], 3),
-            "training step, ms": number(p["step_ms"], 3),
-            "memory of a step, MiB": _or_none(p["step_mib"]),
-        }
+        {"operator": name, "grid": str(p["resolution"]), "points": number(p["points"]),
+         "prediction, ms": number(p["predict_ms"], 3),
+         "training step, ms": number(p["step_ms"], 3),
+         "memory of a step, MiB": _or_none(p["step_mib"])}
         for name, r in records.items()
         for p in r["points"]
-    ]
+    ]  # fmt: skip
     figures = (
         figure("predict_ms", "Time of a prediction", "time, ms"),
         figure("step_ms", "Time of a training step", "time, ms"),
@@ -131,16 +127,12 @@ def peers_section(found: Sequence[Found]) -> Section:
         "processor, for fitting and choosing."
     )
     rows = [
-        {
-            "scenario": item.cell.scenario,
-            "model": peer["name"],
-            "test error": percent(peer["test"]),
-            "validation error": percent(peer["validation"]),
-            "seconds": number(peer["seconds"]),
-        }
+        {"scenario": item.cell.scenario, "model": peer["name"],
+         "test error": percent(peer["test"]), "validation error": percent(peer["validation"]),
+         "seconds": number(peer["seconds"])}
         for item in found
         for peer in item.record["peers"]
-    ]
+    ]  # fmt: skip
     return Section("peers", "Simple peers", [why], [Table("Errors of simple peers", rows)])
 
 
@@ -183,11 +175,9 @@ def samples_section(found: Sequence[Found]) -> Section | None:
 
 
 def sections_of(
-    findings: Mapping[str, ScenarioFindings],
-    found: Sequence[Found],
-    grids: Sequence[Found],
+    findings: Mapping[str, ScenarioFindings], found: Sequence[Found], grids: Sequence[Found],
     peers: Sequence[Found] = (),
-) -> list[Section]:
+) -> list[Section]:  # fmt: skip
     """Return a study's report: findings by scenario, their cells, what scaling measured, peers."""
     machines = machines_of(found)
     facts = [
@@ -211,12 +201,9 @@ def sections_of(
 
 
 def write_study_report(
-    folder: Path,
-    study: Study,
-    found: Sequence[Found],
-    findings: Mapping[str, ScenarioFindings],
+    folder: Path, study: Study, found: Sequence[Found], findings: Mapping[str, ScenarioFindings],
     sections: Sequence[Section],
-) -> Path:
+) -> Path:  # fmt: skip
     """Write the report of a study, of all its cells; return the path of its page."""
     states = counts(found)
     warnings = [f"{i.cell.name} failed: {i.reason}" for i in found if i.state == "failed"]
@@ -226,13 +213,11 @@ def write_study_report(
     if states["missing"]:
         warnings.append(f"{states['missing']} of {len(found)} cells have not been made.")
     numbers = {
-        "study": study.name,
-        **states,
+        "study": study.name, **states,
         "cells": {item.cell.name: item.identity.digest for item in found if item.record},
         "scenarios": {
             name: {
-                "verdict": part.verdict,
-                "best": part.best.model,
+                "verdict": part.verdict, "best": part.best.model,
                 "not_told_apart": part.not_told_apart,
                 "models": [{**asdict(row), "mean": asdict(row.mean)} for row in part.rows],
                 "comparisons": [
@@ -242,7 +227,7 @@ def write_study_report(
             }
             for name, part in findings.items()
         },
-    }
+    }  # fmt: skip
     spec = study.spec
     return write_report(folder, spec.title, spec.question, warnings, sections, numbers)
 
@@ -280,14 +265,9 @@ def _or_none(value: float | None) -> str:
 
 
 def write_report(
-    folder: Path,
-    title: str,
-    question: str,
-    warnings: Sequence[str],
-    sections: Sequence[Section],
-    numbers: Mapping[str, Any],
-    source: str = "cells",
-) -> Path:
+    folder: Path, title: str, question: str, warnings: Sequence[str], sections: Sequence[Section],
+    numbers: Mapping[str, Any], source: str = "cells",
+) -> Path:  # fmt: skip
     """Write a report, and `numbers` for programs, into a folder; return the path of its page.
 
     `source` is what it is written from. A folder that cannot be written to is an OSError.

@@ -128,11 +128,9 @@ class Trials:
         """Let a point be tried before any other; return whether it lies in the space."""
         try:
             waiting = optuna.create_trial(
-                state=TrialState.WAITING,
-                params=dict(point),
-                distributions=self.distributions,
+                state=TrialState.WAITING, params=dict(point), distributions=self.distributions,
                 user_attrs={DEFAULT_MARK: True},
-            )
+            )  # fmt: skip
         except ValueError:
             return False
         self.study.add_trial(waiting)
