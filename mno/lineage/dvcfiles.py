@@ -117,7 +117,6 @@ def stage_inputs(root: Path, stage: str, params: Mapping[str, Any]) -> StageInpu
     stages = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
     if stage not in stages:
         raise InputError(f"dvc.yaml has no stage {stage!r}; it has {', '.join(stages)}")
-
     depends = filled(stages[stage].get("deps"), params)
     paths = [path for path in depends if path.split("/")[0] in TRACKED]
     code = tuple(sorted(name for path in paths for name in _files(root, path)))
