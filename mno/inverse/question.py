@@ -41,12 +41,7 @@ class Question(Config):
     """Standard uncertainty of readings that do not say theirs, by quantity, in its unit"""
 
 
-class _Unknown(NamedTuple):
-    """An input that is not known: which numbers it is made of, its shape, and how it is made."""
-
-    numbers: slice
-    shape: tuple[int, ...]
-    made: Callable[[Tensor], Tensor]
+Made = Callable[[Tensor], Tensor]  # an unknown of its numbers, `(chains, numbers)`
 
 
 class Unknowns:
@@ -64,7 +59,8 @@ class Unknowns:
     def __init__(self, question: Question, run: Run) -> None:
         description, given = run.surrogate.description, run.inputs
         data = run.origin and run.origin.store
-        self._parts: dict[str, _Unknown] = {}
+        # Of each unknown which numbers it is made of, its shape, and how it is made.
+        self._parts: dict[str, tuple[slice, tuple[int, ...], Made]] = {}
         self.count = 0
         twice = question.unknown.keys() & question.karhunen_loeve.keys()
         known = {n for n in description.inputs if n not in description.states}
@@ -101,17 +97,15 @@ class Unknowns:
             mean, modes = _modes(np.log(fields) if is_log else fields, share)
             self._add(name, len(modes), fields.shape[1:], partial(_field, mean, modes, is_log))
 
-    def _add(
-        self, name: str, count: int, shape: tuple[int, ...], made: Callable[[Tensor], Tensor]
-    ) -> None:
-        self._parts[name] = _Unknown(slice(self.count, self.count + count), shape, made)
+    def _add(self, name: str, count: int, shape: tuple[int, ...], made: Made) -> None:
+        self._parts[name] = slice(self.count, self.count + count), shape, made
         self.count += count
 
     def __call__(self, z: Tensor) -> dict[str, Tensor]:
         """Return the inputs, `(chains, *shape)` in their units, of numbers `(chains, count)`."""
         return {
-            name: part.made(z[:, part.numbers]).reshape(len(z), *part.shape)
-            for name, part in self._parts.items()
+            name: made(z[:, numbers]).reshape(len(z), *shape)
+            for name, (numbers, shape, made) in self._parts.items()
         }
 
 
