@@ -41,7 +41,6 @@ _SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-
 _CODES = {
     400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 409: "RESOURCE_CONFLICT",
     503: "TEMPORARILY_UNAVAILABLE",
