@@ -77,15 +77,10 @@ def scenario_section(found: ScenarioFindings) -> Section:
             f"Under-trained, so that their errors are upper bounds: {', '.join(undertrained)}."
         )
     pairs = [{"comparison": c.sentence(), "seeds": str(c.seeds)} for c in found.comparisons]
+    compared = Table(f"{name}: comparisons, a family of {len(pairs)}", pairs)
+    tables = [Table(f"{name}: models", _model_rows(found)), compared]
     fronts = [front_figure(found, cost, label) for cost, label in _COSTS.items()]
-    return Section(
-        name, name, said,
-        [
-            Table(f"{name}: models", _model_rows(found)),
-            Table(f"{name}: comparisons, a family of {len(pairs)}", pairs),
-        ],
-        [errors_figure(found), *filter(None, fronts)],
-    )  # fmt: skip
+    return Section(name, name, said, tables, [errors_figure(found), *filter(None, fronts)])
 
 
 def scaling_section(found: Sequence[Found]) -> Section:

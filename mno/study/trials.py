@@ -86,9 +86,8 @@ class Trials:
         url = URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
         pruner = optuna.pruners.MedianPruner(n_warmup_steps=WARM_UP + 1)
         try:
-            storage = optuna.storages.RDBStorage(
-                url, engine_kwargs={"connect_args": {"timeout": 60}}
-            )
+            patience = {"connect_args": {"timeout": 60}}
+            storage = optuna.storages.RDBStorage(url, engine_kwargs=patience)
             self.study = optuna.create_study(
                 storage=storage, study_name=name, load_if_exists=True, pruner=pruner
             )
