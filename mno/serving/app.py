@@ -233,9 +233,8 @@ class Service:
             waiting = self.batcher.ask(asked)
             return await asyncio.wait_for(asyncio.wrap_future(waiting), limit)
         except TimeoutError:
-            raise RefusedError(
-                504, f"not answered within {limit:g} s; ask for fewer samples"
-            ) from None
+            why = f"not answered within {limit:g} s; ask for fewer samples"
+            raise RefusedError(504, why) from None
 
     async def asked(self, request: Request, kind: type[ConfigT]) -> ConfigT:
         """Return what a request in JSON asks; an `InputError` or `RefusedError` if it cannot be."""
@@ -255,9 +254,8 @@ class Service:
     async def body(self, request: Request) -> bytes:
         """Return a request's content; a `RefusedError` if it is too large, or comes too slowly."""
         limit, patience = self._config.max_body, self._config.read_timeout
-        too_large = RefusedError(
-            413, f"the request is larger than {limit} bytes; ask for fewer samples at a time"
-        )
+        why = f"the request is larger than {limit} bytes; ask for fewer samples at a time"
+        too_large = RefusedError(413, why)
         claimed = request.headers.get("content-length", "")
         if claimed.isdecimal() and int(claimed) > limit:
             raise too_large

@@ -142,9 +142,8 @@ class Batcher:
         job = _Job(asked)
         with self._changed:
             if len(self._jobs) >= self._max_waiting:
-                raise RefusedError(
-                    503, f"{self._max_waiting} requests are waiting; try again in a moment"
-                )
+                why = f"{self._max_waiting} requests are waiting; try again in a moment"
+                raise RefusedError(503, why)
             self._jobs.append(job)
             self._changed.notify()
         return job.answer

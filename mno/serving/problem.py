@@ -148,9 +148,8 @@ class Solver:
         try:
             await asyncio.wait_for(self._lock.acquire(), self._limit)
         except TimeoutError:
-            raise RefusedError(
-                503, "the solver is at work for others; try again in a moment"
-            ) from None
+            why = "the solver is at work for others; try again in a moment"
+            raise RefusedError(503, why) from None
         limit = self._limit if self._worker.is_running else self._limit + _TO_START
         answer = self._worker.submit(function, *arguments)
         try:

@@ -126,14 +126,11 @@ class TrialPage:
         if asked.sample is not None:
             frames = {name: a.shape[1] for name, a in answer.predictions.items() if a.ndim > 1}
             truth = self._shown(description, _truth(description, fields, frames))
-        content = {
+        return _json({
             **as_json(answer.served, answer.estimate, full=True),
-            "seconds": time.perf_counter() - start,
-            "inputs": self._shown(description, given),
-            "outputs": self._shown(description, answer.predictions),
-            "truth": truth,
-        }
-        return _json(content)
+            "seconds": time.perf_counter() - start, "inputs": self._shown(description, given),
+            "outputs": self._shown(description, answer.predictions), "truth": truth,
+        })  # fmt: skip
 
     async def _solve(self, request: Request) -> Response:
         asked, served = await self._service.asked(request, SampleRequest), self._follower.current
