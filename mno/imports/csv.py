@@ -185,9 +185,8 @@ class SensorLog(Importer):
         starts = starts if self._times is None else self._times[:, 0]
         groups, block = groups_of(runs[self._kept])
         self.remarks += self._remarks(log, block)
-        return self.layout(
-            len(self._kept), axes, facts, groups, starts[self._kept] + posix_seconds(epoch)
-        )
+        starts = starts[self._kept] + posix_seconds(epoch)
+        return self.layout(len(self._kept), axes, facts, groups, starts)
 
     def _remarks(self, log: Log, block: int) -> Iterator[str]:
         samples, frames, interval = len(self._kept), self._timeline.frames, self._timeline.interval

@@ -157,9 +157,8 @@ def _check_target(target: Path, source: Path, force: bool) -> None:
         return
     if not force:
         raise InputError(f"{target} exists already; name another, or replace it with --force")
-    if target.is_dir() and any(
-        path.is_file() and path.suffix not in _OURS for path in target.rglob("*")
-    ):
+    others = (path for path in target.rglob("*") if path.suffix not in _OURS)
+    if target.is_dir() and any(path.is_file() for path in others):
         raise InputError(
             f"{target} is a folder with other files than an export's (.vtr, .vtu, .pvd), which "
             "--force does not remove; name another"
