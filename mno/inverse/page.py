@@ -97,17 +97,12 @@ def _figures(posterior: Posterior, answer: Answer) -> Iterator[Figure]:
         after = after.reshape(-1, *after.shape[2:])
         label = labelled(str(name).replace("_", " "), units[str(name)])
         is_number = before.ndim == 1 or before[0].size == 1
-        yield Figure(
-            f"unknown_{name}",
-            f"{name}: before and now",
-            "How likely each value was before anything was read, and is now."
-            if is_number
-            else "At each place the mean, and within the band nine of ten draws, before and now.",
-            f"{name} before and after the readings.",
-            *style.curves(
-                _numbers(before, after, label) if is_number else _band(before, after, label)
-            ),
-        )
+        why = "At each place the mean, and within the band nine of ten draws, before and now."
+        if is_number:
+            why = "How likely each value was before anything was read, and is now."
+        drawn = style.curves((_numbers if is_number else _band)(before, after, label))
+        said = f"{name} before and after the readings."
+        yield Figure(f"unknown_{name}", f"{name}: before and now", why, said, *drawn)
     rhat: Any = arviz.rhat(arviz.convert_to_dataset({"z": answer.z}))
     worst = int(rhat["z"].to_numpy().argmax())
     yield Figure(
@@ -122,13 +117,12 @@ def _figures(posterior: Posterior, answer: Answer) -> Iterator[Figure]:
 
 def _numbers(before: np.ndarray, after: np.ndarray, label: str) -> Any:
     def draw(ax: Axes) -> None:
-        low, high = np.quantile(np.concatenate([before.ravel(), after.ravel()]), [0.002, 0.998])
+        was, now = before.ravel(), after.ravel()
+        low, high = np.quantile(np.concatenate([was, now]), [0.002, 0.998])
         bins: Any = np.linspace(low, high, 60)
         look: dict[str, Any] = {"bins": bins, "density": True}
-        ax.hist(
-            before.ravel(), histtype="step", color=style.REFERENCE_COLOUR, label="before", **look
-        )
-        ax.hist(after.ravel(), alpha=0.6, color=style.PREDICTION_COLOUR, label="now", **look)
+        ax.hist(was, histtype="step", color=style.REFERENCE_COLOUR, label="before", **look)
+        ax.hist(now, alpha=0.6, color=style.PREDICTION_COLOUR, label="now", **look)
         ax.set_xlabel(label)
         ax.set_yticks([])
         style.draw_legend(ax)

@@ -212,15 +212,13 @@ def read_observations(
         blocks.append(_Block(name, *places, frames.astype(np.int64), shares))
         values.append(readings.value[rows][kept] * factor + offset)
         sigmas.append(sigma)
-    used = sum(map(len, values))
-    if not used:
+    left_out = len(readings) - sum(map(len, values))
+    if left_out == len(readings):
         raise InputError(
             f"{path}: none of {len(readings)} readings, of {', '.join(readings.quantities)}, is of "
             f"what the model predicts, {', '.join(description.outputs)}, at its places and times"
         )
-    return Observations(
-        tuple(blocks), np.concatenate(values), np.concatenate(sigmas), len(readings) - used
-    )
+    return Observations(tuple(blocks), np.concatenate(values), np.concatenate(sigmas), left_out)
 
 
 def _places(

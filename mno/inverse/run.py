@@ -72,9 +72,8 @@ class Run:
         layout, solver = None, self.solver
         if isinstance(solver, PartOfScenario):
             layout, solver = solver.layout, solver.whole
-        runs = [
-            {**self.whole, **{n: np.asarray(v, np.float32) for n, v in one.items()}} for one in own
-        ]
+        given = [{n: np.asarray(v, np.float32) for n, v in one.items()} for one in own]
+        runs = [{**self.whole, **one} for one in given]
         return [
             None if found is None
             else self._later(layout.of(found, stacked=False) if layout else found)
