@@ -58,9 +58,7 @@ def locked_stages(root: Path) -> dict[str, dict[str, Any]]:
         name: {
             "deps": {dep["path"]: dep.get("md5") for dep in stage.get("deps") or []},
             "outs": {out["path"]: out.get("md5") for out in stage.get("outs") or []},
-            "params": {
-                k: v for file in (stage.get("params") or {}).values() for k, v in file.items()
-            },
+            "params": {k: v for f in (stage.get("params") or {}).values() for k, v in f.items()},
         }
         for name, stage in stages.items()
         if name in MAKING

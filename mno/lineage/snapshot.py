@@ -38,9 +38,8 @@ def git(
             env={**base, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", **(env or {})},
         )  # fmt: skip
     except FileNotFoundError:
-        raise MnoError(
-            "git is not installed, but a model's lineage names commits; install git"
-        ) from None
+        why = "git is not installed, but a model's lineage names commits; install git"
+        raise MnoError(why) from None
     if done.returncode:
         message = first_line(Exception(done.stderr.decode(errors="replace")))
         raise MnoError(f"git {args[0]} failed in {root}: {message}")

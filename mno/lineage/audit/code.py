@@ -188,14 +188,12 @@ def check_stages(evidence: Evidence) -> Iterator[Finding]:
         yield STAGES.unknown("code and parameters", "the snapshot of registration is not at hand")
     else:
         for stage, locked in lock.items():
-            yield from _against_snapshot(stage, locked, tree)
+            yield from _against_tree(stage, locked, tree)
     yield from _reports(evidence, lock)
     yield from _present(evidence, lock)
 
 
-def _against_snapshot(
-    stage: str, locked: Mapping[str, Any], tree: objects.Tree
-) -> Iterator[Finding]:
+def _against_tree(stage: str, locked: Mapping[str, Any], tree: objects.Tree) -> Iterator[Finding]:
     code = {path: name for path, name in locked["deps"].items() if path.split("/")[0] in OURS}
     good = STAGES.verified(f"code of {stage}", f"{len(code)} files and folders of the snapshot")
     found = {path: _md5(tree, path) for path in code}
