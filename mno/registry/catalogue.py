@@ -140,9 +140,8 @@ class _Database:
 
     def seals(self) -> dict[str, str]:
         """Return where the latest seal of each model lies, as its tag says."""
-        return dict(
-            self.rows("SELECT name, value FROM registered_model_tags WHERE key = ?", Tag.SEAL)
-        )
+        query = "SELECT name, value FROM registered_model_tags WHERE key = ?"
+        return dict(self.rows(query, Tag.SEAL))
 
     def run(self, run_id: str) -> dict[str, Any] | None:
         """Return the rows of a run as plain values."""
@@ -377,9 +376,7 @@ def read_stored(workspace: Workspace) -> Stored:
     folders = (*sorted(artifacts.glob("*/*")), *sorted(artifacts.glob("*/models/*")))
     whole = (path for path in folders if path.is_dir() and not path.is_symlink())
     forgotten = (path for path in whole if _ID.fullmatch(path.name) and path.name not in known)
-    return Stored(
-        tuple(sorted(runs, key=lambda item: -item.begun)), tuple(models), tuple(forgotten)
-    )
+    return Stored(tuple(sorted(runs, key=lambda r: -r.begun)), tuple(models), tuple(forgotten))
 
 
 def remove_stored(workspace: Workspace, kind: str, identity: str, folder: Path | None) -> None:
