@@ -221,13 +221,11 @@ def _spectra(inspection: Inspection) -> Iterator[Figure]:
         "field with jumps or noise, or a resolution too coarse for it. Share of the variance above "
         f"two thirds of that wavenumber (grey): {told}.",
         f"Power spectra of {len(found)} fields. Share of the variance at the cut-off: {told}.",
-        *style.curves(partial(_draw_spectra, curves=curves, units=units), 3.6),
+        *style.curves(partial(_draw_curves, curves=curves, units=units), 3.6),
     )
 
 
-def _draw_spectra(
-    ax: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], units: str
-) -> None:
+def _draw_curves(ax: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], units: str) -> None:
     for place, (name, (k, power)) in enumerate(curves.items()):
         colour, dashes = _COLOURS[place % len(_COLOURS)], _DASHES[place % len(_DASHES)]
         shown = np.where(power > 0, power, np.nan)
