@@ -53,11 +53,9 @@ def describe(problem: Problem) -> dict[str, Any]:
     """Return `title`, `labels` of fields, `axes`, and the `parameters` that may be moved."""
     scenario = problem.scenario
     return {
-        "title": scenario.title,
-        "labels": {field.name: field.long_name for field in scenario.fields},
-        "axes": about(scenario.axes),
-        "parameters": movable(problem),
-    }
+        "title": scenario.title, "labels": {f.name: f.long_name for f in scenario.fields},
+        "axes": about(scenario.axes), "parameters": movable(problem),
+    }  # fmt: skip
 
 
 def about(axes: Sequence[Axis]) -> list[dict[str, Any]]:
