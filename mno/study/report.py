@@ -72,10 +72,8 @@ class Section:
 def scenario_section(found: ScenarioFindings) -> Section:
     """Return the section of a scenario: verdict, table, comparisons, figures."""
     name, said = found.scenario, [f"Verdict: {found.verdict}."]
-    if undertrained := [row.model for row in found.rows if row.undertrained]:
-        said.append(
-            f"Under-trained, so that their errors are upper bounds: {', '.join(undertrained)}."
-        )
+    if undertrained := ", ".join(row.model for row in found.rows if row.undertrained):
+        said.append(f"Under-trained, so that their errors are upper bounds: {undertrained}.")
     pairs = [{"comparison": c.sentence(), "seeds": str(c.seeds)} for c in found.comparisons]
     compared = Table(f"{name}: comparisons, a family of {len(pairs)}", pairs)
     tables = [Table(f"{name}: models", _model_rows(found)), compared]
@@ -152,10 +150,9 @@ def samples_section(found: Sequence[Found]) -> Section | None:
             for n, comparisons in of.comparisons.items()
             for c in comparisons
         ]
-        part.tables += [
-            Table(f"{scenario}: test error by number of training samples", rows),
-            Table(f"{scenario}: comparisons, a family of {len(pairs)}", pairs),
-        ]
+        compared = Table(f"{scenario}: comparisons, a family of {len(pairs)}", pairs)
+        title = f"{scenario}: test error by number of training samples"
+        part.tables += [Table(title, rows), compared]
         growth = {
             model: [(n, mean.value) for n, mean in curve.errors.items()]
             for model, curve in of.curves.items()
