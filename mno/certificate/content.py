@@ -70,15 +70,12 @@ class Certificate:
     def to_dict(self) -> dict[str, Any]:
         """Return the result of the audit as plain values, as `audit.json` holds them."""
         return {
-            "schema": SCHEMA,
-            "model": self.model,
-            "made": self.made,
-            "passed": self.passed,
+            "schema": SCHEMA, "model": self.model, "made": self.made, "passed": self.passed,
             "verdicts": counts(self.findings),
             "findings": [asdict(finding) for finding in self.findings],
             "decisions": list(self.decisions),
             "replay": self.replay.to_dict() if self.replay else None,
-        }
+        }  # fmt: skip
 
 
 def certificate_of(
@@ -92,18 +89,12 @@ def certificate_of(
     if settings := entry(params, "scenarios", str(params.get("scenario"))):
         chosen["scenarios"] = {params["scenario"]: settings}
     return Certificate(
-        name=evidence.name,
-        version=evidence.version,
-        made=made,
-        findings=tuple(findings),
-        record=evidence.record or {},
-        tags=dict(evidence.tags),
-        params=flat(chosen),
+        name=evidence.name, version=evidence.version, made=made, findings=tuple(findings),
+        record=evidence.record or {}, tags=dict(evidence.tags), params=flat(chosen),
         decisions=tuple(_decision(seal) for seal in evidence.chain if not seal.problem),
-        packages=tuple(_packages(documents.get(PACKAGES_FILE, b""))),
-        documents=documents,
+        packages=tuple(_packages(documents.get(PACKAGES_FILE, b""))), documents=documents,
         replay=replay,
-    )
+    )  # fmt: skip
 
 
 def _documents(evidence: Evidence) -> Iterator[tuple[str, bytes]]:

@@ -39,13 +39,10 @@ _TERMS = "https://w3id.org/ro/terms/workflow-run#"
 _PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 _MODEL, _DATASET, _COMMIT, _TOOL, _LICENCE = "#model", "#dataset", "#snapshot", "#mno", "#licence"
 _FORMATS = {
-    ".json": "application/json",
-    ".html": "text/html",
-    ".yaml": "application/yaml",
-    ".dvc": "application/yaml",
-    ".pem": "application/x-pem-file",
+    ".json": "application/json", ".html": "text/html", ".yaml": "application/yaml",
+    ".dvc": "application/yaml", ".pem": "application/x-pem-file",
     ".sig": "application/octet-stream",
-}
+}  # fmt: skip
 
 
 def crate_metadata(
@@ -68,25 +65,20 @@ def crate_metadata(
     )
     crate = ROCrate(version=_VERSION)
     crate.metadata.extra_terms |= {name: _TERMS + name for name in ("sha256", "md5")}
-    crate.update_jsonld(
-        {
-            "@id": "./",
-            "name": f"Certificate of {certificate.name} version {certificate.version}",
-            "description": f"Lineage of a registered model, audited link by link: {outcome}",
-            "datePublished": certificate.made,
-            "license": _to(_LICENCE),
-            "conformsTo": _to(_PROFILE),
-            "hasPart": _to(*_ids(described)),
-            "mentions": _to(*_ids(e for e in made if e["@type"].endswith("Action"))),
-            "about": _to(_MODEL),
-        }
-    )
-    for entity in (
+    crate.update_jsonld({
+        "@id": "./",
+        "name": f"Certificate of {certificate.name} version {certificate.version}",
+        "description": f"Lineage of a registered model, audited link by link: {outcome}",
+        "datePublished": certificate.made,
+        "license": _to(_LICENCE), "conformsTo": _to(_PROFILE), "hasPart": _to(*_ids(described)),
+        "mentions": _to(*_ids(e for e in made if e["@type"].endswith("Action"))),
+        "about": _to(_MODEL),
+    })  # fmt: skip
+    about = [
         _entity(_LICENCE, "CreativeWork", "No licence", description=licence),
         _entity(_PROFILE, "CreativeWork", "Process Run Crate", version="0.5"),
-        *described,
-        *made,
-    ):
+    ]
+    for entity in (*about, *described, *made):
         crate.add_or_update_jsonld(entity)
     return crate.metadata.generate()
 
@@ -125,15 +117,10 @@ def _model(certificate: Certificate) -> Iterator[Entity]:
     ids = {f"ids.{name}": value for name, value in (record.get("ids") or {}).items()}
     noted = _values("record", {**{key: record.get(key) for key in keys}, **ids})
     yield _entity(
-        _MODEL,
-        "CreativeWork",
-        certificate.model,
-        version=str(certificate.version),
-        isBasedOn=_to(_DATASET, _COMMIT),
-        additionalProperty=_to(*_ids(noted)),
-        sha256=entry(record, "model", "sha256"),
-        md5=entry(record, "model", "md5"),
-    )
+        _MODEL, "CreativeWork", certificate.model, version=str(certificate.version),
+        isBasedOn=_to(_DATASET, _COMMIT), additionalProperty=_to(*_ids(noted)),
+        sha256=entry(record, "model", "sha256"), md5=entry(record, "model", "md5"),
+    )  # fmt: skip
     yield from noted
     commit = entry(record, "snapshot", "commit")
     yield _entity(_COMMIT, "SoftwareSourceCode", "Snapshot of the code", version=commit)
@@ -158,18 +145,13 @@ def _actions(certificate: Certificate) -> Iterator[Entity]:
     made = [names.DATA_FILES, names.WEIGHTS, names.METRICS]
     given, made = ([name for name in part if name in documents] for part in (given, made))
     yield _entity(
-        "#run",
-        "CreateAction",
-        "Run of the line",
+        "#run", "CreateAction", "Run of the line",
         description="Made the model, from the parameters to its figures: generated the data or "
         "took over imported ones, trained, and evaluated on the test data.",
-        startTime=entry(record, "times", "started"),
-        endTime=entry(record, "times", "registered"),
-        instrument=_to(_COMMIT),
-        object=_to(*given, *_ids(chosen)),
-        result=_to(_DATASET, _MODEL, *made),
-        additionalProperty=_to(*_ids(facts)),
-    )
+        startTime=entry(record, "times", "started"), endTime=entry(record, "times", "registered"),
+        instrument=_to(_COMMIT), object=_to(*given, *_ids(chosen)),
+        result=_to(_DATASET, _MODEL, *made), additionalProperty=_to(*_ids(facts)),
+    )  # fmt: skip
     for number, decided in enumerate(reversed(certificate.decisions), 1):
         what = "Version {version}: {decision}".format(**decided)
         own = _to(_MODEL) if decided["version"] == certificate.version else None

@@ -26,14 +26,12 @@ _LINKS: dict[str, dict[str, Any]] = TABLES["links"]
 def render_certificate(certificate: Certificate, signer: str | None) -> str:
     """Return the page, all of it escaped; the signer is the fingerprint of a key, if any."""
     return render_page(
-        "report/page.html.j2",
-        language="en",
-        words=Words.of("en"),
+        "report/page.html.j2", language="en", words=Words.of("en"),
         title=f"Certificate: {certificate.name} version {certificate.version}",
         subtitle=f"Where a registered model comes from, audited link by link on "
         f"{moment(certificate.made)}.",
         sections=list(_sections(certificate, signer)),
-    )
+    )  # fmt: skip
 
 
 def _sections(certificate: Certificate, signer: str | None) -> Iterator[Section]:

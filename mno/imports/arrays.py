@@ -29,8 +29,7 @@ Shape = tuple[int, ...]
 Dims = tuple[str, ...]
 
 ROLES = ("input", "output", "state", "coordinate", "times")
-CF_AXES = {"T": "time", "X": "x", "Y": "y", "Z": "z"}
-"""Axes by the attribute `axis` of their coordinates."""
+CF_AXES = {"T": "time", "X": "x", "Y": "y", "Z": "z"}  # by `axis` of their coordinates
 MEANINGS = {
     "sample": "sample samples realization realisation member ensemble trajectory",
     "time": "time t",
@@ -88,20 +87,15 @@ def rule_of(mapping: FieldMapping, name: str) -> FieldRule:
 
 
 def arrange(
-    file: importer.Importer,
-    arrays: Mapping[str, Array],
-    mapping: FieldMapping,
-    *,
-    parameters: Mapping[str, Any] | None = None,
-    extent: Mapping[str, Any] | None = None,
+    file: importer.Importer, arrays: Mapping[str, Array], mapping: FieldMapping, *,
+    parameters: Mapping[str, Any] | None = None, extent: Mapping[str, Any] | None = None,
     default: Role | None = None,
-) -> importer.Layout:
+) -> importer.Layout:  # fmt: skip
     """Find out what the arrays of a file are, and add them to it in their order.
 
     Their axes have names, or none of them has. The file may say `parameters` of the whole of it,
     and where the domain begins and ends (`extent`), by axis. Arrays with named axes of which
-    nothing tells the role have the `default`, and are refused if there is none; so are arrays that
-    are no dataset.
+    nothing tells the role have the `default`; refused are those without, and what is no dataset.
     """
     rules = {name: rule_of(mapping, name) for name in arrays}
     kept = {name: array for name, array in arrays.items() if not rules[name].drop}
@@ -354,13 +348,9 @@ class _Bare(_Arrays):
         if not states:
             return None, set()
         state = next(iter(states.values()))
-        alike = {name for name, shape in large.items() if shape == state}
-        numbers = {
-            name
-            for name, shape in large.items()
-            if len(shape) == 2 and shape[1] == state[1] and shape[1:] != state[2:]
-        }
-        return state[1], {*states, *alike, *numbers}
+        frames, space = state[1:2], state[2:]
+        alike = {n for n, s in large.items() if s == state or s[1:] == frames and frames != space}
+        return state[1], {*states, *alike}
 
     def _grids(self, rests: Mapping[str, Shape]) -> dict[str, tuple[int | None, Shape]]:
         """Return channels (if they have an axis) and space, so that all shapes have one grid."""

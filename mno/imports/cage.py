@@ -51,12 +51,9 @@ class Cage(AbstractContextManager["Cage", None]):
         self._process: subprocess.Popen[str] | None = None
 
     def call(
-        self,
-        function: Callable[..., Any],
-        arguments: Mapping[str, Any],
-        files: Sequence[Path],
+        self, function: Callable[..., Any], arguments: Mapping[str, Any], files: Sequence[Path],
         progress: Callable[[Any], None] = lambda _: None,
-    ) -> Any:
+    ) -> Any:  # fmt: skip
         """Call a function of a module in the child; return what it returns, as JSON has it.
 
         It is called with `arguments`, by name, and with `progress`, which is told what it says of

@@ -4,8 +4,7 @@
 <folder>/parts/<16>/     one converted file, named by the SHA-256 of its store's root
 <folder>/work/           shards of conversions that are not finished
 
-`import_files` and `look` read in this process; commands call them in a cage (`caged_import`,
-`caged_look`).
+`import_files` and `look` read in this process; commands call `caged_import` and `caged_look`.
 """
 
 import json
@@ -162,7 +161,8 @@ def read_list(folder: Path) -> ImportList | None:
 def look(path: Path, kind: str, mapping: Mapping) -> Contents:
     """Return what a file holds, as the mapping makes it; nothing is written."""
     _require_readable(path, kind)
-    return _contents(path, FileParameters.of(path, kind, mapping, "look"))
+    file = FileParameters.of(path, kind, mapping, "look")
+    return FileSource(file, path.resolve().parent).contents
 
 
 def import_files(
@@ -174,8 +174,7 @@ def import_files(
     Each file is finished, and listed, before the next is begun; one that was interrupted goes on
     where it was. The folder is named like the dataset, and used by one import at a time. Without a
     mapping, that of the first import holds. To `replace` is to list these files alone: what was
-    converted of others stays until `sweep`, so that the dataset can be made as it was until the new
-    one is whole.
+    converted of others stays until `sweep`, so that the old dataset can be made meanwhile.
 
     Raises:
         InputError: A file cannot be imported, or does not fit the others; those before it are kept.
@@ -253,7 +252,7 @@ def _require_alike(folder: Path, parts: Sequence[Part], files: dict[Path, FilePa
     for path, file in files.items():
         if first is not None and file.sha256 in known:
             continue
-        contents = _contents(path, file)
+        contents = FileSource(file, path.resolve().parent).contents
         other = difference(first, contents) if first is not None else None
         if other:
             raise InputError(
@@ -261,10 +260,6 @@ def _require_alike(folder: Path, parts: Sequence[Part], files: dict[Path, FilePa
                 "places: import it under another --name"
             )
         first = first or contents
-
-
-def _contents(path: Path, file: FileParameters) -> Contents:
-    return FileSource(file, path.resolve().parent).contents
 
 
 def _store(folder: Path, part: Part) -> Path:
@@ -278,12 +273,9 @@ def _convert(folder: Path, path: Path, file: FileParameters, progress: Told) -> 
     fresh = folder / "work/converted"
     report = convert_file(path, file, fresh, folder / "work/shards", told)
     part = Part(
-        file=path.name,
-        sha256=file.sha256,
-        content=file_sha256(fresh / "zarr.json"),
-        samples=report.samples,
-        importer_version=file.importer_version,
-    )
+        file=path.name, sha256=file.sha256, content=file_sha256(fresh / "zarr.json"),
+        samples=report.samples, importer_version=file.importer_version,
+    )  # fmt: skip
     target = _store(folder, part)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(target, ignore_errors=True)

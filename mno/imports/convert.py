@@ -48,13 +48,9 @@ class FileParameters(Config):
     def of(cls, path: Path, kind: str, mapping: Mapping, dataset: str) -> Self:
         """Return the parameters of a file as it is now."""
         return cls(
-            dataset=dataset,
-            kind=kind,
-            file=path.name,
-            stamp=stamp(path),
-            importer_version=importer_class(kind).version,
-            mapping=mapping,
-        )
+            dataset=dataset, kind=kind, file=path.name, stamp=stamp(path),
+            importer_version=importer_class(kind).version, mapping=mapping,
+        )  # fmt: skip
 
 
 class FileSource(FilesSource):
@@ -133,12 +129,9 @@ def _opened(kind: str, path: Path, mapping: str, stamp: str) -> MappedFile:
 
 
 def convert_file(
-    path: Path,
-    file: FileParameters,
-    destination: Path,
-    work: Path,
+    path: Path, file: FileParameters, destination: Path, work: Path,
     progress: Callable[[Progress], None] = lambda _: None,
-) -> DatasetReport:
+) -> DatasetReport:  # fmt: skip
     """Convert a file, or go on with a conversion that was interrupted.
 
     `file` says what is to become of it, with its checksum. The store appears whole or not at all;
@@ -153,9 +146,8 @@ def convert_file(
     config = SamplesConfig(samples=source.limit, resolution=1, shard_size=shard_size, seed=0)
     # Shards are made by the importers, and of the file as it is.
     code = [module.read_bytes() for module in sorted(Path(__file__).parent.glob("*.py"))]
-    plan = DatasetPlan(
-        FileSource, file, config, sha256(file.stamp.encode() + b"".join(code)), folder
-    )
+    digest = sha256(file.stamp.encode() + b"".join(code))
+    plan = DatasetPlan(FileSource, file, config, digest, folder)
     report = generate(plan, work / plan.digest[:24], destination, _HERE, progress)
     if stamp(path) != file.stamp:
         raise MnoError(f"{path} was changed while it was imported; import it again")

@@ -153,8 +153,7 @@ class SensorLog(Importer):
     def _means(self, quantity: _Quantity, start: int, stop: int) -> np.ndarray:
         """Return the mean of the readings of each frame and point, NaN where there is none.
 
-        Shape `(stop - start, frames, points)`; equal at all points for a quantity that holds for
-        all of the plant.
+        Shape `(stop - start, frames, points)`; equal at all points for a quantity of all the plant.
         """
         frames, points = self._timeline.frames, len(self._places) if quantity.points else 1
         kept = self._kept[start:stop]
@@ -186,9 +185,8 @@ class SensorLog(Importer):
         starts = starts if self._times is None else self._times[:, 0]
         groups, block = groups_of(runs[self._kept])
         self.remarks += self._remarks(log, block)
-        return self.layout(
-            len(self._kept), axes, facts, groups, starts[self._kept] + posix_seconds(epoch)
-        )
+        starts = starts[self._kept] + posix_seconds(epoch)
+        return self.layout(len(self._kept), axes, facts, groups, starts)
 
     def _remarks(self, log: Log, block: int) -> Iterator[str]:
         samples, frames, interval = len(self._kept), self._timeline.frames, self._timeline.interval
@@ -227,8 +225,7 @@ def _median_interval(log: Log, of: list[int]) -> float | None:
 
     Readings jitter and some are lost, so that a series' interval is the time between its first and
     last reading over the number of intervals between them, long pauses left out, in the first part
-    of the log in which it was read twice. The median has no more digits than make it right to 3 in
-    10,000.
+    of the log in which it was read twice. The median has as few digits as are right to 3 in 10,000.
     """
     intervals: dict[int, float] = {}
     for first in range(0, len(log.time), CHUNK):

@@ -42,14 +42,10 @@ class Exported(NamedTuple):
 
 
 def export_store(
-    source: Path,
-    destination: Path,
-    *,
-    fields: Sequence[str] = (),
-    samples: Sequence[int] | None = None,
-    force: bool = False,
+    source: Path, destination: Path, *, fields: Sequence[str] = (),
+    samples: Sequence[int] | None = None, force: bool = False,
     progress: Report = lambda done, total: None,
-) -> Exported:
+) -> Exported:  # fmt: skip
     """Export fields of a store; memory does not grow with it.
 
     All `fields` and `samples`, if none are named, of a dataset or a store of predictions go to a
@@ -90,8 +86,7 @@ class Selection(AbstractContextManager["Selection", None]):
     """Fields and samples of an open store: a dataset or predictions, a Zarr group.
 
     All fields if none are named, and coordinates of points always; samples by their numbers in the
-    order of the export, all if not given. `about` is what the store says of the whole of it, as
-    plain values.
+    order of the export, all if not given. `about` has plain values, of the whole of the store.
     """
 
     def __init__(
@@ -162,9 +157,8 @@ def _check_target(target: Path, source: Path, force: bool) -> None:
         return
     if not force:
         raise InputError(f"{target} exists already; name another, or replace it with --force")
-    if target.is_dir() and any(
-        path.is_file() and path.suffix not in _OURS for path in target.rglob("*")
-    ):
+    others = (path for path in target.rglob("*") if path.suffix not in _OURS)
+    if target.is_dir() and any(path.is_file() for path in others):
         raise InputError(
             f"{target} is a folder with other files than an export's (.vtr, .vtu, .pvd), which "
             "--force does not remove; name another"

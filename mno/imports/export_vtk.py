@@ -71,8 +71,7 @@ def _write_frame(
 ) -> None:
     """Write one sample at one frame, with all that is not over time.
 
-    On a rectilinear grid, an axis without coordinates has one point, at 0; unordered points are
-    a vertex each.
+    An axis that a rectilinear grid lacks has one point, at 0; unordered points are a vertex each.
     """
     space = {axis.name: axis.points for axis in _space(selection)}
     along = ("point",) if "point" in space else SPACE

@@ -30,10 +30,8 @@ from mno.imports.stored import Box, FileArray
 _NAMES = {"coeff": "permeability", "sol": "pressure", "a": "input", "u": "output"}
 _ROLES = {"coeff": "input", "sol": "output", "a": "input", "u": "output"}
 _STATES = {1: "velocity", 2: "vorticity", 3: "state"}
-_CLASSES = {
-    "double", "single", "logical", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64",
-    "uint64",
-}  # fmt: skip
+_WHOLE = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+_CLASSES = {"double", "single", "logical", *_WHOLE}
 _BYTES_OF_A_NUMBER = 24  # unpacked, as numbers and as float32
 
 
@@ -61,9 +59,8 @@ class FnoMat(importer.Importer):
             first, frames = "a" if "a" in kept else None, self._arrays["u"].shape[-1]
             self._time, first = self._times(frames, first)
             name, dims = _STATES[len(self._space)], ("time", *importer.SPACE[: len(self._space)])
-            self._keep(
-                "u", importer.plain_field(name, "state", dims), [n for n in (first, "u") if n]
-            )
+            joined = [n for n in (first, "u") if n]
+            self._keep("u", importer.plain_field(name, "state", dims), joined)
         else:
             states = set()
         for name, role in kept.items():
@@ -96,18 +93,16 @@ class FnoMat(importer.Importer):
 
     def _version_5(self) -> dict[str, FileArray]:
         """Return the arrays of a file of version 5, each of which is read as a whole, once."""
-        expected = "a MATLAB file of version 5, 7 or 7.3, as save('data.mat', '-v7') writes it"
-        with importer.reading(self.path, expected=expected):
+        wanted = "a MATLAB file of version 5, 7 or 7.3, as save('data.mat', '-v7') writes it"
+        with importer.reading(self.path, expected=wanted):
             if matfile_version(self.path)[0] != 1:
-                raise self.error(
-                    f"it is no MATLAB file of version 5, 7 or 7.3; expected {expected}"
-                )
+                raise self.error(f"it is no MATLAB file of version 5, 7 or 7.3; expected {wanted}")
             listed = scipy.io.whosmat(self.path)
 
         @lru_cache(None)
         def read(name: str, count: int) -> np.ndarray:
             make_room(min(_BYTES_OF_A_NUMBER * count, available_memory()))
-            with importer.reading(self.path, name, expected):
+            with importer.reading(self.path, name, wanted):
                 values = scipy.io.loadmat(self.path, variable_names=[name])[name]
             importer.check_numbers(self.path, name, values.dtype)
             with np.errstate(over="ignore", invalid="ignore"):
@@ -165,11 +160,9 @@ class FnoMat(importer.Importer):
         self.check_sample(source, self._arrays[source].shape[1:], self._samples)
         self.add(field, source, partial(self._frames, field.dims, arrays))
 
-    def _frames(
-        self, dims: tuple[str, ...], arrays: list[str], start: int, stop: int
-    ) -> np.ndarray:
+    def _frames(self, dims: tuple[str, ...], names: list[str], start: int, stop: int) -> np.ndarray:
         """Return some samples, the axis of time first, arrays joined along it."""
-        parts = [self._arrays[name].read(start, stop) for name in arrays]
+        parts = [self._arrays[name].read(start, stop) for name in names]
         if "time" not in dims:
             return parts[0] if dims else parts[0][:, 0]
         # A single frame has no axis of time; in an array of frames it is the last.
@@ -193,9 +186,7 @@ class FnoMat(importer.Importer):
     def _space_axes(self, has_ends: bool) -> list[Axis]:
         named = list(zip(importer.SPACE, self._space, strict=False))
         if has_ends:  # solved on points that include both
-            return [
-                importer.axis_of_points(name, np.linspace(0, 1, length)) for name, length in named
-            ]
+            return [importer.axis_of_points(name, np.linspace(0, 1, n)) for name, n in named]
         self.remarks.append(
             "the file says nothing of its points; they are taken as the centres of cells from 0 to "
             "1"

@@ -68,9 +68,8 @@ class GrowingLog:
             else:
                 self._read_header(text)
         if not self.columns:
-            raise InputError(
-                f"{self._path or 'standard input'} has no whole line; expected a header"
-            )
+            where = self._path or "standard input"
+            raise InputError(f"{where} has no whole line; expected a header")
 
     def mark(self, position: int) -> str:
         """Return a digest of what lies before a position, by which it is known again."""

@@ -106,13 +106,9 @@ class Importer(AbstractContextManager["Importer", None]):
         self._found[field.name] = reader
 
     def layout(
-        self,
-        samples: int,
-        axes: Sequence[Axis],
-        parameters: Mapping[str, Any] | None = None,
-        groups: np.ndarray | None = None,
-        starts: np.ndarray | None = None,
-    ) -> Layout:
+        self, samples: int, axes: Sequence[Axis], parameters: Mapping[str, Any] | None = None,
+        groups: np.ndarray | None = None, starts: np.ndarray | None = None,
+    ) -> Layout:  # fmt: skip
         """Return all of it (see `Contents`); axes whose points are not even are remarked on."""
         fields, remarks = tuple(self.fields.values()), (*self.remarks, *uneven(axes))
         contents = Contents(

@@ -62,9 +62,8 @@ class TensorFile(Importer):
         if isinstance(content, (tuple, list)) and len(content) == 2:
             content = {"x": content[0], "y": content[1]}
         if not isinstance(content, dict) or not content:
-            raise InputError(
-                f"{self.path} holds one {type(content).__name__}; expected {_EXPECTED}"
-            )
+            kind = type(content).__name__
+            raise InputError(f"{self.path} holds one {kind}; expected {_EXPECTED}")
         for name, value in content.items():
             plain = isinstance(name, str) and type(value) is torch.Tensor
             if not plain or value.layout != torch.strided or value.device.type != "cpu":

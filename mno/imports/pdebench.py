@@ -12,16 +12,9 @@ import numpy as np
 
 from mno.core.errors import InputError
 from mno.core.fields import Axis
+from mno.imports import importer
 from mno.imports.hdf5 import Hdf5File
-from mno.imports.importer import (
-    SPACE,
-    Importer,
-    Layout,
-    cell_centres,
-    leave_out,
-    plain,
-    plain_field,
-)
+from mno.imports.importer import SPACE, Importer, Layout, leave_out, plain, plain_field
 from mno.imports.mapping import Mapping
 from mno.imports.stored import FileArray
 
@@ -112,17 +105,14 @@ class PdeBench(Importer):
     def _axis(self, name: str, length: int) -> Axis:
         file, source = self._file, "t-coordinate" if name == "time" else f"{name}-coordinate"
         array = file.array(file.root, source)
-        if name != "time":
-            if array is not None:
-                return self.given_axis(name, array.name, array.whole(), length)
-            self.remarks.append(
-                f"{source} is missing; points are taken as the centres of cells from 0 to 1"
-            )
-            return cell_centres(name, length)
-        array = array or file.array(file.root, "t")
+        meanwhile = "points are taken as the centres of cells from 0 to 1"
+        if name == "time":
+            array, meanwhile = array or file.array(file.root, "t"), "frames are numbered from 0"
         if array is None:
-            self.remarks.append(f"{source} is missing; frames are numbered from 0")
-            return self.given_axis(name, source, np.arange(float(length)), length)
+            self.remarks.append(f"{source} is missing; {meanwhile}")
+            return importer.default_axis(name, length)
+        if name != "time":
+            return self.given_axis(name, array.name, array.whole(), length)
         points = np.atleast_2d(array.whole())
         if (points != points[0]).any():
             raise self.error(

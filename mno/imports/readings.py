@@ -236,14 +236,9 @@ class Log:
                 yield cells[self._columns["time"]], series, cells[at], ""
 
     def _found(
-        self,
-        where: str,
-        sensor: str,
-        quantity: str,
-        unit: str,
-        place: Mapping[str, float | None],
-        uncertainty: float = math.nan,
-    ) -> _Series:
+        self, where: str, sensor: str, quantity: str, unit: str,
+        place: Mapping[str, float | None], uncertainty: float = math.nan,
+    ) -> _Series:  # fmt: skip
         """Return a series, a new one if there is none like it; `where` is for messages."""
         where = f"{self.path}, {where}"
         given = {axis: float(number) for axis, number in place.items() if number is not None}

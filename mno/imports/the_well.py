@@ -143,14 +143,9 @@ class TheWell(Importer):
 
 
 def _read(
-    array: FileArray,
-    stored: tuple[bool, ...],
-    pick: tuple[int, ...],
-    shape: tuple[int, ...],
-    over_time: bool,
-    start: int,
-    stop: int,
-) -> np.ndarray:
+    array: FileArray, stored: tuple[bool, ...], pick: tuple[int, ...], shape: tuple[int, ...],
+    over_time: bool, start: int, stop: int,
+) -> np.ndarray:  # fmt: skip
     """Read one component, repeated along the axes that the array lacks."""
     of_samples = stored[0] and array.shape[0] > 1
     values = (array.read(start, stop) if of_samples else array.whole())[(..., *pick)]

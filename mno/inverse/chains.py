@@ -87,13 +87,9 @@ def _chosen(taken: Tensor, new: Place, old: Place) -> Place:
 
 
 def warm_up(
-    likelihood: Likelihood,
-    ensemble: Tensor,
-    chains: int,
-    steps: int,
-    rng: torch.Generator,
+    likelihood: Likelihood, ensemble: Tensor, chains: int, steps: int, rng: torch.Generator,
     told: Told,
-) -> tuple[Hamiltonian, Place]:
+) -> tuple[Hamiltonian, Place]:  # fmt: skip
     """Bring chains from where they begin to where they belong, and fit the step to the posterior.
 
     They begin where the first of an ensemble, `(members, unknowns)`, are. The step's length is
@@ -162,14 +158,9 @@ def follow(
 
 
 def follow_exactly(
-    kernel: Hamiltonian,
-    place: Place,
-    exact: Callable[[np.ndarray], np.ndarray],
-    draws: int,
-    rng: torch.Generator,
-    told: Told,
-    inner: int = 5,
-) -> Chains:
+    kernel: Hamiltonian, place: Place, exact: Callable[[np.ndarray], np.ndarray], draws: int,
+    rng: torch.Generator, told: Told, inner: int = 5,
+) -> Chains:  # fmt: skip
     """Draw from the posterior of an exact likelihood, by delayed acceptance.
 
     A proposal is where a chain is after `inner` steps of the kernel. It is solved, and taken with
@@ -209,14 +200,9 @@ def _chains(found: list[Place], accepted: float, solves: int = 0) -> Chains:
 
 
 def smooth(
-    predict: Callable[[Tensor], Tensor],
-    read: Tensor,
-    noise: Tensor,
-    unknowns: int,
-    members: int,
-    rng: torch.Generator,
-    rounds: int = 4,
-) -> Tensor:
+    predict: Callable[[Tensor], Tensor], read: Tensor, noise: Tensor, unknowns: int, members: int,
+    rng: torch.Generator, rounds: int = 4,
+) -> Tensor:  # fmt: skip
     """Return an ensemble near the posterior, `(members, unknowns)`: exact where all is linear.
 
     In each of some rounds the members move towards what was `read`, `(readings,)`, of standard

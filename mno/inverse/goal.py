@@ -124,11 +124,6 @@ class Worth:
 class Wanted:
     """A goal for a run of a model; numbers `x` from 0 to 1 are what may be set.
 
-    Args:
-        goal: What is wanted.
-        run: Of which.
-        seed: Of the members.
-
     Attributes:
         count: How many numbers there are.
         members: How many runs are worth something together.
@@ -297,9 +292,8 @@ class _Values:
         description = run.surrogate.description
         self._name, _, place = quantity.of.partition(".")
         if self._name not in description.outputs:
-            raise InputError(
-                f"of: {quantity.of}; the model predicts {', '.join(description.outputs)}"
-            )
+            known = ", ".join(description.outputs)
+            raise InputError(f"of: {quantity.of}; the model predicts {known}")
         self.unit = description.normaliser.unit(self._name)
         self._frames: Tensor | None = None
         if self._name in description.states:

@@ -57,13 +57,9 @@ class Answer:
 
 
 def infer(
-    posterior: Posterior,
-    validation: Split | StoredSplit | None,
-    draws: int,
-    solves: int,
-    seed: int,
-    told: Told,
-) -> Answer:
+    posterior: Posterior, validation: Split | StoredSplit | None, draws: int, solves: int,
+    seed: int, told: Told,
+) -> Answer:  # fmt: skip
     """Draw from a posterior, by the surrogate, and exactly where the solver may be asked.
 
     A smoother's ensemble is where chains begin. Both reckon with the surrogate's error, as the

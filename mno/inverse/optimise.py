@@ -26,8 +26,7 @@ from mno.inverse.goal import Wanted, Worth
 from mno.inverse.infer import Told
 from mno.surrogate.surrogate import Surrogate
 
-PROMISE = 1e-3
-"""Share of the objective that a further search may promise when it ends."""
+PROMISE = 1e-3  # share of the objective that a further search may promise when it ends
 _STARTS, _ITERATIONS = 8, 60
 _RADIUS, _SHRUNK, _GROWN = 0.2, 0.5, 2.0  # of the box, in shares of what may be set
 _LEAST = 0.025  # smaller ones go too short a way for one solve
@@ -110,12 +109,14 @@ def optimise(
         margin = min(2.0 * margin, _WIDEST) if best.solved.violation > 0 else _MARGIN
         if tuner:
             tuned = tuner.learn(tried)
+        cost = float(wanted.cost(best.solved))
         box, is_more = _Box(middle.x, radius), False
         while not is_more and box:  # where nothing is promised near by, further off
             drawn = torch.rand(2, wanted.count, generator=rng, dtype=torch.float64)
             known = [middle, *(one for one in tried if one is not middle)]
             x, promised = _search(tuned, box, [middle.x, *map(box.at, drawn)], known, price, margin)
-            is_more = _is_more(wanted, promised, best.solved)
+            gain = cost - float(wanted.cost(promised))
+            is_more = best.solved.violation > 0 or gain > PROMISE * abs(cost)
             radius, box = box.radius, box.larger()
         if len(tried) >= rounds or not is_more:
             return Best(best.x, best.solved, promised, len(tried) * wanted.members, tried)
@@ -138,12 +139,6 @@ def _order(wanted: Wanted, worth: Worth) -> tuple[float, float]:
 def _merit(wanted: Wanted, worth: Worth, price: float) -> float:
     """Return the cost, with that of what bounds miss, which may be mended where it is little."""
     return float(wanted.cost(worth)) / wanted.size + price * worth.violation
-
-
-def _is_more(wanted: Wanted, promised: Worth, best: Worth) -> bool:
-    """Return whether what is promised is worth another solve."""
-    cost = float(wanted.cost(best))
-    return best.violation > 0 or cost - float(wanted.cost(promised)) > PROMISE * abs(cost)
 
 
 def _try(wanted: Wanted, x: Tensor) -> Tried:
@@ -326,11 +321,9 @@ class _Tuner:
 
 
 def _error(
-    normaliser: Normaliser,
-    found: Mapping[str, Tensor],
-    truth: Mapping[str, Tensor],
+    normaliser: Normaliser, found: Mapping[str, Tensor], truth: Mapping[str, Tensor],
     given: Mapping[str, Tensor],
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """Return the mean square of what predictions differ by, in deviations, where there is truth."""
     parts = []
     for name, values in truth.items():

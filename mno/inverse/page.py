@@ -1,6 +1,6 @@
 """The page of an answer: what is known now, what is not, and where a sensor would help most."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,41 +58,34 @@ def write_answer(
     posterior: Posterior, answer: Answer, facts: Mapping[str, Any], folder: Path
 ) -> Path:
     """Write the page, in place of an earlier one; return its path."""
-    rows = rows_of(answer)
-    unlearned = [row["name"] for row in rows if row["learned"] < _UNLEARNED]
-    best = helpful(posterior, answer)[:_MOST]
+    rows, places = rows_of(answer), posterior.run.place_named
     html = render_page(
-        "inverse/answer.html.j2",
-        title="What was not measured",
+        "inverse/answer.html.j2", title="What was not measured",
         subtitle=f"{facts['model']}, asked backwards from {facts['readings']} readings of "
         f"{facts['run']}.",
-        converged=answer.has_converged,
-        exact=answer.is_exact,
-        unlearned=unlearned,
+        converged=answer.has_converged, exact=answer.is_exact, what=fact_rows(facts),
+        unlearned=[row["name"] for row in rows if row["learned"] < _UNLEARNED],
         unknowns=[
-            {
-                "unknown": row["name"],
-                "before": "{} ± {}".format(*(number(v, 3) for v in row["prior"])),
-                "now": "{} ± {}".format(*(number(v, 3) for v in row["posterior"])),
-                "90 % within": "{} to {}".format(*(number(v, 3) for v in row["interval"])),
-                "learned": percent(max(row["learned"], 0.0)),
-            }
+            {"unknown": row["name"], "before": _numbers_in("{} ± {}", row["prior"]),
+             "now": _numbers_in("{} ± {}", row["posterior"]),
+             "90 % within": _numbers_in("{} to {}", row["interval"]),
+             "learned": percent(max(row["learned"], 0.0))}
             for row in rows
         ],
         sensors=[
-            {
-                "quantity": one["quantity"],
-                "place": posterior.run.place_named(one["quantity"], one["place"]),
-                "variance left": percent(one["left"]),
-            }
-            for one in best
+            {"quantity": one["quantity"], "place": places(one["quantity"], one["place"]),
+             "variance left": percent(one["left"])}
+            for one in helpful(posterior, answer)[:_MOST]
         ],
         figures=[embedded(figure) for figure in _figures(posterior, answer)],
-        what=fact_rows(facts),
-    )
+    )  # fmt: skip
     page = folder / "index.html"
     write_bytes(page, html.encode())
     return page
+
+
+def _numbers_in(text: str, values: Iterable[float]) -> str:
+    return text.format(*(number(value, 3) for value in values))
 
 
 def _figures(posterior: Posterior, answer: Answer) -> Iterator[Figure]:
@@ -104,17 +97,12 @@ def _figures(posterior: Posterior, answer: Answer) -> Iterator[Figure]:
         after = after.reshape(-1, *after.shape[2:])
         label = labelled(str(name).replace("_", " "), units[str(name)])
         is_number = before.ndim == 1 or before[0].size == 1
-        yield Figure(
-            f"unknown_{name}",
-            f"{name}: before and now",
-            "How likely each value was before anything was read, and is now."
-            if is_number
-            else "At each place the mean, and within the band nine of ten draws, before and now.",
-            f"{name} before and after the readings.",
-            *style.curves(
-                _numbers(before, after, label) if is_number else _band(before, after, label)
-            ),
-        )
+        why = "At each place the mean, and within the band nine of ten draws, before and now."
+        if is_number:
+            why = "How likely each value was before anything was read, and is now."
+        drawn = style.curves((_numbers if is_number else _band)(before, after, label))
+        said = f"{name} before and after the readings."
+        yield Figure(f"unknown_{name}", f"{name}: before and now", why, said, *drawn)
     rhat: Any = arviz.rhat(arviz.convert_to_dataset({"z": answer.z}))
     worst = int(rhat["z"].to_numpy().argmax())
     yield Figure(
@@ -129,13 +117,12 @@ def _figures(posterior: Posterior, answer: Answer) -> Iterator[Figure]:
 
 def _numbers(before: np.ndarray, after: np.ndarray, label: str) -> Any:
     def draw(ax: Axes) -> None:
-        low, high = np.quantile(np.concatenate([before.ravel(), after.ravel()]), [0.002, 0.998])
+        was, now = before.ravel(), after.ravel()
+        low, high = np.quantile(np.concatenate([was, now]), [0.002, 0.998])
         bins: Any = np.linspace(low, high, 60)
         look: dict[str, Any] = {"bins": bins, "density": True}
-        ax.hist(
-            before.ravel(), histtype="step", color=style.REFERENCE_COLOUR, label="before", **look
-        )
-        ax.hist(after.ravel(), alpha=0.6, color=style.PREDICTION_COLOUR, label="now", **look)
+        ax.hist(was, histtype="step", color=style.REFERENCE_COLOUR, label="before", **look)
+        ax.hist(now, alpha=0.6, color=style.PREDICTION_COLOUR, label="now", **look)
         ax.set_xlabel(label)
         ax.set_yticks([])
         style.draw_legend(ax)
@@ -144,11 +131,9 @@ def _numbers(before: np.ndarray, after: np.ndarray, label: str) -> Any:
 
 
 def _band(before: np.ndarray, after: np.ndarray, label: str) -> Any:
+    looks = ((before, style.REFERENCE_COLOUR, "before"), (after, style.PREDICTION_COLOUR, "now"))
+
     def draw(ax: Axes) -> None:
-        looks = (
-            (before, style.REFERENCE_COLOUR, "before"),
-            (after, style.PREDICTION_COLOUR, "now"),
-        )
         for values, colour, said in looks:
             rows = values.reshape(len(values), -1)
             low, high = np.quantile(rows, [0.05, 0.95], axis=0)

@@ -14,14 +14,9 @@ _FOLDS = 5  # parts of the errors, each of which is kept from the others once
 
 
 class Posterior:
-    """What readings say of unknowns, that are standard normal numbers a priori.
+    """What readings say of a run's unknown inputs, that are standard normal numbers a priori.
 
     The likelihood is normal, of independent errors of the readings.
-
-    Args:
-        run: Of which unknowns are some inputs.
-        unknowns: Made of the numbers.
-        observations: What was read.
     """
 
     def __init__(self, run: Run, unknowns: Unknowns, observations: Observations) -> None:

@@ -20,9 +20,7 @@ from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.mapping import conversion
 from mno.imports.readings import Readings, caged_readings
 from mno.inverse.run import Run
-from mno.sensors.inputs import RunInputs
 from mno.sensors.pairs import brackets, on_grid, on_points
-from mno.surrogate.description import Description
 
 _MOST = 1000  # modes of a field
 
@@ -43,20 +41,13 @@ class Question(Config):
     """Standard uncertainty of readings that do not say theirs, by quantity, in its unit"""
 
 
-class _Unknown(NamedTuple):
-    """An input that is not known: which numbers it is made of, its shape, and how it is made."""
-
-    numbers: slice
-    shape: tuple[int, ...]
-    made: Callable[[Tensor], Tensor]
+Made = Callable[[Tensor], Tensor]  # an unknown of its numbers, `(chains, numbers)`
 
 
 class Unknowns:
     """Inputs of a model that are not known, made of numbers that are standard normal a priori.
 
-    Args:
-        question: What is said of them.
-        run: What the model is given of it; that of an unknown does not count.
+    What the run is given of an unknown does not count.
 
     Attributes:
         count: How many numbers there are.
@@ -68,7 +59,8 @@ class Unknowns:
     def __init__(self, question: Question, run: Run) -> None:
         description, given = run.surrogate.description, run.inputs
         data = run.origin and run.origin.store
-        self._parts: dict[str, _Unknown] = {}
+        # Of each unknown which numbers it is made of, its shape, and how it is made.
+        self._parts: dict[str, tuple[slice, tuple[int, ...], Made]] = {}
         self.count = 0
         twice = question.unknown.keys() & question.karhunen_loeve.keys()
         known = {n for n in description.inputs if n not in description.states}
@@ -105,17 +97,15 @@ class Unknowns:
             mean, modes = _modes(np.log(fields) if is_log else fields, share)
             self._add(name, len(modes), fields.shape[1:], partial(_field, mean, modes, is_log))
 
-    def _add(
-        self, name: str, count: int, shape: tuple[int, ...], made: Callable[[Tensor], Tensor]
-    ) -> None:
-        self._parts[name] = _Unknown(slice(self.count, self.count + count), shape, made)
+    def _add(self, name: str, count: int, shape: tuple[int, ...], made: Made) -> None:
+        self._parts[name] = slice(self.count, self.count + count), shape, made
         self.count += count
 
     def __call__(self, z: Tensor) -> dict[str, Tensor]:
         """Return the inputs, `(chains, *shape)` in their units, of numbers `(chains, count)`."""
         return {
-            name: part.made(z[:, part.numbers]).reshape(len(z), *part.shape)
-            for name, part in self._parts.items()
+            name: made(z[:, numbers]).reshape(len(z), *shape)
+            for name, (numbers, shape, made) in self._parts.items()
         }
 
 
@@ -199,7 +189,7 @@ def read_observations(
         name, _, place = ((rule and rule.name) or quantity).partition(".")
         if name not in description.outputs:
             continue
-        places = _places(name, place, readings, number, mapping, description, given)
+        places = _places(name, place, readings, number, mapping, run)
         if places is None:
             continue
         rows = readings.series == number
@@ -222,27 +212,20 @@ def read_observations(
         blocks.append(_Block(name, *places, frames.astype(np.int64), shares))
         values.append(readings.value[rows][kept] * factor + offset)
         sigmas.append(sigma)
-    used = sum(map(len, values))
-    if not used:
+    left_out = len(readings) - sum(map(len, values))
+    if left_out == len(readings):
         raise InputError(
             f"{path}: none of {len(readings)} readings, of {', '.join(readings.quantities)}, is of "
             f"what the model predicts, {', '.join(description.outputs)}, at its places and times"
         )
-    return Observations(
-        tuple(blocks), np.concatenate(values), np.concatenate(sigmas), len(readings) - used
-    )
+    return Observations(tuple(blocks), np.concatenate(values), np.concatenate(sigmas), left_out)
 
 
 def _places(
-    name: str,
-    place: str,
-    readings: Readings,
-    number: int,
-    mapping: FieldMapping,
-    description: Description,
-    given: RunInputs,
+    name: str, place: str, readings: Readings, number: int, mapping: FieldMapping, run: Run
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Return which values of a field a sensor reads at a time, and their weights; none outside."""
+    description, given = run.surrogate.description, run.told
     if name in description.readings:
         labels = description.places(name)
         if place not in labels:

@@ -25,10 +25,6 @@ class Run:
     These are named arrays as the dataset has them, in physical units. Both answer what the model
     predicts, at its points, `(samples, *dims)` by name.
 
-    Args:
-        surrogate: The model.
-        given: What it is given of the run.
-
     Attributes:
         told: What the model is given of the run, and when its frames are.
         inputs: The same, as the dataset has it, `(1, …)` by name.
@@ -76,9 +72,8 @@ class Run:
         layout, solver = None, self.solver
         if isinstance(solver, PartOfScenario):
             layout, solver = solver.layout, solver.whole
-        runs = [
-            {**self.whole, **{n: np.asarray(v, np.float32) for n, v in one.items()}} for one in own
-        ]
+        given = [{n: np.asarray(v, np.float32) for n, v in one.items()} for one in own]
+        runs = [{**self.whole, **one} for one in given]
         return [
             None if found is None
             else self._later(layout.of(found, stacked=False) if layout else found)

@@ -117,12 +117,9 @@ def by_commit(root: Path, versions: Versions, commit: str, records: RecordOf) ->
 
 
 def _with_heirs(
-    asked: str,
-    versions: Versions,
-    direct: Sequence[Affected],
-    unknown: Mapping[str, str],
+    asked: str, versions: Versions, direct: Sequence[Affected], unknown: Mapping[str, str],
     records: RecordOf,
-) -> AffectedVersions:
+) -> AffectedVersions:  # fmt: skip
     """Add what began its training from an affected model, and so on."""
     affected = {found.version.uri: found for found in direct}
     heirs: dict[str, list[RegisteredVersion]] = defaultdict(list)
@@ -141,13 +138,9 @@ def _with_heirs(
 
 
 def _holding(
-    root: Path,
-    commit: str,
-    changed: Mapping[str, str],
-    patterns: Sequence[tuple[str, str]],
-    versions: Versions,
-    records: RecordOf,
-) -> tuple[list[Affected], dict[str, str]]:
+    root: Path, commit: str, changed: Mapping[str, str], patterns: Sequence[tuple[str, str]],
+    versions: Versions, records: RecordOf,
+) -> tuple[list[Affected], dict[str, str]]:  # fmt: skip
     """Return the versions that have a commit's files, by blob; and of which it cannot be known."""
     affected: list[Affected] = []
     unknown: dict[str, str] = {}

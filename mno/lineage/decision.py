@@ -110,15 +110,11 @@ def _decision_of(sealed: Mapping[str, Any]) -> Decision:
     figures = json.loads(tags.get(Tag.JUDGED, "{}"))
     champion = sealed["aliases"].get(CHAMPION)
     return Decision(
-        version=int(sealed["number"]),
-        decision=tags.get(Tag.DECISION, UNKNOWN),
-        how=figures.pop("how", UNKNOWN),
-        by=figures.pop("by", UNKNOWN),
-        reason=tags.get(Tag.REASON, ""),
-        at=figures.pop("at", sealed["sealed"]),
-        champion=None if champion is None else int(champion),
-        figures=figures,
-    )
+        version=int(sealed["number"]), decision=tags.get(Tag.DECISION, UNKNOWN),
+        how=figures.pop("how", UNKNOWN), by=figures.pop("by", UNKNOWN),
+        reason=tags.get(Tag.REASON, ""), at=figures.pop("at", sealed["sealed"]),
+        champion=None if champion is None else int(champion), figures=figures,
+    )  # fmt: skip
 
 
 def history_of(chain: Iterable[Seal]) -> History:
@@ -129,9 +125,8 @@ def history_of(chain: Iterable[Seal]) -> History:
     decisions, problem = [], None
     for seal in chain:
         if seal.problem:
-            problem = (
-                f"the seal {seal.pointer} is {seal.problem}: what was decided before is not known"
-            )
+            why = f"the seal {seal.pointer} is {seal.problem}"
+            problem = f"{why}: what was decided before is not known"
             break
         decisions.append(_decision_of(seal.content))
     kept: list[Decision] = []

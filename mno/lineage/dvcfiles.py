@@ -58,9 +58,7 @@ def locked_stages(root: Path) -> dict[str, dict[str, Any]]:
         name: {
             "deps": {dep["path"]: dep.get("md5") for dep in stage.get("deps") or []},
             "outs": {out["path"]: out.get("md5") for out in stage.get("outs") or []},
-            "params": {
-                k: v for file in (stage.get("params") or {}).values() for k, v in file.items()
-            },
+            "params": {k: v for f in (stage.get("params") or {}).values() for k, v in f.items()},
         }
         for name, stage in stages.items()
         if name in MAKING
@@ -117,7 +115,6 @@ def stage_inputs(root: Path, stage: str, params: Mapping[str, Any]) -> StageInpu
     stages = YAML(typ="safe").load(root / "dvc.yaml")["stages"]
     if stage not in stages:
         raise InputError(f"dvc.yaml has no stage {stage!r}; it has {', '.join(stages)}")
-
     depends = filled(stages[stage].get("deps"), params)
     paths = [path for path in depends if path.split("/")[0] in TRACKED]
     code = tuple(sorted(name for path in paths for name in _files(root, path)))

@@ -45,12 +45,9 @@ def environment_digest(constraints: bytes, packages: Iterable[bytes]) -> str:
 def machine_facts() -> dict[str, str | int | None]:
     """Facts of the machine on which a result may depend; no names."""
     return {
-        "cpu": _cpu_model(),
-        "cores": os.cpu_count(),
-        "architecture": platform.machine(),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-    }
+        "cpu": _cpu_model(), "cores": os.cpu_count(), "architecture": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}", "python": platform.python_version(),
+    }  # fmt: skip
 
 
 def _cpu_model() -> str:

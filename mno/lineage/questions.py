@@ -50,14 +50,10 @@ class RegisteredVersion:
     def to_dict(self) -> dict[str, object]:
         """Return what `--json` prints of it."""
         return {
-            "model": self.name,
-            "version": self.number,
-            "aliases": list(self.aliases),
-            "registered": self.registered,
-            "relative_l2": self.relative_l2,
-            "data_md5": self.tags.get(Tag.DATA),
-            "snapshot": self.tags.get(Tag.SNAPSHOT),
-        }
+            "model": self.name, "version": self.number, "aliases": list(self.aliases),
+            "registered": self.registered, "relative_l2": self.relative_l2,
+            "data_md5": self.tags.get(Tag.DATA), "snapshot": self.tags.get(Tag.SNAPSHOT),
+        }  # fmt: skip
 
 
 class RunFiles(Protocol):

@@ -66,17 +66,11 @@ was made up then. One that was read from a store may hold anything: see `entry`.
 
 
 def start_record(
-    root: Path,
-    snapshot: Snapshot,
-    params: Mapping[str, Any],
-    *,
-    threads: int | None,
-    device: str | None,
-    processes: int = 1,
-    warm_start_sha256: str | None = None,
-    sources: Sequence[Mapping[str, Any]] = (),
+    root: Path, snapshot: Snapshot, params: Mapping[str, Any], *,
+    threads: int | None, device: str | None, processes: int = 1,
+    warm_start_sha256: str | None = None, sources: Sequence[Mapping[str, Any]] = (),
     ids: Mapping[str, str | None] | None = None,
-) -> Record:
+) -> Record:  # fmt: skip
     """Begin the record of a training run, of what runs and all of `params.yaml`.
 
     Threads and device are none where they are not known any more. Processes share out each batch.
@@ -88,23 +82,18 @@ def start_record(
     files = [{key: source[key] for key in named if key in source} for source in sources]
     data = read_data_version(root / DATA_FILE)
     return {
-        "schema": SCHEMA,
-        "scenario": params.get("scenario"),
+        "schema": SCHEMA, "scenario": params.get("scenario"),
         "snapshot": {"commit": snapshot.commit, "tree": snapshot.tree},
-        "head": snapshot.head,
-        "uncommitted": list(snapshot.changed),
+        "head": snapshot.head, "uncommitted": list(snapshot.changed),
         "data": {**data._asdict(), **({"files": files} if files else {})},
-        "params_sha256": params_sha256(params),
-        "environment_sha256": environment_sha256(root),
-        "seed": params.get("seed"),
-        "threads": threads,
+        "params_sha256": params_sha256(params), "environment_sha256": environment_sha256(root),
+        "seed": params.get("seed"), "threads": threads,
         **({"processes": processes} if processes > 1 else {}),
-        "device": device,
-        "machine": machine_facts(),
+        "device": device, "machine": machine_facts(),
         **({"warm_start": {"sha256": warm_start_sha256}} if warm_start_sha256 else {}),
         "ids": {key: value for key, value in (ids or {}).items() if value},
         "times": {"started": _now()},
-    }
+    }  # fmt: skip
 
 
 def complete_record(

@@ -23,8 +23,7 @@ _DECIDING_FACTS = frozenset({"architecture", "cores", "cpu", "device"})
 def targets_of(stage: str | None = None, pull: bool = False) -> list[str]:
     """Return what of DVC's graph is made again, in its order: all, or one stage alone.
 
-    What these need and do not make, they are given as it was recorded. They do not both make
-    and take the data.
+    What these need and do not make, they are given as it was recorded; data are made or taken.
     """
     if stage is None:
         made = [] if pull else ["generate", DATA_FILE]

@@ -34,16 +34,12 @@ def git(
     base = {key: value for key, value in os.environ.items() if key not in _FOREIGN}
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *args],
-            input=stdin or b"",
-            capture_output=True,
+            ["git", "-C", str(root), *args], input=stdin or b"", capture_output=True, check=False,
             env={**base, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", **(env or {})},
-            check=False,
-        )
+        )  # fmt: skip
     except FileNotFoundError:
-        raise MnoError(
-            "git is not installed, but a model's lineage names commits; install git"
-        ) from None
+        why = "git is not installed, but a model's lineage names commits; install git"
+        raise MnoError(why) from None
     if done.returncode:
         message = first_line(Exception(done.stderr.decode(errors="replace")))
         raise MnoError(f"git {args[0]} failed in {root}: {message}")

@@ -140,9 +140,8 @@ class _Database:
 
     def seals(self) -> dict[str, str]:
         """Return where the latest seal of each model lies, as its tag says."""
-        return dict(
-            self.rows("SELECT name, value FROM registered_model_tags WHERE key = ?", Tag.SEAL)
-        )
+        query = "SELECT name, value FROM registered_model_tags WHERE key = ?"
+        return dict(self.rows(query, Tag.SEAL))
 
     def run(self, run_id: str) -> dict[str, Any] | None:
         """Return the rows of a run as plain values."""
@@ -372,27 +371,19 @@ def read_stored(workspace: Workspace) -> Stored:
     foreign = {run for run, *_ in rows} - {run for run, *_ in ours}
     packaged = database.rows("SELECT model_id, source_run_id, artifact_location FROM logged_models")
     known = {identity for identity, *_ in (*rows, *packaged)}
-    return Stored(
-        tuple(
-            StoredItem(run, run, inside(uri), begun or 0, tags[run])
-            for run, begun, uri in sorted(ours, key=lambda row: -(row[1] or 0))
-        ),
-        tuple(StoredItem(m, run, inside(uri)) for m, run, uri in packaged if run not in foreign),
-        tuple(
-            path
-            for path in (*sorted(artifacts.glob("*/*")), *sorted(artifacts.glob("*/models/*")))
-            if _ID.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
-            if path.name not in known
-        ),
-    )
+    runs = [StoredItem(r, r, inside(uri), begun or 0, tags[r]) for r, begun, uri in ours]
+    models = [StoredItem(m, run, inside(uri)) for m, run, uri in packaged if run not in foreign]
+    folders = (*sorted(artifacts.glob("*/*")), *sorted(artifacts.glob("*/models/*")))
+    whole = (path for path in folders if path.is_dir() and not path.is_symlink())
+    forgotten = (path for path in whole if _ID.fullmatch(path.name) and path.name not in known)
+    return Stored(tuple(sorted(runs, key=lambda r: -r.begun)), tuple(models), tuple(forgotten))
 
 
 def remove_stored(workspace: Workspace, kind: str, identity: str, folder: Path | None) -> None:
     """Remove one of the `runs` or `models` for good, and its files where they lie inside.
 
     As `mlflow gc` does, by MLflow's own store: first marked as deleted, then the files, then the
-    rows, so that after a kill what is left is still known to be on its way out, and doing it again
-    removes the rest.
+    rows, so that what a kill leaves is still known to be on its way out, and goes the next time.
     """
     store = workspace.client._tracking_client.store
     mark, remove = store.delete_run, store._hard_delete_run

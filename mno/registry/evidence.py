@@ -53,16 +53,13 @@ def read_facts(registry: Registry, version: RegisteredVersion, scratch: Path) ->
         }
     return {
         "version": {
-            "source": version.source,
-            "files": registry.location(version),
-            "run": version.run_id,
-            "created": version.created,
+            "source": version.source, "files": registry.location(version),
+            "run": version.run_id, "created": version.created,
             "tags": _our_tags(version.tags, Tag.SEAL, Tag.CERTIFICATE),
         },
         "logged_model": model and {**model, "tags": _our_tags(model["tags"])},
-        "package": package_files(package) if package else None,
-        "run": run,
-    }
+        "package": package_files(package) if package else None, "run": run,
+    }  # fmt: skip
 
 
 def package_folder(
@@ -178,12 +175,9 @@ def find_model(registry: Registry, target: str) -> RegisteredVersion:
 
 @contextmanager
 def gather(
-    workspace: Workspace,
-    name: str,
-    number: int,
-    caches: Sequence[Path],
+    workspace: Workspace, name: str, number: int, caches: Sequence[Path],
     originals: Sequence[Path] = (),
-) -> Iterator[Evidence]:
+) -> Iterator[Evidence]:  # fmt: skip
     """Yield all that an audit of a version looks at; files of distant stores are copied meanwhile.
 
     Snapshots are looked for in the workspace, objects in folders of DVC's caches, and imported
@@ -200,20 +194,14 @@ def gather(
         if seal is None and pointer is not None:
             seal = read_one(registry, pointer, scratch)
         yield Evidence(
-            root=workspace.root,
-            name=name,
-            version=number,
-            facts=read_facts(registry, version, scratch),
-            aliases=aliases(registry, name),
+            root=workspace.root, name=name, version=number,
+            facts=read_facts(registry, version, scratch), aliases=aliases(registry, name),
             versions={found.number: found.tags for found in registry.versions(name)},
-            chain=chain,
-            seal=seal,
-            sealed_tag=tag,
+            chain=chain, seal=seal, sealed_tag=tag,
             package=package_folder(registry, version, scratch),
             run=run_folder(registry, version.run_id, scratch),
-            caches=tuple(caches),
-            originals=tuple(originals),
-        )
+            caches=tuple(caches), originals=tuple(originals),
+        )  # fmt: skip
 
 
 def model_with_digest(registry: Registry, sha256: str, scratch: Path) -> Path:
@@ -233,13 +221,9 @@ _OF_A_DECISION = (Tag.RIVAL, Tag.RIVAL_L2, Tag.REASON, Tag.DECISION, Tag.JUDGED)
 
 
 def seal_version(
-    workspace: Workspace,
-    name: str,
-    number: int,
-    record: Record,
-    snapshot: Snapshot,
+    workspace: Workspace, name: str, number: int, record: Record, snapshot: Snapshot,
     lock: Mapping[str, Any],
-) -> SealPointer:
+) -> SealPointer:  # fmt: skip
     """Seal a version as the last act of registering it; the same facts are sealed once.
 
     A kill between two of the steps leaves what doing it again completes: the seal, then the

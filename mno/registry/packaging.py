@@ -42,11 +42,11 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path, trust: bytes | N
     from mlflow import pyfunc
 
     surrogate = Surrogate.load(candidate)
-    names = surrogate.description.given_names
-    example = {name: np.asarray(inputs[name][:2], dtype=np.float32) for name in names}
+    description = surrogate.description
+    example = {n: np.asarray(inputs[n][:2], dtype=np.float32) for n in description.given_names}
     code = imported_files(_SOURCES, [_PREDICTION], lazy=True)
     packages = ["mlflow", *other_packages(_SOURCES, code)]
-    if surrogate.description.model.backbone == "fno":
+    if description.model.backbone == "fno":
         packages.append("neuralop")  # imported by name, since the other backbones do without
     # With the files beside packages of ours that hold what their modules say.
     packaged = [Path(name).parent for name in code if Path(name).name == "__init__.py"]
@@ -64,15 +64,10 @@ def save_package(candidate: Path, inputs: Arrays, folder: Path, trust: bytes | N
             Path(scratch, TRUST_FILE).write_bytes(trust)
             artifacts["trust"] = f"{scratch}/{TRUST_FILE}"
         pyfunc.save_model(
-            str(folder),
-            python_model=str(_MODEL_CODE),
-            artifacts=artifacts,
-            signature=_signature(surrogate),
-            input_example=from_points(
-                surrogate.description.readings, example, surrogate.description.cells
-            ),
-            pip_requirements=requirements(packages),
-        )
+            str(folder), python_model=str(_MODEL_CODE), artifacts=artifacts,
+            signature=_signature(surrogate), pip_requirements=requirements(packages),
+            input_example=from_points(description.readings, example, description.cells),
+        )  # fmt: skip
 
 
 def load_model(uri: str | Path, workspace: Workspace | None = None) -> Any:

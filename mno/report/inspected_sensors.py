@@ -38,8 +38,7 @@ class Presence:
     """What is there of a field over the samples that were added so far.
 
     A sample's array has the axes. It begins at its place in `starts`, in the unit of time, shape
-    `(samples,)`, NaN where that is not known; a gap goes on into a sample that begins where the one
-    before ended.
+    `(samples,)`, NaN where unknown; a gap goes on into a sample that begins where one ended.
     """
 
     def __init__(self, field: Field, axes: Sequence[Axis], starts: np.ndarray) -> None:
@@ -216,14 +215,14 @@ def find_sensors(group: Any, schema: Schema, samples: int) -> Sensors | None:
     """Return what to measure of data with gaps or points in fixed places; none for others."""
     axes = {axis.name: axis for axis in schema.axes}
     places = _places(group, schema, samples)
+    fixed = places is not None
     starts = np.full(samples, np.nan)
     if "start" in group and "time" in axes and axes["time"].units == "s":
         starts = np.asarray(group["start"][:], dtype=np.float64)
     presence = tuple(
         Presence(field, [axes[name] for name in field.dims], starts)
         for field in schema.fields
-        if field.gaps
-        or (field.role != "coordinate" and "point" in field.dims and places is not None)
+        if field.gaps or (field.role != "coordinate" and "point" in field.dims and fixed)
     )
     names = tuple(field.name for field in schema.coordinates)
     return Sensors(presence, places, names, starts) if presence else None
@@ -295,13 +294,11 @@ def _of_values(sensors: Sensors, presence: Presence) -> Iterator[Judgement]:
         length, recorded = frames * presence.interval, presence.total * presence.interval
         where = f"{sensors.name(presence, sensor)}, until {sensors.moment(presence, *end)}"
         yield Judgement(
-            name,
-            "longest gap",
+            name, "longest gap",
             f"{length:.6g} s ({percent(length / recorded)} of the time; {where})",
             f"at most {percent(LONGEST_GAP)} of the time",
-            length <= LONGEST_GAP * recorded,
-            f"nothing for {length:.6g} s at {where}",
-        )
+            length <= LONGEST_GAP * recorded, f"nothing for {length:.6g} s at {where}",
+        )  # fmt: skip
     located = "point" in presence.field.dims and not presence.same
     silent = sensors.silent() if located else ~presence.measured
     words = presence.conditions
@@ -310,13 +307,11 @@ def _of_values(sensors: Sensors, presence: Presence) -> Iterator[Judgement]:
     listed += f" and {len(faulty) - 5} more" if len(faulty) > 5 else ""
     count = int((presence.measured | silent).sum())
     yield Judgement(
-        name,
-        "sensors silent, constant or dead",
+        name, "sensors silent, constant or dead",
         f"{len(faulty)} of {count}" + (f" ({listed})" if listed else ""),
-        f"at most {percent(FAULTY)} of them",
-        len(faulty) <= FAULTY * count,
+        f"at most {percent(FAULTY)} of them", len(faulty) <= FAULTY * count,
         f"sensors do not work: {listed}",
-    )
+    )  # fmt: skip
     if presence.field.role == "state" and math.isfinite(change := presence.change):
         what, of = "variance between neighbouring frames", " (a wave of 8 frames)"
         lacking = f"a higher rate: {percent(change)} of the variance is between neighbouring frames"

@@ -136,24 +136,19 @@ class Inspection:
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values; what could not be measured is None."""
         return {
-            "data": str(self.store),
-            "scenario": self.schema.scenario,
-            "samples": len(self.splits),
-            "splits": self.split_counts,
+            "data": str(self.store), "scenario": self.schema.scenario,
+            "samples": len(self.splits), "splits": self.split_counts,
             "fields": {m.field.name: self._field(m) for m in self.fields},
             "axes": {axis.name: _axis(axis) for axis in self.schema.axes},
             "duplicates": {"samples": len(self.duplicates), "inputs_in_two_splits": self.leaks},
             "checks": {name: dict(check) for name, check in self.checks.items()},
-            "problems": self.problems,
-            "remarks": self.remarks,
-            "sufficiency": self.sensors
-            and {
-                "suffices": all(judgement.holds for judgement in self.judgements),
-                "verdict": self.verdict,
+            "problems": self.problems, "remarks": self.remarks,
+            "sufficiency": self.sensors and {
+                "suffices": all(j.holds for j in self.judgements), "verdict": self.verdict,
                 "judgements": [judgement._asdict() for judgement in self.judgements],
                 "sensors": self.each_sensor(),
             },
-        }
+        }  # fmt: skip
 
     def each_sensor(self) -> list[dict[str, Any]]:
         """Return how each sensor of each field is, by its name; those that work come last."""
@@ -179,13 +174,11 @@ class Inspection:
             "dims": list(field.dims),
             "shape": [len(axis.points) for axis in measured.axes],
             **{name: _finite(getattr(total, name)) for name in ("mean", "std", "min", "max")},
-            "not_finite": total.missing,
-            "standard_errors_by_split": self.imbalance(measured),
-            "constant_samples": len(measured.constant),
-            "repeated_frames": measured.repeated_frames,
+            "not_finite": total.missing, "standard_errors_by_split": self.imbalance(measured),
+            "constant_samples": len(measured.constant), "repeated_frames": measured.repeated_frames,
             "noise": _finite(measured.noise),
             "share_at_cutoff": spectrum and spectrum.share_at_cutoff,
-        }
+        }  # fmt: skip
 
 
 def _axis(axis: Axis) -> dict[str, Any]:
@@ -213,8 +206,7 @@ def inspect_store(
     """Measure what is in a released dataset; of its own `reports/dataset.json` it takes the checks.
 
     Every file's checksum is verified first. Memory holds one shard of one field, and beside it less
-    than a hundred bytes per sample and field. `progress` is told how many samples of how many have
-    been read.
+    than a hundred bytes per sample and field. `progress` is told how many samples are read, of all.
 
     Raises:
         InputError: The folder is not a released dataset, or cannot be read, or a file of it is
@@ -245,12 +237,9 @@ def inspect_store(
 
 
 def _measure(
-    group: Any,
-    splits: np.ndarray,
-    fields: tuple[FieldMeasurement, ...],
-    sensors: Sensors | None,
+    group: Any, splits: np.ndarray, fields: tuple[FieldMeasurement, ...], sensors: Sensors | None,
     progress: Callable[[int, int], None],
-) -> list[bytes]:
+) -> list[bytes]:  # fmt: skip
     """Read all samples, shard by shard; return the digest of what is given of each one.
 
     That is its inputs, and of states the first frame; with gaps all of them, since the first frames

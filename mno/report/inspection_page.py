@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -39,18 +38,16 @@ def write_inspection(inspection: Inspection, folder: Path) -> Path:
     faults = ("Problems", str(len(inspection.problems)))
     splits = [(f"In {name}", number(count)) for name, count in inspection.split_counts.items()]
     html = render_page(
-        "report/inspection.html.j2",
+        "report/inspection.html.j2", inspection=inspection, tables=tables(inspection),
         title=f"Dataset: {inspection.schema.scenario.replace('_', ' ')}",
-        inspection=inspection,
         suffices=all(judgement.holds for judgement in inspection.judgements),
         tiles=[("Samples", number(len(inspection.splits))), *splits, faults],
-        tables=tables(inspection),
         sensors=[
             {name.replace("_", " "): _text(value) for name, value in row.items()}
             for row in inspection.each_sensor()[:_MOST_SENSORS]
         ],
         figures=[embedded(figure) for figure in draw_inspection(inspection)],
-    )
+    )  # fmt: skip
     write_text(folder / PAGE, html)
     return folder / PAGE
 
@@ -71,48 +68,13 @@ def tables(inspection: Inspection) -> dict[str, list[Row]]:
     judged = ("of", "judged", "found", "expected", "enough")
     checked = ("check", "largest value", "tolerance", "result")
     return {
-        "fields": [
-            {
-                "field": name,
-                "quantity": field["long_name"],
-                "role": field["role"],
-                "unit": unit_text(field["units"]),
-                "axes": " ".join(map("{}={}".format, field["dims"], field["shape"]))
-                or "one per sample",
-                **({"scale": field["scale"]} if scaled else {}),
-                **{
-                    key: _text(field[key]) if field["min"] is not None else "–"
-                    for key in ("min", "max", "mean", "std")
-                },
-                "not finite": percent(field["not_finite"] / told["samples"] / prod(field["shape"]))
-                if field["not_finite"]
-                else "0",
-            }
-            for name, field in told["fields"].items()
-        ],
-        "axes": [
-            {
-                "axis": name,
-                "unit": unit_text(axis["units"]),
-                "points": str(axis["points"]),
-                "extent": " to ".join(map(setting, axis["extent"])),
-                "spacing": "unordered"
-                if name == "point"
-                else f"{_text(axis['spacing'][0])}, equal"
-                if axis["equal"]
-                else " to ".join(map(_text, axis["spacing"])),
-            }
-            for name, axis in told["axes"].items()
-        ],
+        "fields": [_field_row(n, f, told["samples"], scaled) for n, f in told["fields"].items()],
+        "axes": [_axis_row(name, axis) for name, axis in told["axes"].items()],
         "splits": _split_rows(inspection),
         "fineness": [
-            {
-                "field": measured.field.name,
-                "at the cut-off": percent(measured.spectrum.share_at_cutoff),
-                "noise": percent(measured.noise / (measured.total.std or math.nan)),
-            }
-            for measured in fields
-            if measured.spectrum
+            {"field": m.field.name, "at the cut-off": percent(m.spectrum.share_at_cutoff),
+             "noise": percent(m.noise / (m.total.std or math.nan))}
+            for m in fields if m.spectrum
         ],
         "gaps": [{name: str(count) for name, count in counts.items()}],
         "judgements": [
@@ -123,7 +85,29 @@ def tables(inspection: Inspection) -> dict[str, list[Row]]:
             dict(zip(checked, row.values(), strict=True))
             for row in check_rows({"checks": inspection.checks})
         ],
-    }
+    }  # fmt: skip
+
+
+def _field_row(name: str, field: Mapping[str, Any], samples: int, scaled: bool) -> Row:
+    lacking, known = field["not_finite"], field["min"] is not None
+    moments = {key: _text(field[key]) if known else "–" for key in ("min", "max", "mean", "std")}
+    return {
+        "field": name, "quantity": field["long_name"], "role": field["role"],
+        "unit": unit_text(field["units"]),
+        "axes": " ".join(map("{}={}".format, field["dims"], field["shape"])) or "one per sample",
+        **({"scale": field["scale"]} if scaled else {}), **moments,
+        "not finite": percent(lacking / samples / math.prod(field["shape"])) if lacking else "0",
+    }  # fmt: skip
+
+
+def _axis_row(name: str, axis: Mapping[str, Any]) -> Row:
+    low, high = map(_text, axis["spacing"])
+    spacing = f"{low}, equal" if axis["equal"] else f"{low} to {high}"
+    return {
+        "axis": name, "unit": unit_text(axis["units"]), "points": str(axis["points"]),
+        "extent": " to ".join(map(setting, axis["extent"])),
+        "spacing": "unordered" if name == "point" else spacing,
+    }  # fmt: skip
 
 
 def _split_rows(inspection: Inspection) -> list[Row]:
@@ -132,14 +116,11 @@ def _split_rows(inspection: Inspection) -> list[Row]:
     for split, count in inspection.split_counts.items():
         deviations = [(round(abs(z[split]), 1), name) for name, z in off.items() if split in z]
         largest, name = max(deviations, key=lambda found: found[0], default=(math.nan, ""))
-        rows.append(
-            {
-                "split": split,
-                "samples": str(count),
-                "share": percent(count / len(inspection.splits)),
-                "largest deviation": f"{largest:.1f} ({name})" if name else "–",
-            }
-        )
+        rows.append({
+            "split": split, "samples": str(count),
+            "share": percent(count / len(inspection.splits)),
+            "largest deviation": f"{largest:.1f} ({name})" if name else "–",
+        })  # fmt: skip
     return rows
 
 
@@ -240,13 +221,11 @@ def _spectra(inspection: Inspection) -> Iterator[Figure]:
         "field with jumps or noise, or a resolution too coarse for it. Share of the variance above "
         f"two thirds of that wavenumber (grey): {told}.",
         f"Power spectra of {len(found)} fields. Share of the variance at the cut-off: {told}.",
-        *style.curves(partial(_draw_spectra, curves=curves, units=units), 3.6),
+        *style.curves(partial(_draw_curves, curves=curves, units=units), 3.6),
     )
 
 
-def _draw_spectra(
-    ax: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], units: str
-) -> None:
+def _draw_curves(ax: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], units: str) -> None:
     for place, (name, (k, power)) in enumerate(curves.items()):
         colour, dashes = _COLOURS[place % len(_COLOURS)], _DASHES[place % len(_DASHES)]
         shown = np.where(power > 0, power, np.nan)

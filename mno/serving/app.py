@@ -3,8 +3,6 @@
 The page for trying the model by hand, `/`, and what it asks for are in `mno.serving.trial`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 import time
@@ -42,7 +40,6 @@ _BOUNDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # the rest has none
 _SAMPLES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 Handler = Callable[[Request], Awaitable[Response]]
-
 
 _CODES = {
     400: "BAD_REQUEST", 401: "UNAUTHENTICATED", 409: "RESOURCE_CONFLICT",
@@ -126,12 +123,9 @@ class Service:
     """
 
     def __init__(
-        self,
-        follower: Follower,
-        config: ServingConfig,
-        monitor: Monitor,
+        self, follower: Follower, config: ServingConfig, monitor: Monitor,
         counts: Counts | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._follower, self._config = follower, config
         self._monitor, self._counts = monitor, counts
         self.batcher = Batcher(
@@ -239,9 +233,8 @@ class Service:
             waiting = self.batcher.ask(asked)
             return await asyncio.wait_for(asyncio.wrap_future(waiting), limit)
         except TimeoutError:
-            raise RefusedError(
-                504, f"not answered within {limit:g} s; ask for fewer samples"
-            ) from None
+            why = f"not answered within {limit:g} s; ask for fewer samples"
+            raise RefusedError(504, why) from None
 
     async def asked(self, request: Request, kind: type[ConfigT]) -> ConfigT:
         """Return what a request in JSON asks; an `InputError` or `RefusedError` if it cannot be."""
@@ -261,9 +254,8 @@ class Service:
     async def body(self, request: Request) -> bytes:
         """Return a request's content; a `RefusedError` if it is too large, or comes too slowly."""
         limit, patience = self._config.max_body, self._config.read_timeout
-        too_large = RefusedError(
-            413, f"the request is larger than {limit} bytes; ask for fewer samples at a time"
-        )
+        why = f"the request is larger than {limit} bytes; ask for fewer samples at a time"
+        too_large = RefusedError(413, why)
         claimed = request.headers.get("content-length", "")
         if claimed.isdecimal() and int(claimed) > limit:
             raise too_large

@@ -9,8 +9,6 @@ small ones need not wait for all of a large one. Nobody waits for the slowest of
 is given as soon as its own samples are there.
 """
 
-from __future__ import annotations
-
 import math
 import threading
 from collections import deque
@@ -40,7 +38,7 @@ class Answer(NamedTuple):
     estimate: Arrays | Absent  # shape (samples, ...), by the names that `mno.serving.model` has
     served: Served  # the model that made all of them
 
-    def split(self, samples: Sequence[int]) -> list[Answer]:
+    def split(self, samples: Sequence[int]) -> "list[Answer]":
         """Return the parts of so many samples each, one after the other."""
         ends = np.cumsum(samples)
         found = []
@@ -116,14 +114,9 @@ class Batcher:
     """
 
     def __init__(
-        self,
-        model: Callable[[], Served],
-        max_batch: int,
-        max_waiting: int,
-        max_bytes: int,
-        on_pass: Callable[[int], None] = lambda _: None,
-        cores: int | None = None,
-    ) -> None:
+        self, model: Callable[[], Served], max_batch: int, max_waiting: int, max_bytes: int,
+        on_pass: Callable[[int], None] = lambda _: None, cores: int | None = None,
+    ) -> None:  # fmt: skip
         self._model, self._on_pass = model, on_pass
         self._max_batch, self._max_waiting, self._max_bytes = max_batch, max_waiting, max_bytes
         self._cores = cores or torch.get_num_threads()
@@ -149,9 +142,8 @@ class Batcher:
         job = _Job(asked)
         with self._changed:
             if len(self._jobs) >= self._max_waiting:
-                raise RefusedError(
-                    503, f"{self._max_waiting} requests are waiting; try again in a moment"
-                )
+                why = f"{self._max_waiting} requests are waiting; try again in a moment"
+                raise RefusedError(503, why)
             self._jobs.append(job)
             self._changed.notify()
         return job.answer

@@ -8,13 +8,11 @@ What is tried by hand on the service's own page is not counted. `read` gives the
 files of a workspace added up.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -37,9 +35,9 @@ class Seen(Config):
     bounded: int = 0  # with a finite bound on the relative L2 error
     bound: float = 0.0  # sum of these bounds, as fractions
 
-    def plus(self, other: Seen) -> Seen:
+    def plus(self, other: Self) -> Self:
         """Return both as one."""
-        return Seen(**{n: getattr(self, n) + getattr(other, n) for n in Seen.model_fields})
+        return type(self)(**{n: getattr(self, n) + getattr(other, n) for n in Seen.model_fields})
 
 
 class Counts:

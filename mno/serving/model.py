@@ -6,8 +6,6 @@ point), `unlike_training`, `training_distance`, `most_unusual` and, where there 
 `equation_residual`.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Mapping

@@ -10,15 +10,13 @@ are `missing`, which `unlike` training (or fields of the run as a whole), and wh
 `left_out` of what is told; how many were `told` so far, and `dropped`, what was not, by kind.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -34,8 +32,7 @@ from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust.out_of_distribution import Box
 from mno.surrogate.trust.trust import Trust
 
-DROPPED = ("out_of_order", "repeated", "unreadable", "missing", "impossible")
-"""Readings that were left out, and single cells that were."""
+DROPPED = ("out_of_order", "repeated", "unreadable", "missing", "impossible")  # readings or cells
 _LARGEST = 3.4e38  # of a float32
 _DIGITS = 7  # of a float32
 _MOST_KEPT = 2**24  # bytes of a file of readings
@@ -257,19 +254,16 @@ class Plant:
         assert description.forecast is not None
         frame = (seconds - self._begun) / description.forecast.interval
         return {
-            "time": time,
-            "elapsed": _rounded(seconds - self._begun, 12),
-            "model": observer.name,
+            "time": time, "elapsed": _rounded(seconds - self._begun, 12), "model": observer.name,
             "outputs": {name: self._named(name, np.ravel(told[name])) for name in told},
             "bands": {name: observer.band(name, frame) for name in told},
             "bands_over_run": {name: observer.band(name, frame, over_run=True) for name in told},
             "readings": {c: _rounded(cells.get(c, math.nan)) for c in observer.columns},
             "missing": [column for column in observer.columns if column not in cells],
             "unlike": [*self._unlike, *(column for column in cells if column in unlike)],
-            "left_out": left_out,
-            "told": self.counts["told"],
+            "left_out": left_out, "told": self.counts["told"],
             "dropped": {kind: self.counts[kind] for kind in DROPPED},
-        }
+        }  # fmt: skip
 
     def _given(self, cells: Mapping[str, float]) -> dict[str, np.ndarray]:
         """Return what a run is given of some columns; the others were not read."""
@@ -311,9 +305,7 @@ class Plant:
         self.run.save(path, self.observer.sha256, plant=json.dumps(said), more=json.dumps(more))
 
     @classmethod
-    def load(
-        cls, path: Path, observer: Observer, every: float = 0.0
-    ) -> tuple[Plant, dict[str, Any]]:
+    def load(cls, path: Path, observer: Observer, every: float = 0.0) -> tuple[Self, dict]:
         """Read what `save` wrote, without readings that waited; errors are those of `Run.load`."""
         run, told = Run.load(path, observer.surrogate, observer.sha256)
         plant, said = cls(observer, run, every), json.loads(told["plant"])

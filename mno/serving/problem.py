@@ -4,14 +4,12 @@ Its functions run there (`describe`, `draw`, `solve`), one call at a time and ea
 limit; so nothing that takes long to import is imported here.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from pydantic.fields import FieldInfo
@@ -41,7 +39,7 @@ class Problem:
     history: int  # first frames of states that the model is given; none without states
     part: Part = "fields"  # of a dataset with fields and readings
 
-    def moved(self, changes: Mapping[str, Any]) -> Problem:
+    def moved(self, changes: Mapping[str, Any]) -> Self:
         """Return the same with other parameters."""
         return replace(self, parameters={**self.parameters, **changes})
 
@@ -55,11 +53,9 @@ def describe(problem: Problem) -> dict[str, Any]:
     """Return `title`, `labels` of fields, `axes`, and the `parameters` that may be moved."""
     scenario = problem.scenario
     return {
-        "title": scenario.title,
-        "labels": {field.name: field.long_name for field in scenario.fields},
-        "axes": about(scenario.axes),
-        "parameters": movable(problem),
-    }
+        "title": scenario.title, "labels": {f.name: f.long_name for f in scenario.fields},
+        "axes": about(scenario.axes), "parameters": movable(problem),
+    }  # fmt: skip
 
 
 def about(axes: Sequence[Axis]) -> list[dict[str, Any]]:
@@ -93,8 +89,7 @@ def movable(problem: Problem) -> list[dict[str, Any]]:
     """Return the parameters that change samples, but not what fields they have and where.
 
     A number of frames or a duration is not among them: the model would predict other frames. Each
-    has its `name`, `value`, `least`, `most`, `whole` (whether only whole numbers will do) and
-    `description`.
+    has `name`, `value`, `least`, `most`, `whole` (only whole numbers will do) and `description`.
     """
     scenario, found = problem.scenario, []
     for key, info in scenario_class(problem.name).Parameters.model_fields.items():
@@ -151,9 +146,8 @@ class Solver:
         try:
             await asyncio.wait_for(self._lock.acquire(), self._limit)
         except TimeoutError:
-            raise RefusedError(
-                503, "the solver is at work for others; try again in a moment"
-            ) from None
+            why = "the solver is at work for others; try again in a moment"
+            raise RefusedError(503, why) from None
         limit = self._limit if self._worker.is_running else self._limit + _TO_START
         answer = self._worker.submit(function, *arguments)
         try:

@@ -7,8 +7,6 @@ the address, `?steps=20`, and so may `bounds=true` be. Both are untrusted: nothi
 nothing is unpacked that is larger than a request may be.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import struct

@@ -1,11 +1,8 @@
 """Trying the model by hand: the addresses `/`, `/try/setup`, `/try/ask` and `/try/solve`.
 
 What is asked for is `{"sample": 3}`, a stored one, or `{"seed": 1, "parameters": {NAME: number}}`,
-a drawn one. Both must be sent as JSON by content type, which no page from elsewhere can do
-unasked.
+a drawn one. Both must be sent as JSON by content type, which no page elsewhere can do unasked.
 """
-
-from __future__ import annotations
 
 import time
 from collections.abc import Mapping
@@ -60,8 +57,7 @@ class SampleRequest(Config):
 class TrialPage:
     """The handlers of the page's addresses.
 
-    Stored samples are those of the workspace's dataset; a call of the solver may take `limit`
-    seconds.
+    Stored samples are those of the workspace's dataset; the solver may take `limit` seconds.
     """
 
     def __init__(self, service: Service, follower: Follower, root: Path, limit: float) -> None:
@@ -91,19 +87,16 @@ class TrialPage:
         description = served.surrogate.description
         forecast, of_cells = description.forecast, description.of_cells
         content: dict[str, Any] = {
-            "model": served.name,
-            "scenario": description.scenario,
+            "model": served.name, "scenario": description.scenario,
             "space": list(description.space),
             "extent": list(description.cells or description.extent),
             "interval": forecast.interval if forecast else None,
             "history": forecast.history if forecast else 0,
-            "inputs": list(description.inputs),
-            "outputs": list(description.outputs),
+            "inputs": list(description.inputs), "outputs": list(description.outputs),
             "readings": {n: at for n, at in description.readings.items() if n not in of_cells},
-            "samples": 0,
-            **dict.fromkeys(("no_samples", "no_solver", "title")),
-            **{"axes": [], "parameters": []},
-        }
+            "samples": 0, "no_samples": None, "no_solver": None, "title": None,
+            "axes": [], "parameters": [],
+        }  # fmt: skip
         for name in of_cells:
             content["space"] = description.readings[name][0].split()
         try:
@@ -133,14 +126,11 @@ class TrialPage:
         if asked.sample is not None:
             frames = {name: a.shape[1] for name, a in answer.predictions.items() if a.ndim > 1}
             truth = self._shown(description, _truth(description, fields, frames))
-        content = {
+        return _json({
             **as_json(answer.served, answer.estimate, full=True),
-            "seconds": time.perf_counter() - start,
-            "inputs": self._shown(description, given),
-            "outputs": self._shown(description, answer.predictions),
-            "truth": truth,
-        }
-        return _json(content)
+            "seconds": time.perf_counter() - start, "inputs": self._shown(description, given),
+            "outputs": self._shown(description, answer.predictions), "truth": truth,
+        })  # fmt: skip
 
     async def _solve(self, request: Request) -> Response:
         asked, served = await self._service.asked(request, SampleRequest), self._follower.current

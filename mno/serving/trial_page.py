@@ -3,8 +3,6 @@
 They may run their own script and ask their own service, and nothing else.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import secrets
@@ -45,11 +43,9 @@ def page(request: Request, name: str) -> Response:
         "frame-ancestors 'none'"
     )
     headers = {
-        "Content-Security-Policy": policy,
-        "Cache-Control": "no-store",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-    }
+        "Content-Security-Policy": policy, "Cache-Control": "no-store",
+        "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff",
+    }  # fmt: skip
     return HTMLResponse(content, headers=headers)
 
 
@@ -112,10 +108,8 @@ def _shown(description: Description, name: str, values: np.ndarray) -> dict[str,
         every = max(1, -(-frames[0] * math.prod(values.shape[1:]) // _MOST_VALUES))
         values = values[::every]
     return {
-        "space": list(space),
-        "shape": list(values.shape),
-        "every": every,
+        "space": list(space), "shape": list(values.shape), "every": every,
         "lowest": float(finite.min()) if len(finite) else None,
         "highest": float(finite.max()) if len(finite) else None,
         "data": b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii"),
-    }
+    }  # fmt: skip

@@ -29,6 +29,7 @@ from mno.serving.protocol import JSON, PredictionRequest
 _SUPPORTED = {"Evaluate": True, "Gradient": True, "ApplyJacobian": True, "ApplyHessian": False}
 
 Vector = list[float | None]
+Shapes = Mapping[str, tuple[int, ...]]
 
 
 class _Settings(Config):
@@ -118,29 +119,25 @@ def _name(served: Served) -> str:
     return served.name.partition("/")[0]
 
 
-def _shapes(served: Served) -> dict[str, tuple[int, ...]]:
+def _shapes(served: Served) -> Shapes:
     names, example = served.surrogate.description.given_names, served.example
     return {name: example[name].shape[1:] for name in names if name in example}
 
 
-async def _outputs(served: Served, steps: int | None) -> dict[str, tuple[int, ...]]:
+async def _outputs(served: Served, steps: int | None) -> Shapes:
     one = {name: array[:1] for name, array in served.example.items()}
     told = await anyio.to_thread.run_sync(served.surrogate.predict, one, 1, steps)
     return {name: told[name].shape[1:] for name in served.surrogate.description.outputs}
 
 
-def _one(
-    shapes: Mapping[str, tuple[int, ...]], number: int, said: str
-) -> dict[str, tuple[int, ...]]:
+def _one(shapes: Shapes, number: int, said: str) -> Shapes:
     names = list(shapes)
     if not 0 <= number < len(names):
         raise InputError(f"{said}={number}; expected 0 to {len(names) - 1}, for {', '.join(names)}")
     return {names[number]: shapes[names[number]]}
 
 
-def _fields(
-    vectors: Sequence[Vector], shapes: Mapping[str, tuple[int, ...]], said: str
-) -> dict[str, np.ndarray]:
+def _fields(vectors: Sequence[Vector], shapes: Shapes, said: str) -> dict[str, np.ndarray]:
     """Return fields of one sample, given their values one behind the other."""
     sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
     if [len(vector) for vector in vectors] != list(sizes.values()):
@@ -153,6 +150,5 @@ def _fields(
 
 
 def _json(content: Mapping[str, Any], status: int = 200) -> Response:
-    return Response(
-        orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type=JSON
-    )
+    text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(text, status, media_type=JSON)

@@ -4,8 +4,6 @@ A reading is `{"plant": "furnace 3", "time": 1800, "readings": {"setpoint.front"
 as `mno.serving.plant` says. With `"run": {…}` the plant's run begins, whatever was before.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 from collections import OrderedDict, deque

@@ -328,15 +328,11 @@ def _params(spec: StudySpec, scenario: str, model: Model, seed: int) -> dict[str
     given = _merged(spec.base.model_dump(), own.model_dump(include=set(Sections.model_fields)))
     given = _merged(given, {"model": model.options, **model.changes})
     defaults = {section: config().model_dump() for section, config in _DEFAULTS.items()}
+    defaults = {"generate": _GENERATE, **defaults}
+    sections = {key: _merged(default, given.get(key, {})) for key, default in defaults.items()}
     return {
-        "scenario": name,
-        "seed": seed,
-        "scenarios": {name: dict(own.parameters)},
-        **{
-            section: _merged(default, given.get(section, {}))
-            for section, default in {"generate": _GENERATE, **defaults}.items()
-        },
-    }
+        "scenario": name, "seed": seed, "scenarios": {name: dict(own.parameters)}, **sections,
+    }  # fmt: skip
 
 
 def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

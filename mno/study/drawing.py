@@ -8,21 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from mno.core.numbers import setting
+from mno.report import style
 from mno.report.page import Figure
-from mno.report.style import (
-    HEIGHT,
-    MANY_COLOURS,
-    PER_CENT,
-    REFERENCE_COLOUR,
-    curves,
-    draw_legend,
-    log_ticks,
-)
+from mno.report.style import MANY_COLOURS, PER_CENT, curves
 from mno.study.findings import Row, ScenarioFindings, front
 
 # Each mixer has one of MANY_COLOURS, and each backbone a marker.
 _MARKERS = "osD^vP*X"
-_HEIGHT = HEIGHT + 0.6
+_HEIGHT = style.HEIGHT + 0.6
 _PLAIN = FuncFormatter(lambda value, _: setting(float(f"{value:.3g}")))
 
 Curves = Mapping[str, Sequence[tuple[float, float]]]  # by model points (x, y)
@@ -31,15 +24,14 @@ Kinds = Mapping[str, tuple[str, str]]  # by model its backbone and its mixer
 
 def errors_figure(found: ScenarioFindings) -> Figure:
     """Draw the error of every model of a scenario: each seed, mean and interval."""
+    styles, height = _styles(_kinds(found)), 1.0 + 0.3 * len(found.rows)
     return Figure(
         f"errors_{found.scenario}",
         f"{found.scenario}: test error",
         "Relative L2 on the test split: each seed a dot, the mean a line with its 95 % interval. "
         "Where intervals overlap, the comparisons below say whether the models are told apart.",
         f"Test errors of {len(found.rows)} models on {found.scenario}; {found.verdict}.",
-        *curves(
-            lambda ax: _errors(ax, found.rows, _styles(_kinds(found))), 1.0 + 0.3 * len(found.rows)
-        ),
+        *curves(lambda ax: _errors(ax, found.rows, styles), height),
     )
 
 
@@ -53,7 +45,7 @@ def front_figure(found: ScenarioFindings, cost: str, label: str) -> Figure | Non
     line = np.array([by_name[name] for name in best])
 
     def draw(ax: Axes) -> None:
-        ax.step(line[:, 0], line[:, 1], where="post", color=REFERENCE_COLOUR, lw=1)
+        ax.step(line[:, 0], line[:, 1], where="post", color=style.REFERENCE_COLOUR, lw=1)
         for name, cost, error in points:
             ax.plot(cost, error, label=name, ls="", ms=6, **styles[name])
         _make_logarithmic(ax, label, "relative L2 error")
@@ -103,9 +95,9 @@ def _styles(kinds: Kinds) -> dict[str, dict[str, Any]]:
 
 def _errors(ax: Axes, rows: Sequence[Row], styles: Mapping[str, dict[str, Any]]) -> None:
     for place, row in enumerate(rows):
-        mean, style = row.mean, styles[row.model]
-        colour = style["color"]
-        ax.plot(list(row.errors.values()), [place] * len(row.errors), ls="", ms=4, **style)
+        mean, look = row.mean, styles[row.model]
+        colour = look["color"]
+        ax.plot(list(row.errors.values()), [place] * len(row.errors), ls="", ms=4, **look)
         if mean.low is not None and mean.high is not None:
             ax.plot([max(mean.low, 0), mean.high], [place, place], lw=1.5, color=colour)
         ax.plot([mean.value], [place], "|", ms=14, color=colour)
@@ -121,10 +113,10 @@ def _make_logarithmic(ax: Axes, x: str, y: str) -> None:
     ax.set_xscale("log")
     ax.set_yscale("log")
     for axis, text in ((ax.xaxis, _PLAIN), (ax.yaxis, PER_CENT if y.endswith("error") else _PLAIN)):
-        log_ticks(axis, text)
+        style.log_ticks(axis, text)
         low, high = sorted(axis.get_view_interval())
         if high < 10 * low:
             axis.set_major_locator(MaxNLocator(5))
     ax.set_xlabel(x)
     ax.set_ylabel(y)
-    draw_legend(ax, columns=3, narrow=2)
+    style.draw_legend(ax, columns=3, narrow=2)

@@ -171,14 +171,13 @@ def _scenario(spec: StudySpec, scenario: str, own: list[Found]) -> ScenarioFindi
     rows = [_row(items, solver, data) for items in by_model.values()]
     errors = {row.model: row.errors for row in rows}
     return ScenarioFindings(
-        scenario=scenario,
-        rows=rows,
+        scenario=scenario, rows=rows,
         baseline=float(records[0]["metrics"]["baseline_relative_l2"]),
         solver_ms=solver if solver is not None else why,
         solver_mib=_known(r["cost"]["solver_memory_mib"] for r in records),
         comparisons=compare(errors, _pairs(spec.compare, rows)),
         all_pairs=compare(errors, _pairs(ALL_PAIRS, rows)),
-    )
+    )  # fmt: skip
 
 
 def _row(items: list[Found], solver_ms: float | None, data_seconds: float | None) -> Row:
@@ -191,20 +190,16 @@ def _row(items: list[Found], solver_ms: float | None, data_seconds: float | None
     if solver_ms is not None and train is not None and data_seconds is not None:
         pays = solves_to_break_even(data_seconds + train, 1e-3 * solver_ms, 1e-3 * latency)
     return Row(
-        model=first.name,
-        backbone=first.backbone,
-        mixer=first.mixer,
+        model=first.name, backbone=first.backbone, mixer=first.mixer,
         parameters=of[0]["parameters"],
         errors={seed: r["metrics"]["relative_l2"] for seed, r in records.items()},
-        train_seconds=train,
-        latency_ms=latency,
+        train_seconds=train, latency_ms=latency,
         memory_mib=_known(r["cost"]["peak_memory_mib"] for r in of),
         finer=statistics.fmean(error for _, error in finer) if finer else None,
-        finer_ratio=finer[0][0] if finer else None,
-        noisy=_noisy(of),
+        finer_ratio=finer[0][0] if finer else None, noisy=_noisy(of),
         undertrained=tuple(s for s, r in records.items() if is_undertrained(r["training"])),
         break_even=pays,
-    )
+    )  # fmt: skip
 
 
 def _finer(resolution: Mapping[str, Any] | str | None) -> tuple[float, float] | None:

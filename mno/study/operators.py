@@ -166,8 +166,7 @@ def measure_scaling(
 
     For each resolution there are `points`, `predict_ms`, `step_ms` (forward and backward), and
     `predict_mib` and `step_mib`, memory beyond that of the idle process; null where the system does
-    not say. Resolutions beyond the first that takes too long are left out. A process that fails is
-    an MnoError.
+    not say. Resolutions beyond the first that takes too long are left out. Failures are MnoErrors.
     """
     return _in_a_process(_measured, params, resolutions, seconds, root)
 

@@ -72,20 +72,13 @@ class Section:
 def scenario_section(found: ScenarioFindings) -> Section:
     """Return the section of a scenario: verdict, table, comparisons, figures."""
     name, said = found.scenario, [f"Verdict: {found.verdict}."]
-    if undertrained := [row.model for row in found.rows if row.undertrained]:
-        said.append(
-            f"Under-trained, so that their errors are upper bounds: {', '.join(undertrained)}."
-        )
+    if undertrained := ", ".join(row.model for row in found.rows if row.undertrained):
+        said.append(f"Under-trained, so that their errors are upper bounds: {undertrained}.")
     pairs = [{"comparison": c.sentence(), "seeds": str(c.seeds)} for c in found.comparisons]
+    compared = Table(f"{name}: comparisons, a family of {len(pairs)}", pairs)
+    tables = [Table(f"{name}: models", _model_rows(found)), compared]
     fronts = [front_figure(found, cost, label) for cost, label in _COSTS.items()]
-    return Section(
-        name, name, said,
-        [
-            Table(f"{name}: models", _model_rows(found)),
-            Table(f"{name}: comparisons, a family of {len(pairs)}", pairs),
-        ],
-        [errors_figure(found), *filter(None, fronts)],
-    )  # fmt: skip
+    return Section(name, name, said, tables, [errors_figure(found), *filter(None, fronts)])
 
 
 def scaling_section(found: Sequence[Found]) -> Section:
@@ -103,17 +96,13 @@ def scaling_section(found: Sequence[Found]) -> Section:
         return growth_figure(f"scaling_{key}", title, growth, kinds, "points of the grid", y, why)
 
     rows = [
-        {
-            "operator": name,
-            "grid": str(p["resolution"]),
-            "points": number(p["points"]),
-            "prediction, ms": number(p["predict_ms"], 3),
-            "training step, ms": number(p["step_ms"], 3),
-            "memory of a step, MiB": _or_none(p["step_mib"]),
-        }
+        {"operator": name, "grid": str(p["resolution"]), "points": number(p["points"]),
+         "prediction, ms": number(p["predict_ms"], 3),
+         "training step, ms": number(p["step_ms"], 3),
+         "memory of a step, MiB": _or_none(p["step_mib"])}
         for name, r in records.items()
         for p in r["points"]
-    ]
+    ]  # fmt: skip
     figures = (
         figure("predict_ms", "Time of a prediction", "time, ms"),
         figure("step_ms", "Time of a training step", "time, ms"),
@@ -131,16 +120,12 @@ def peers_section(found: Sequence[Found]) -> Section:
         "processor, for fitting and choosing."
     )
     rows = [
-        {
-            "scenario": item.cell.scenario,
-            "model": peer["name"],
-            "test error": percent(peer["test"]),
-            "validation error": percent(peer["validation"]),
-            "seconds": number(peer["seconds"]),
-        }
+        {"scenario": item.cell.scenario, "model": peer["name"],
+         "test error": percent(peer["test"]), "validation error": percent(peer["validation"]),
+         "seconds": number(peer["seconds"])}
         for item in found
         for peer in item.record["peers"]
-    ]
+    ]  # fmt: skip
     return Section("peers", "Simple peers", [why], [Table("Errors of simple peers", rows)])
 
 
@@ -165,10 +150,9 @@ def samples_section(found: Sequence[Found]) -> Section | None:
             for n, comparisons in of.comparisons.items()
             for c in comparisons
         ]
-        part.tables += [
-            Table(f"{scenario}: test error by number of training samples", rows),
-            Table(f"{scenario}: comparisons, a family of {len(pairs)}", pairs),
-        ]
+        compared = Table(f"{scenario}: comparisons, a family of {len(pairs)}", pairs)
+        title = f"{scenario}: test error by number of training samples"
+        part.tables += [Table(title, rows), compared]
         growth = {
             model: [(n, mean.value) for n, mean in curve.errors.items()]
             for model, curve in of.curves.items()
@@ -183,11 +167,9 @@ def samples_section(found: Sequence[Found]) -> Section | None:
 
 
 def sections_of(
-    findings: Mapping[str, ScenarioFindings],
-    found: Sequence[Found],
-    grids: Sequence[Found],
+    findings: Mapping[str, ScenarioFindings], found: Sequence[Found], grids: Sequence[Found],
     peers: Sequence[Found] = (),
-) -> list[Section]:
+) -> list[Section]:  # fmt: skip
     """Return a study's report: findings by scenario, their cells, what scaling measured, peers."""
     machines = machines_of(found)
     facts = [
@@ -211,12 +193,9 @@ def sections_of(
 
 
 def write_study_report(
-    folder: Path,
-    study: Study,
-    found: Sequence[Found],
-    findings: Mapping[str, ScenarioFindings],
+    folder: Path, study: Study, found: Sequence[Found], findings: Mapping[str, ScenarioFindings],
     sections: Sequence[Section],
-) -> Path:
+) -> Path:  # fmt: skip
     """Write the report of a study, of all its cells; return the path of its page."""
     states = counts(found)
     warnings = [f"{i.cell.name} failed: {i.reason}" for i in found if i.state == "failed"]
@@ -226,13 +205,11 @@ def write_study_report(
     if states["missing"]:
         warnings.append(f"{states['missing']} of {len(found)} cells have not been made.")
     numbers = {
-        "study": study.name,
-        **states,
+        "study": study.name, **states,
         "cells": {item.cell.name: item.identity.digest for item in found if item.record},
         "scenarios": {
             name: {
-                "verdict": part.verdict,
-                "best": part.best.model,
+                "verdict": part.verdict, "best": part.best.model,
                 "not_told_apart": part.not_told_apart,
                 "models": [{**asdict(row), "mean": asdict(row.mean)} for row in part.rows],
                 "comparisons": [
@@ -242,7 +219,7 @@ def write_study_report(
             }
             for name, part in findings.items()
         },
-    }
+    }  # fmt: skip
     spec = study.spec
     return write_report(folder, spec.title, spec.question, warnings, sections, numbers)
 
@@ -280,14 +257,9 @@ def _or_none(value: float | None) -> str:
 
 
 def write_report(
-    folder: Path,
-    title: str,
-    question: str,
-    warnings: Sequence[str],
-    sections: Sequence[Section],
-    numbers: Mapping[str, Any],
-    source: str = "cells",
-) -> Path:
+    folder: Path, title: str, question: str, warnings: Sequence[str], sections: Sequence[Section],
+    numbers: Mapping[str, Any], source: str = "cells",
+) -> Path:  # fmt: skip
     """Write a report, and `numbers` for programs, into a folder; return the path of its page.
 
     `source` is what it is written from. A folder that cannot be written to is an OSError.

@@ -101,21 +101,16 @@ class Comparison:
 
     def sentence(self) -> str:
         """Return it in words."""
-        a, b, p = self.a, self.b, self.corrected
+        a, b, p, n, how = self.a, self.b, self.corrected, self.seeds, self.verdict
         if self.low is None or self.high is None or p is None:
             return f"{a} and {b}: one common seed does not tell"
         by = f"{abs(self.ratio - 1):.0%}"
         span = f"ratio of errors {self.ratio:.2f}, interval {self.low:.2f} to {self.high:.2f}"
-        match self.verdict:
-            case "lower" | "higher" as how:
-                return f"{a} has a {how} error than {b}, by {by} ({span}; p = {p:.2g})"
-            case "equal":
-                return f"no difference between {a} and {b}: equal within {MARGIN:.0%} ({span})"
-            case _:
-                return (
-                    f"no difference shown between {a} and {b} by {self.seeds} seeds ({span}; "
-                    f"p = {p:.2g})"
-                )
+        if how in ("lower", "higher"):
+            return f"{a} has a {how} error than {b}, by {by} ({span}; p = {p:.2g})"
+        if how == "equal":
+            return f"no difference between {a} and {b}: equal within {MARGIN:.0%} ({span})"
+        return f"no difference shown between {a} and {b} by {n} seeds ({span}; p = {p:.2g})"
 
 
 def mean_with_interval(given: Sequence[float]) -> Mean:
@@ -274,14 +269,12 @@ def _findings(errors: Mapping[str, Errors]) -> SampleFindings:
         at = {model: of[number] for model, of in errors.items() if number in of}
         compared += [(number, c) for c in compare(at, list(combinations(at, 2)))]
     family = as_one_family([comparison for _, comparison in compared])
+    pairs = [(number, c) for (number, _), c in zip(compared, family, strict=True)]
     curves = {}
     for model, of in errors.items():
         means = {n: mean_with_interval(list(of[n].values())) for n in sorted(of)}
         curves[model] = SampleCurve(means, _exponent({n: of[n] for n in sorted(of)}))
-    by_number = {
-        n: [c for (m, _), c in zip(compared, family, strict=True) if m == n] for n in numbers
-    }
-    return SampleFindings(curves, by_number)
+    return SampleFindings(curves, {n: [c for m, c in pairs if m == n] for n in numbers})
 
 
 def _exponent(errors: Errors) -> Mean:

@@ -86,9 +86,8 @@ class Trials:
         url = URL.create("sqlite", database=str(path)).render_as_string(hide_password=False)
         pruner = optuna.pruners.MedianPruner(n_warmup_steps=WARM_UP + 1)
         try:
-            storage = optuna.storages.RDBStorage(
-                url, engine_kwargs={"connect_args": {"timeout": 60}}
-            )
+            patience = {"connect_args": {"timeout": 60}}
+            storage = optuna.storages.RDBStorage(url, engine_kwargs=patience)
             self.study = optuna.create_study(
                 storage=storage, study_name=name, load_if_exists=True, pruner=pruner
             )
@@ -128,11 +127,9 @@ class Trials:
         """Let a point be tried before any other; return whether it lies in the space."""
         try:
             waiting = optuna.create_trial(
-                state=TrialState.WAITING,
-                params=dict(point),
-                distributions=self.distributions,
+                state=TrialState.WAITING, params=dict(point), distributions=self.distributions,
                 user_attrs={DEFAULT_MARK: True},
-            )
+            )  # fmt: skip
         except ValueError:
             return False
         self.study.add_trial(waiting)

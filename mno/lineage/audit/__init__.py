@@ -70,14 +70,9 @@ class Link:
         return self.verified(subject, str(found))
 
     def all_equal(
-        self,
-        subject: str,
-        expected: Mapping[str, Any],
-        found: Mapping[str, Any],
-        good: Finding,
-        advice: str = "",
-        lacking: object = None,
-    ) -> Iterator[Finding]:
+        self, subject: str, expected: Mapping[str, Any], found: Mapping[str, Any], good: Finding,
+        advice: str = "", lacking: object = None,
+    ) -> Iterator[Finding]:  # fmt: skip
         """Yield a difference for each key with another value, or the good finding if none has.
 
         The subject has `{}` for the key; `lacking` is said to be expected of a key too many.

@@ -58,10 +58,8 @@ def _commit(root: Path, subject: str, tree: objects.Tree) -> Iterator[Finding]:
     name, of = f"refs/mno/{tree.tree[:16]}", f"ref of the {subject}"
     restore = f"no ref keeps it, so that git gc removes it: git update-ref {name} {tree.commit}"
     kept = asked(root, "rev-parse", "--verify", "--quiet", name)
-    if kept == tree.commit:
-        yield SNAPSHOT.verified(of, name)
-    else:
-        yield SNAPSHOT.equal(of, name, kept and f"{name} at {kept}", restore)
+    found = name if kept == tree.commit else kept and f"{name} at {kept}"
+    yield SNAPSHOT.equal(of, name, found, restore)
 
 
 def _committed(evidence: Evidence) -> Iterator[Finding]:
@@ -190,14 +188,12 @@ def check_stages(evidence: Evidence) -> Iterator[Finding]:
         yield STAGES.unknown("code and parameters", "the snapshot of registration is not at hand")
     else:
         for stage, locked in lock.items():
-            yield from _against_snapshot(stage, locked, tree)
+            yield from _against_tree(stage, locked, tree)
     yield from _reports(evidence, lock)
     yield from _present(evidence, lock)
 
 
-def _against_snapshot(
-    stage: str, locked: Mapping[str, Any], tree: objects.Tree
-) -> Iterator[Finding]:
+def _against_tree(stage: str, locked: Mapping[str, Any], tree: objects.Tree) -> Iterator[Finding]:
     code = {path: name for path, name in locked["deps"].items() if path.split("/")[0] in OURS}
     good = STAGES.verified(f"code of {stage}", f"{len(code)} files and folders of the snapshot")
     found = {path: _md5(tree, path) for path in code}

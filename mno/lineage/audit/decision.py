@@ -18,12 +18,11 @@ DECISION = Link("decision")
 
 def check_decision(evidence: Evidence) -> Iterator[Finding]:
     """Check the decision against its figures, these against their sources, and the aliases."""
-    if Tag.DECISION in evidence.tags:
+    tags = evidence.tags
+    if Tag.DECISION in tags:
         yield from _own_figure(evidence)
-        judged = judged_of(evidence.tags)
-        yield from check_noted(
-            judged, evidence.tags[Tag.DECISION], evidence.tags.get(Tag.REASON, "")
-        )
+        judged = judged_of(tags)
+        yield from check_noted(judged, tags[Tag.DECISION], tags.get(Tag.REASON, ""))
         if judged.get("how") == rule.BY_RULE:
             yield from _figures(evidence, judged)
     else:

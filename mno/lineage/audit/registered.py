@@ -5,17 +5,10 @@ from collections.abc import Iterator
 
 from mno.core.errors import MnoError
 from mno.core.files import file_md5, names_sha256
+from mno.lineage import record as records
 from mno.lineage.audit import Evidence, Finding, Link
 from mno.lineage.audit.objects import FOLDER_MARK, find_object, listed_files, md5_on_disk
-from mno.lineage.record import (
-    PACKAGED,
-    RECORD_FILE,
-    SCHEMA,
-    Tag,
-    candidate_digest,
-    entry,
-    lineage_sha256,
-)
+from mno.lineage.record import PACKAGED, RECORD_FILE, Tag, entry
 from mno.lineage.seal import Seal, leaves
 
 REGISTRY, RECORD, WEIGHTS = Link("registry"), Link("record"), Link("weights")
@@ -74,15 +67,15 @@ def check_record(evidence: Evidence) -> Iterator[Finding]:
         if evidence.record is None:
             return
     else:
-        yield RECORD.equal("schema", SCHEMA, record.get("schema"))
-        digest = lineage_sha256(record)
+        yield RECORD.equal("schema", records.SCHEMA, record.get("schema"))
+        digest = records.lineage_sha256(record)
         yield RECORD.equal(f"digest in {RECORD_FILE}", digest, record.get("lineage_sha256"))
         yield RECORD.equal(f"tag {Tag.LINEAGE} of the version", digest, tags.get(Tag.LINEAGE))
         run = evidence.facts["version"]["run"]
         of_this = {"mlflow_run": run, "model": evidence.name, "version": evidence.version}
         for key, value in of_this.items():  # and not of another's
             yield RECORD.equal(f"{key} in {RECORD_FILE}", value, entry(record, "ids", key))
-    sha256 = lineage_sha256(evidence.record or {})
+    sha256 = records.lineage_sha256(evidence.record or {})
     logged = entry(evidence.facts, "logged_model", "tags", Tag.LINEAGE)
     yield RECORD.equal("tag of the logged model", sha256, logged)
     if evidence.sealed and record is not None:
@@ -102,7 +95,8 @@ def _registered(evidence: Evidence, sha256: str) -> Iterator[Finding]:
         return
     ours = [evidence.facts["version"]["run"], evidence.name, evidence.version]
     if [entry(content, key) for key in ("run_id", "name", "version")] == ours:
-        yield RECORD.equal(REGISTERED, sha256, lineage_sha256(entry(content, "record") or {}))
+        made = records.lineage_sha256(entry(content, "record") or {})
+        yield RECORD.equal(REGISTERED, sha256, made)
         yield RECORD.equal(f"digest in {REGISTERED}", sha256, entry(content, "lineage_sha256"))
 
 
@@ -115,7 +109,7 @@ def check_weights(evidence: Evidence) -> Iterator[Finding]:
     yield from _package(evidence, files)
     folder, sha256 = evidence.package / PACKAGED, evidence.recorded("model", "sha256")
     try:
-        found = candidate_digest(folder)
+        found = records.candidate_digest(folder)
     except MnoError:
         yield WEIGHTS.missing(PACKAGED, sha256, _RESTORE)
         return

@@ -9,17 +9,12 @@ from mno.lineage.audit import Evidence, Finding, code, data, decision, registere
 
 # In the order in which one asks: is this the model, where is it from, who let it go on?
 _CHECKS = (
-    (registered.REGISTRY, registered.check_registry),
-    (registered.RECORD, registered.check_record),
-    (registered.WEIGHTS, registered.check_weights),
-    (data.DATASET, data.check_data),
-    (data.SOURCES, data.check_sources),
-    (code.STAGES, code.check_stages),
-    (code.PARAMETERS, code.check_parameters),
-    (code.SNAPSHOT, code.check_snapshot),
-    (code.ENVIRONMENT, code.check_environment),
-    (decision.DECISION, decision.check_decision),
-)
+    (registered.REGISTRY, registered.check_registry), (registered.RECORD, registered.check_record),
+    (registered.WEIGHTS, registered.check_weights), (data.DATASET, data.check_data),
+    (data.SOURCES, data.check_sources), (code.STAGES, code.check_stages),
+    (code.PARAMETERS, code.check_parameters), (code.SNAPSHOT, code.check_snapshot),
+    (code.ENVIRONMENT, code.check_environment), (decision.DECISION, decision.check_decision),
+)  # fmt: skip
 LINKS = tuple(link.name for link, _ in _CHECKS)
 # A record or a row may hold anything: what no check foresaw is a difference, and no crash.
 _UNFORESEEN = (MnoError, OSError, LookupError, TypeError, ValueError, AttributeError, YAMLError)
