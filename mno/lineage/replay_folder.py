@@ -135,6 +135,8 @@ def give(evidence: Evidence, targets: Sequence[str], line: Path, show: Show) -> 
         _copy_model(evidence.package / PACKAGED, recorded, line / CANDIDATE, "the version's model")
         given.append(f"model {recorded}")
         reports += _TRAINING_REPORTS
+    read = entry(evidence.sealed, "lock", "evaluate", "deps")
+    reports = [name for name in reports if not read or name in read]  # newer ones read none
     for name in reports:
         write_bytes(line / name, _report(evidence, name))
     return [*given, *reports]
