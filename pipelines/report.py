@@ -59,7 +59,7 @@ def body(stage: Stage) -> None:
         figures = write_report(reports / name, results, language)
         for figure in figures if english else ():
             (reports / "figures" / f"{figure.name}.png").write_bytes(figure.png)
-    verdict = results.decision["verdict"].replace("_", " ")
+    verdict = results.decision["verdict"].replace("_if", " under conditions").replace("_", " ")
     stage.say(f"report     {verdict}; reports/report.html")
     if registered := reading.registered_now(stage.root):
         _decide(stage, of, results, registered)
