@@ -240,11 +240,11 @@ def _run_flow(
             warm_up.wait()
 
 
-_VERDICTS = {
-    "worth_it": "worth it",
-    "worth_it_if": "worth it under conditions, which the report names",
-    "not_worth_it": "not worth it; the report says why",
-}
+VERDICTS = {
+    "": "", "worth_it": "worth it", "worth_it_if": "worth it under conditions",
+    "not_worth_it": "not worth it",
+}  # fmt: skip
+_MORE = {"worth_it_if": ", which the report names", "not_worth_it": "; the report says why"}
 
 
 def print_summary(result: dict[str, Any]) -> None:
@@ -262,8 +262,9 @@ def print_summary(result: dict[str, Any]) -> None:
         print(f"{found}.")
         if decision := result["decision"]:
             others = [end for end in decision["at_ends"] if end != decision["verdict"]]
-            close = f" (as times vary: {_VERDICTS[others[0]].split(';')[0]})" if others else ""
-            print(f"Verdict:  {_VERDICTS[decision['verdict']]}{close}")
+            close = f" (as times vary: {VERDICTS[others[0]]})" if others else ""
+            verdict = decision["verdict"]
+            print(f"Verdict:  {VERDICTS[verdict]}{_MORE.get(verdict, '')}{close}")
         print("Report:   reports/report.html")
     if "register" in targets and registered:
         name, version, alias = (registered[key] for key in ("name", "version", "alias"))

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from flows.line import VERDICTS
 from flows.options import Quiet
 from flows.pages import port_refused
 from flows.workspace import find_workspace, prepare_environment
@@ -84,7 +85,7 @@ def serve(
     app = build_app(service, config.hosts, more)
     if not quiet:
         served = follower.current
-        verdict = registry.verdict().replace("_", " ")
+        verdict = VERDICTS[registry.verdict()]
         name = f"{served.name} ({verdict})" if verdict else served.name
         _print_start(name, served.surrogate.description.observes, listening, bool(token))
     server = uvicorn.Server(

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import typer
 
 from flows import workspace
+from flows.line import VERDICTS
 from flows.options import Json, answer, print_json
 from mno.core.errors import InputError, MnoError
 from mno.core.files import lock_holder
@@ -119,7 +120,7 @@ def print_status(status: dict[str, Any]) -> None:
     for row in status["registry"]:
         error = "" if row["relative_l2"] is None else f"{row['relative_l2']:.2%}"
         aliases = ", ".join(row["aliases"])
-        verdict = (row["verdict"] or "").replace("_", " ")
+        verdict = VERDICTS[row["verdict"] or ""]
         versions.append((row["name"], str(row["version"]), aliases, error, row["created"], verdict))
     print(f"\n{workspace.aligned(('Stage', 'State', 'Why'), stages)}\n")
     table = workspace.aligned((*workspace.VERSION_HEAD, "Verdict"), versions)
