@@ -249,7 +249,8 @@ _MORE = {"worth_it_if": ", which the report names", "not_worth_it": "; the repor
 
 def print_summary(result: dict[str, Any]) -> None:
     """Say what came of `run_line` and what to do next."""
-    metrics, registered = result["metrics"], result["registered"]
+    metrics, registered, decision = (result[k] for k in ("metrics", "registered", "decision"))
+    verdict, ends = (decision["verdict"], decision["at_ends"]) if decision else ("", [])
     targets = {stage["target"] for stage in result["stages"]}
     renewed = [stage["target"] for stage in result["stages"] if stage["action"] != "reused"]
     work = f"brought up to date: {', '.join(renewed)}" if renewed else "all was up to date"
@@ -260,24 +261,19 @@ def print_summary(result: dict[str, Any]) -> None:
         if "persistence_relative_l2" in metrics:
             found += f"; keeping the last given frame: {metrics['persistence_relative_l2']:.2%}"
         print(f"{found}.")
-        if decision := result["decision"]:
-            others = [end for end in decision["at_ends"] if end != decision["verdict"]]
-            close = f" (as times vary: {VERDICTS[others[0]]})" if others else ""
-            verdict = decision["verdict"]
-            print(f"Verdict:  {VERDICTS[verdict]}{_MORE.get(verdict, '')}{close}")
+        others = [end for end in ends if end != verdict]
+        close = f" (as times vary: {VERDICTS[others[0]]})" if others else ""
+        print(f"Verdict:  {VERDICTS[verdict]}{_MORE.get(verdict, '')}{close}")
         print("Report:   reports/report.html")
     if "register" in targets and registered:
         name, version, alias = (registered[key] for key in ("name", "version", "alias"))
+        promote = f"mno promote {version}"
+        print(f"Model:    {name} version {version} ({alias or 'no alias'}): {registered['reason']}")
         if registered["decision"] == "waiting":
-            promote = f"mno promote {version}"
-            print(f"Model:    {name} version {version} waits for approval")
-            print(f"Why:      {registered['reason']}")
             print(f"Next:     {promote} --reason '…';  {promote} --refuse --reason '…'")
-        elif "not_worth_it" in (result["decision"] or {"at_ends": ()})["at_ends"] and not alias:
-            print(f"Model:    {name} version {version} (no alias)")
-            print("Next:     reports/report.html says what would change that;  mno run --help")
+        elif "not_worth_it" in ends and alias != "champion":
+            print(f"Next:     read what would change it;  {promote} --reason '…' takes it anyway")
         else:
-            print(f"Model:    {name} version {version} ({alias or 'no alias'})")
             uri = f"models:/{name}/{version}"
             follows = name.endswith("-readings-observer")  # others have no log to follow
             predict, watch = f"predict {uri} data predictions.zarr", f"watch {uri} --describe"
