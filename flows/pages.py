@@ -79,9 +79,8 @@ def _first_page(root: Path, name: str) -> str:
     if name == "Prefect":
         return "/runs"
     registered = read_json(root / "reports/registered.json") or {}
-    if registered.get("version"):
-        return "/#/models/{name}/versions/{version}".format(**registered)
-    return ""
+    named = "/#/models/{name}/versions/{version}"
+    return named.format(**registered) if registered.get("version") else ""
 
 
 @contextmanager
@@ -124,11 +123,8 @@ def port_refused(host: str, port: int, option: str, error: Exception) -> InputEr
     whose = getattr(error, "strerror", None) or "expected a number up to 65535"
     with contextlib.suppress(psutil.Error, OSError):
         for taken in psutil.net_connections("tcp"):
-            if (
-                taken.status == psutil.CONN_LISTEN
-                and tuple(taken.laddr)[1:] == (port,)
-                and taken.pid
-            ):
+            listens = taken.status == psutil.CONN_LISTEN and tuple(taken.laddr)[1:] == (port,)
+            if listens and taken.pid:
                 words = psutil.Process(taken.pid).cmdline()
                 whose = f"process {taken.pid} has it: {' '.join(words)[:80]}"
     return InputError(

@@ -208,14 +208,18 @@ def current_targets(
 
 def forget_what_is_gone(root: Path, say: Say) -> set[str]:
     """Remove the notes of stages whose files or version are gone, so that DVC runs them again."""
-    for name, problem_of in {"register": problem_of_registration, "report": _of_report}.items():
-        if reason := problem_of(root):
-            say(f"{name}: to be done again: {reason}")
-            later = {"register": ("register", "report")}.get(name, (name,))
-            for stage in later:
-                (root / DONE / stage).unlink(missing_ok=True)
-            return set(later)
-    return set()
+    gone = _what_is_gone(root)
+    for name, reason in gone.items():
+        say(f"{name}: to be done again: {reason}")
+        (root / DONE / name).unlink(missing_ok=True)
+    return set(gone)
+
+
+def _what_is_gone(root: Path) -> dict[str, str]:
+    """Return, by stage, why what it is noted to have done is no more; a version is judged anew."""
+    if reason := problem_of_registration(root):
+        return dict.fromkeys(("register", "report"), reason)
+    return {"report": reason} if (reason := _of_report(root)) else {}
 
 
 def problem_of_registration(root: Path) -> str:
@@ -252,7 +256,7 @@ def read_stages(root: Path) -> list[dict[str, Any]]:
     """
     graph = read_graph(root)
     running = {name for name in graph if lock_holder(root / "build/locks" / name)}
-    changes = read_changes(root)
+    changes, gone = read_changes(root), _what_is_gone(root)
     stages: list[dict[str, Any]] = []
     stale: set[str] = set()
     for name in run_order(graph):
@@ -262,7 +266,7 @@ def read_stages(root: Path) -> list[dict[str, Any]]:
         elif changes is None:
             state = "unknown"
         else:
-            reasons = _reasons(changes.get(name, []))
+            reasons = _reasons(changes.get(name, [])) + [gone[n] for n in (name,) if n in gone]
             state = "waiting" if graph[name] & stale else "stale" if reasons else "current"
             if state != "current":
                 stale.add(name)

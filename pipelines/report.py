@@ -94,9 +94,8 @@ def _figures(results: Results) -> dict[str, float]:
     """Return what MLflow's pages show besides errors: of each field, of cost, and the verdict."""
     worth = {"not_worth_it": 0.0, "worth_it_if": 0.5, "worth_it": 1.0}
     found = {"worth_it": worth[results.decision["verdict"]]}
-    of_fields = {
-        f"{n}/{k}": v for n, of in results.metrics["fields"].items() for k, v in of.items()
-    }
+    fields = results.metrics["fields"]
+    of_fields = {f"{name}/{k}": v for name, of in fields.items() for k, v in of.items()}
     for name, value in (of_fields | dict(results.cost)).items():
         if isinstance(value, int | float) and math.isfinite(value):
             found[name] = float(value)

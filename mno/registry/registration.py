@@ -16,6 +16,7 @@ a rerun ends in the same single version. `register` comes first, `conclude` afte
 import json
 import math
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -149,7 +150,7 @@ def conclude(
     promotion = section(params, "promotion", PromotionConfig)
     name, version, record = (registered[key] for key in ("name", "version", "record"))
     run = workspace.client.get_run(registered["run_id"])
-    _log(workspace, run, told.figures, told.reports)
+    _log(workspace, run, told.figures, told.reports, when=round(1e3 * time.time()))
     data_md5, evaluation_sha256 = _measured_on(request, told.history)
     _describe(workspace, registered, told)
     case = Case(
@@ -195,8 +196,7 @@ def _measured_on(request: Request, history: int) -> tuple[str | None, str]:
     settings, others = request.params.get("evaluate") or {}, ("economics", "kpis", "tools")
     measured = {key: value for key, value in settings.items() if key not in others}
     measured |= {"history": history} if history else {}
-    data = read_data_version(request.root / DATA_FILE)
-    return data.md5, lineage.params_sha256(measured)
+    return read_data_version(request.root / DATA_FILE).md5, lineage.params_sha256(measured)
 
 
 def _find_run(
@@ -217,12 +217,14 @@ def _find_run(
 
 
 def _log(
-    workspace: Workspace, run: "Run", figures: Mapping[str, float], reports: Iterable[Path]
-) -> None:
+    workspace: Workspace, run: "Run", figures: Mapping[str, float], reports: Iterable[Path],
+    when: int | None = None,
+) -> None:  # fmt: skip
     from mlflow.entities import Metric
 
-    # At the time of the run's end: MLflow takes the same figure at the same time only once.
-    when = run.info.end_time or run.info.start_time
+    # At the time of the run's end: MLflow takes the same figure at the same time only once. What is
+    # measured anew has a time of its own (ms), or the larger one would be shown.
+    when = when or run.info.end_time or run.info.start_time
     metrics = [
         Metric(f"{EVALUATION_FOLDER}/{name}", float(value), when, 0)
         for name, value in figures.items()

@@ -56,6 +56,11 @@ def test_a_parameter_of_training_redoes_training_and_what_follows(workspace, pre
     assert [done[name] for name in LINE[2:]] == ["ran", "reused", "ran", "ran", "ran"]
     assert registered(workspace)["version"] == 3
     workspace.mno("audit", "models:/mno-darcy/3", check=True)
+    # The report is no output of DVC's; that it is gone is seen all the same.
+    (workspace.root / "reports/report.html").unlink()
+    stages = json.loads(workspace.mno("status", "--json", check=True).stdout)["stages"]
+    assert [s["name"] for s in stages if s["state"] != "current"] == ["report"]
+    assert stages[-1]["reasons"] == ["reports/report.html is not there"]
 
 
 def _check_that_the_promotion_was_told(workspace):
