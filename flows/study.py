@@ -72,7 +72,7 @@ def _print_run(result: Mapping[str, Any]) -> None:
 
 @study_app.command("report")
 def study_report(study: StudyName, quiet: Quiet = False, as_json: Json = False) -> None:
-    """Write tables, figures and verdicts from the kept cells alone: HTML, Markdown and PNG.
+    """Write tables, figures and verdicts from the kept cells alone, in English and Japanese.
 
     Example: mno study report who_wins
     """

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 # The files of a certificate's folder.
-PAGE, AUDIT, BILL = "certificate.html", "audit.json", "environment.cdx.json"
+PAGE, JAPANESE = "certificate.html", "certificate.ja.html"
+AUDIT, BILL = "audit.json", "environment.cdx.json"
 METADATA, SUMS = "ro-crate-metadata.json", "SHA256SUMS"
 SIGNATURE, SIGNER = "SHA256SUMS.sig", "signer.pem"
 RECORD, SEAL, METRICS = "record.json", "seal.json", "metrics.json"

@@ -158,7 +158,8 @@ def _actions(certificate: Certificate) -> Iterator[Entity]:
         why = {"description": decided["reason"], "endTime": decided["sealed"], "object": own}
         yield _entity(f"#decision-{number}", "ChooseAction", what, **why)
     said = "Every link of the lineage was held against its content."
-    of = {"instrument": _to(_TOOL), "object": _to(_MODEL), "result": _to(names.AUDIT, names.PAGE)}
+    made = _to(names.AUDIT, names.PAGE, names.JAPANESE)
+    of = {"instrument": _to(_TOOL), "object": _to(_MODEL), "result": made}
     what = {"description": said, "endTime": certificate.made}
     yield _entity("#audit", "CreateAction", f"Audit of {certificate.model}", **what, **of)
 

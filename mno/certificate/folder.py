@@ -55,11 +55,13 @@ def certificate_files(
     """Return all files by name, the digests and then the signature, if there is a key, last."""
     from mno.certificate.crate import bill_of_materials, crate_metadata
     from mno.certificate.page import render_certificate
+    from mno.report.translated import Phrases
 
     pem = public_pem(key.public_key()) if key else None
     page = render_certificate(certificate, fingerprint(pem) if pem else None)
     files = {
         PAGE: page.encode(),
+        names.JAPANESE: Phrases.of("ja").page(page).encode(),
         names.AUDIT: _json(certificate.to_dict()),
         names.BILL: _json(bill_of_materials(certificate)),
         **certificate.documents,

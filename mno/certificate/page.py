@@ -72,9 +72,8 @@ def _extra(certificate: Certificate, link: str) -> Markup:
     if link == "decision":
         return _render("decisions", certificate=certificate, moment=moment)
     if link == "parameters":
-        values = certificate.params.items()
-        shown = [(k, v if isinstance(v, str) else json.dumps(v, default=str)) for k, v in values]
-        return _render("parameters", params=shown)  # as `params.yaml` has them
+        shown = [(name, _as_yaml(value)) for name, value in certificate.params.items()]
+        return _render("parameters", params=shown)
     if link == "environment":
         return _render("licences", packages=certificate.packages)
     return Markup()
@@ -87,6 +86,12 @@ def _section(template: str, title: str, identity: str = "", **content: Any) -> S
 def _render(template: str, **content: Any) -> Markup:
     page = templates().get_template(f"certificate/templates/{template}.html.j2")
     return Markup(page.render(**content))
+
+
+def _as_yaml(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_as_yaml, value)) or "[]"
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _rows(findings: Iterable[Finding]) -> list[dict[str, Any]]:
@@ -158,7 +163,7 @@ def _boxes(
             with suppress(ValueError):
                 detail = f"error {float(found):.4g}"
         elif name == "version":
-            detail = f"{certificate.name}/{certificate.version}"
+            detail = str(certificate.version)
         elif name == "decision":
             detail = certificate.tags.get(Tag.DECISION, "none")
         verdict = worst(findings.get(link, ()), Verdict.UNKNOWN)  # of nothing, nothing is known

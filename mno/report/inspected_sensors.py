@@ -212,7 +212,9 @@ class Sensors:
 
 
 def find_sensors(group: Any, schema: Schema, samples: int) -> Sensors | None:
-    """Return what to measure of data with gaps or points in fixed places; none for others."""
+    """Return what to measure of data with gaps or points in fixed places; none of solved ones."""
+    if schema.resolution is not None:
+        return None
     axes = {axis.name: axis for axis in schema.axes}
     places = _places(group, schema, samples)
     fixed = places is not None

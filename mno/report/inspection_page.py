@@ -13,15 +13,16 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from mno.core.fields import PLAIN
-from mno.core.files import write_json, write_text
+from mno.core.files import write_json
 from mno.core.numbers import number, percent, setting
 from mno.report import style
 from mno.report.inspected_fields import CUTOFF
 from mno.report.inspected_sensors import Presence, Sensors
 from mno.report.inspection import Inspection
-from mno.report.language import check_rows, unit_text
+from mno.report.language import Words, check_rows, unit_text
 from mno.report.page import Figure, embedded, render_page
 from mno.report.panels import Panel, labelled, pictures, placed, plane, scale
+from mno.report.translated import write_pages
 
 PAGE = "index.html"
 _MOST_SENSORS = 200  # in the table
@@ -37,8 +38,8 @@ def write_inspection(inspection: Inspection, folder: Path) -> Path:
     write_json(folder / "inspection.json", inspection.to_dict())
     faults = ("Problems", str(len(inspection.problems)))
     splits = [(f"In {name}", number(count)) for name, count in inspection.split_counts.items()]
-    html = render_page(
-        "report/inspection.html.j2", inspection=inspection, tables=tables(inspection),
+    write_pages(folder / PAGE, lambda words: render_page(
+        "report/inspection.html.j2", inspection=inspection, tables=tables(inspection, words),
         title=f"Dataset: {inspection.schema.scenario.replace('_', ' ')}",
         suffices=all(judgement.holds for judgement in inspection.judgements),
         tiles=[("Samples", number(len(inspection.splits))), *splits, faults],
@@ -47,12 +48,11 @@ def write_inspection(inspection: Inspection, folder: Path) -> Path:
             for row in inspection.each_sensor()[:_MOST_SENSORS]
         ],
         figures=[embedded(figure) for figure in draw_inspection(inspection)],
-    )  # fmt: skip
-    write_text(folder / PAGE, html)
+    ))  # fmt: skip
     return folder / PAGE
 
 
-def tables(inspection: Inspection) -> dict[str, list[Row]]:
+def tables(inspection: Inspection, words: Words | None = None) -> dict[str, list[Row]]:
     """Return what an inspection found as rows of text, by table; one without rows tells nothing."""
     fields, told = inspection.fields, inspection.to_dict()
     whole = [m for m in fields if not m.field.gaps]
@@ -83,7 +83,7 @@ def tables(inspection: Inspection) -> dict[str, list[Row]]:
         ],
         "checks": [
             dict(zip(checked, row.values(), strict=True))
-            for row in check_rows({"checks": inspection.checks})
+            for row in check_rows({"checks": inspection.checks}, words)
         ],
     }  # fmt: skip
 
@@ -127,7 +127,7 @@ def _split_rows(inspection: Inspection) -> list[Row]:
 def _text(value: Any) -> str:
     if isinstance(value, str):
         return value
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3g}"
+    return "–" if value is None or not math.isfinite(value) else number(value, 3)
 
 
 def draw_inspection(inspection: Inspection) -> list[Figure]:

@@ -1,7 +1,6 @@
 """The words of the report in each language: texts, numbers, amounts, facts as people read them."""
 
 import math
-import warnings
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -49,8 +48,6 @@ class Words:
 
     def check(self, name: str, description: str) -> str:
         """Return what a physics check looks at; the data's own description if nothing is known."""
-        if self.language != "en" and f"names.check {name}" not in self._texts:
-            _warn_of_english(self.language)
         return self._texts.get(f"names.check {name}", description)
 
     def number(self, value: float, digits: int = 4) -> str:
@@ -87,15 +84,6 @@ class Words:
 
 
 _UNITS = ((3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms"))
-
-
-@cache
-def _warn_of_english(language: str) -> None:
-    warnings.warn(
-        f"a scenario's checks have no words in mno/report/{language}.toml, table names; their own "
-        "descriptions stand in the report",
-        stacklevel=3,
-    )
 
 
 def unit_text(units: str) -> str:

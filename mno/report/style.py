@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from importlib.metadata import distribution
 from typing import Any
@@ -13,6 +14,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
@@ -35,6 +37,19 @@ _STYLE: dict[Any, Any] = {
     "legend.fontsize": 8.5,
     "savefig.dpi": DPI,
 }
+
+
+_SPOKEN: ContextVar[Callable[[str], str]] = ContextVar("spoken", default=str)
+
+
+@contextmanager
+def spoken(say: Callable[[str], str]) -> Iterator[None]:
+    """Write figures in another language within: what `say` makes of each of their texts."""
+    before = _SPOKEN.set(say)
+    try:
+        yield
+    finally:
+        _SPOKEN.reset(before)
 
 
 @contextmanager
@@ -67,13 +82,21 @@ def new_figure(width: float, height: float, *, arranged: bool = True) -> Figure:
 
 def png_bytes(figure: Figure) -> bytes:
     """Return a figure as PNG; the same drawing gives the same bytes, without date or version."""
+    _speak(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
+def _speak(figure: Figure) -> None:
+    if (say := _SPOKEN.get()) is not str:
+        for text in figure.findobj(Text):
+            text.set_text(say(text.get_text()))  # type: ignore[attr-defined]
+
+
 def pixels_of(figure: Figure) -> np.ndarray:
     """Return a figure as it is drawn at its own resolution, shape `(height, width, 3)`, uint8."""
+    _speak(figure)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

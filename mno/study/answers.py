@@ -10,7 +10,7 @@ import statistics
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from typing import NamedTuple
 
 from jinja2 import StrictUndefined, TemplateSyntaxError
@@ -200,10 +200,10 @@ def _spread(ratios: Sequence[float], of: str) -> Spread:
 
 @dataclass(frozen=True)
 class Reported:
-    """A study's answers, and its report."""
+    """A study's answers, and what draws its report."""
 
     answers: StudyAnswers
-    sections: list[Section]
+    sections: Callable[[], list[Section]]
 
 
 def reported(study: Study, found: Sequence[Found] | None = None) -> Reported:
@@ -214,7 +214,7 @@ def reported(study: Study, found: Sequence[Found] | None = None) -> Reported:
         raise InputError(f"{study.name} has no finished cell yet; run: mno study run {study.name}")
     findings = findings_of(study.spec, used)
     answers = StudyAnswers(study.spec, used, findings, grids)
-    return Reported(answers, sections_of(findings, used, grids, peers))
+    return Reported(answers, partial(sections_of, findings, used, grids, peers))
 
 
 def fill(
@@ -227,8 +227,12 @@ def fill(
     """
     shown: dict[str, bytes] = {}
 
+    @cache
+    def figures(name: str) -> dict[tuple[str, str], bytes]:
+        return {(s.name, f.name): f.png for s in studies(name).sections() for f in s.figures}
+
     def figure(name: str, part: str, kind: str, alt: str) -> str:
-        drawn = {(s.name, f.name): f.png for s in studies(name).sections for f in s.figures}
+        drawn = figures(name)
         if (part, kind) not in drawn:
             known = ", ".join(f"{section} {figure}" for section, figure in drawn)
             raise InputError(f"{name} has no figure {part!r} {kind!r}; it has {known}")

@@ -1,13 +1,16 @@
 """The report of a study: sections of sentences, tables and figures."""
 
-from collections.abc import Mapping, Sequence
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from mno.core.files import write_json, write_text
+from mno.core.files import write_json
 from mno.core.numbers import number, percent
 from mno.report.page import Figure, render_page
+from mno.report.translated import write_pages
 from mno.study.drawing import errors_figure, front_figure, growth_figure
 from mno.study.findings import RULE, Row, ScenarioFindings, machines_of
 from mno.study.results import Found, Study, counts
@@ -16,27 +19,8 @@ from mno.study.statistics import LEVEL, MARGIN, samples_of
 PAGE, NUMBERS = "index.html", "report.json"
 _TEXT_COLUMNS = ("model", "operator", "scenario", "comparison", "remarks", "parameter")
 _NONE = "–"
-_EXPONENT = (
-    "Subsets of one training split, each within the next; as many steps of the optimiser on each. "
-    "The exponent tells by which power of the number of samples the error falls: 0.5 halves it by "
-    "four times the samples."
-)
-_HOW = (
-    "Errors are relative L2 on the test split, which chose nothing. Intervals hold the mean over "
-    f"seeds with a confidence of {LEVEL:.0%} (Student's t); they tell of the luck of training, not "
-    "of the choice of test samples.",
-    "Models are compared seed by seed by a paired t test on the logarithm of the error, whose "
-    "variance is moderated (Smyth 2004): averaged with the one usual among all pairs of the "
-    "scenario, and never below the pair's own. The p values and 95 % intervals of a family of "
-    "comparisons are corrected by Holm's method, so that p is below 5 % where the interval does "
-    "not hold 1. The verdict of a scenario comes from all pairs as one family, so "
-    "that choosing the best after looking is paid for. Few seeds show large differences only.",
-    f"No difference: equal within {MARGIN:.0%} means that the whole interval of the ratio of "
-    "errors lies within that; no difference shown means that these seeds do not tell.",
-    RULE,
-    "A prediction and a solve are timed on one core, one sample at a time; memory is the peak of a "
-    "process that does nothing else. Break-even counts the processor time of data and training "
-    "against that of solves.",
+SAID: dict[str, str] = tomllib.loads(
+    files("mno.study").joinpath("texts.toml").read_text(encoding="utf-8")
 )
 _COSTS = {
     "latency_ms": "time of a prediction, ms",
@@ -85,7 +69,7 @@ def scaling_section(found: Sequence[Found]) -> Section:
     """Return the section on growth with the grid, of operators that were measured."""
     records = {item.cell.model.name: item.record for item in found}
     kinds = {name: (r["cell"]["backbone"], r["cell"]["mixer"]) for name, r in records.items()}
-    why = "One sample, one thread, fresh weights. Where two curves cross, the cheaper changes."
+    why = SAID["growth"]
 
     def figure(key: str, title: str, y: str) -> Figure | None:
         growth = {
@@ -114,11 +98,6 @@ def scaling_section(found: Sequence[Found]) -> Section:
 
 def peers_section(found: Sequence[Found]) -> Section:
     """Return the section on simple peers, of scenarios that they were fitted to."""
-    why = (
-        "What there is without training a network: regressions of principal components on each "
-        "other, with hyperparameters that the validation split chose. Seconds are those of a "
-        "processor, for fitting and choosing."
-    )
     rows = [
         {"scenario": item.cell.scenario, "model": peer["name"],
          "test error": percent(peer["test"]), "validation error": percent(peer["validation"]),
@@ -126,7 +105,9 @@ def peers_section(found: Sequence[Found]) -> Section:
         for item in found
         for peer in item.record["peers"]
     ]  # fmt: skip
-    return Section("peers", "Simple peers", [why], [Table("Errors of simple peers", rows)])
+    return Section(
+        "peers", "Simple peers", [SAID["peers"]], [Table("Errors of simple peers", rows)]
+    )
 
 
 def samples_section(found: Sequence[Found]) -> Section | None:
@@ -135,7 +116,7 @@ def samples_section(found: Sequence[Found]) -> Section | None:
     if not measured:
         return None
     kinds = {f.cell.model.name: (f.cell.model.backbone, f.cell.model.mixer) for f in found}
-    part = Section("samples", "Error by number of training samples", [_EXPONENT])
+    part = Section("samples", "Error by number of training samples", [SAID["exponent"]])
     for scenario, of in measured.items():
         rows = []
         for model, curve in of.curves.items():
@@ -160,7 +141,7 @@ def samples_section(found: Sequence[Found]) -> Section | None:
         drawn = growth_figure(
             f"samples_{scenario}", f"{scenario}: error by training samples", growth, kinds,
             "training samples", "test error",
-            "Mean over seeds. Every training takes as many steps of the optimiser.",
+            SAID["samples"],
         )  # fmt: skip
         part.figures += filter(None, [drawn])
     return part
@@ -179,6 +160,7 @@ def sections_of(
     ]
     if len(machines) > 1:
         facts.append("Times of different machines, or numbers of cells at a time, do not compare.")
+    how = SAID["how"].format(level=f"{LEVEL:.0%}", margin=f"{MARGIN:.0%}", rule=RULE).splitlines()
     extra = (
         peers_section(peers) if peers else None,
         scaling_section(grids) if grids else None,
@@ -188,13 +170,13 @@ def sections_of(
         Section("verdicts", "Verdicts", [f"{n}: {f.verdict}." for n, f in findings.items()]),
         *map(scenario_section, findings.values()),
         *filter(None, extra),
-        Section("how", "How it was measured", [*_HOW, *facts]),
+        Section("how", "How it was measured", [*how, *facts]),
     ]
 
 
 def write_study_report(
     folder: Path, study: Study, found: Sequence[Found], findings: Mapping[str, ScenarioFindings],
-    sections: Sequence[Section],
+    sections: Callable[[], Sequence[Section]],
 ) -> Path:  # fmt: skip
     """Write the report of a study, of all its cells; return the path of its page."""
     states = counts(found)
@@ -257,14 +239,17 @@ def _or_none(value: float | None) -> str:
 
 
 def write_report(
-    folder: Path, title: str, question: str, warnings: Sequence[str], sections: Sequence[Section],
-    numbers: Mapping[str, Any], source: str = "cells",
+    folder: Path, title: str, question: str, warnings: Sequence[str],
+    sections: Callable[[], Sequence[Section]], numbers: Mapping[str, Any], source: str = "cells",
 ) -> Path:  # fmt: skip
     """Write a report, and `numbers` for programs, into a folder; return the path of its page.
 
-    `source` is what it is written from. A folder that cannot be written to is an OSError.
+    Its sections are drawn for each language; `source` is what it is written from. A folder that
+    cannot be written to is an OSError.
     """
     write_json(folder / NUMBERS, numbers)
     about = {"title": title, "question": question, "warnings": warnings, "source": source}
-    write_text(folder / PAGE, render_page("study/study.html.j2", sections=sections, **about))
+    write_pages(
+        folder / PAGE, lambda _: render_page("study/study.html.j2", sections=sections(), **about)
+    )
     return folder / PAGE

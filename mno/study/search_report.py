@@ -6,17 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from mno.core.numbers import number
-from mno.study.report import Section, Table, write_report
+from mno.study.report import SAID, Section, Table, write_report
 from mno.study.trials import STATES, Confirmation, TrialRecord, Trials
 
 FOLDER = Path("reports/tune")
 _NONE = "–"
-HOW = (
-    "Errors are relative L2 on the validation split, of each training's best epoch. The test split "
-    "was not opened: it judges the winner once it is trained by the line. The lowest of many "
-    "validation errors is too low a guess of the winner's own, so it is compared with the default "
-    "by trainings with seeds that chose nothing."
-)
 
 
 def write_search_report(
@@ -33,10 +27,11 @@ def write_search_report(
     sections = [
         _winner_section(done[0], confirmation),
         Section("all", "Trials", [f"{states}."], [Table("The best first", rows)]),
-        Section("how", "How it was measured", [HOW, rules]),
+        Section("how", "How it was measured", [SAID["search"], rules]),
     ]
     question = "Which parameters have the lowest validation error?"
-    return write_report(root / FOLDER / name, spec.title, question, [], sections, numbers, "trials")
+    folder = root / FOLDER / name
+    return write_report(folder, spec.title, question, [], lambda: sections, numbers, "trials")
 
 
 def counted(records: Sequence[TrialRecord]) -> dict[str, int]:

@@ -43,6 +43,7 @@ from mno.core.files import folder_files
 from mno.lineage.audit.walk import audit
 from mno.lineage.replay import ConditionChange
 from mno.lineage.replay_compare import Agreement, Outcome, Remade
+from tests.report.japanese import english_in
 from tests.support.audited_line import MODEL
 from tests.support.undone_damage import byte, content
 from tests.support.workspaces import Workspace
@@ -96,6 +97,9 @@ def test_a_difference_is_certified_as_one(line):
     page = Page(files[PAGE].decode())
     assert "Something differs" in page.words and "Nothing differs" not in page.words
     assert name in page.words[page.words.index("What was changed or is missing") :]
+    japanese = files["certificate.ja.html"].decode()
+    assert english_in(japanese) == []
+    assert "変更または欠落したもの" in japanese
     root = next(e for e in json.loads(files[METADATA])["@graph"] if e["@id"] == "./")
     assert "differences were found" in root["description"]
 

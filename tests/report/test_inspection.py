@@ -24,6 +24,7 @@ from mno.report.inspected_sensors import Presence, largest_hole
 from mno.report.inspection import inspect_store
 from mno.report.inspection_page import draw_inspection, write_inspection
 from tests.imports.plant_log import Plant, at_value, without, write_long
+from tests.report.japanese import english_in
 
 SIZE, FRAMES, SAMPLES = 12, 5, 16
 SOURCE = Field("source", "W", "source", "input", ("x", "y"))
@@ -223,7 +224,9 @@ def test_the_page_is_complete_in_itself(clean, tmp_path):
     found = inspect_store(clean.store, report_of(clean))
     page = write_inspection(found, tmp_path / "reports" / "inspection")
     html = page.read_text(encoding="utf-8")
-    assert {path.name for path in page.parent.iterdir()} == {"index.html", "inspection.json"}
+    japanese = page.with_name("index.ja.html").read_text(encoding="utf-8")
+    written = {"index.html", "index.ja.html", "inspection.json"}
+    assert {path.name for path in page.parent.iterdir()} == written
     assert drawn(found) == [*("samples_source", "samples_heat", "samples_wall", "spectra")]
     assert "http" not in html.replace("http-equiv", "")
     assert html.count("<img") == 4 == html.count('src="data:image/png')
@@ -231,6 +234,8 @@ def test_the_page_is_complete_in_itself(clean, tmp_path):
     for shown in ("temperature of the wall", "balance of heat", "m2 s-1", "Spacing"):
         assert shown in html
     assert json.loads((page.parent / "inspection.json").read_text()) == found.to_dict()
+    assert english_in(japanese) == ["balance of heat", "temperature of the wall"]  # their own
+    assert '<html lang="ja">' in japanese and japanese.count("<img") == 4
 
 
 def test_progress_is_told_after_every_shard(clean):
@@ -323,7 +328,7 @@ def inspect(folder, values, places=PLACES, starts=STARTS, shard_size=16):
     count = len(values)
     store = release(
         folder / "data", at(places, count) | {READING: values}, (TIME, axis("point", len(places))),
-        shard_size, None if starts is None else starts[:count],
+        shard_size, None if starts is None else starts[:count], measured=True,
     )  # fmt: skip
     return inspect_store(store)
 
@@ -480,7 +485,9 @@ def test_a_point_that_measures_another_quantity_is_not_silent(tmp_path):
     values[:, :, 5:], other[:, :, :5] = np.nan, np.nan
     pressure = Field("pressure", "Pa", "pressure", "state", ("time", "point"), gaps=True)
     fields = at(PLACES, WINDOWS) | {READING: values, pressure: other}
-    found = inspect_store(release(tmp_path / "data", fields, (TIME, axis("point", 9))))
+    found = inspect_store(
+        release(tmp_path / "data", fields, (TIME, axis("point", 9)), measured=True)
+    )
     assert failing(found) == set(), found.verdict
 
 
@@ -491,7 +498,9 @@ def test_a_silent_sensor_is_found_beside_what_holds_for_the_whole_plant(tmp_path
     given = np.repeat(waves()[:, :, :1], 9, axis=2)
     given[3, 4:6] = np.nan
     fields = at(PLACES, WINDOWS) | {power: given, READING: values}
-    found = inspect_store(release(tmp_path / "data", fields, (TIME, axis("point", 9))))
+    found = inspect_store(
+        release(tmp_path / "data", fields, (TIME, axis("point", 9)), measured=True)
+    )
     assert "sensors do not work: (x=0, y=0) is silent" in found.verdict
     sensors = found.to_dict()["sufficiency"]["sensors"]
     assert [one["sensor"] for one in sensors if one["field"] == "power"] == ["power"]
@@ -513,12 +522,12 @@ def test_gaps_on_a_grid_are_judged_and_complete_data_are_not(tmp_path):
     axes = (TIME, axis("x", 3), axis("y", 3))
     values = waves().reshape(WINDOWS, LENGTH, 3, 3)
     values[:, :, 1, 1] = np.nan
-    found = inspect_store(release(tmp_path / "gaps", {grid: values}, axes))
+    found = inspect_store(release(tmp_path / "gaps", {grid: values}, axes, measured=True))
     assert failing(found) == {"sensors silent, constant or dead"}
     assert "point 4 is silent" in found.verdict.replace("(", "").replace(")", "")
     whole = Field("film", "m", "film", "state", ("time", "x", "y"))
     complete = inspect_store(
-        release(tmp_path / "whole", {whole: waves().reshape(values.shape)}, axes)
+        release(tmp_path / "whole", {whole: waves().reshape(values.shape)}, axes, measured=True)
     )
     assert complete.verdict == "" and complete.to_dict()["sufficiency"] is None
 
@@ -546,7 +555,7 @@ def log_store(folder, rows):
     with SensorLog(write_long(folder / "log.csv", rows), rules) as log:
         c = log.contents
         values = {field: log.read(field.name, 0, c.samples) for field in c.fields}
-        return release(folder / "data", values, c.axes, 16, c.starts)
+        return release(folder / "data", values, c.axes, 16, c.starts, measured=True)
 
 
 def test_a_plant_log_suffices_until_its_sensors_fail(tmp_path):
@@ -613,11 +622,21 @@ def test_wrong_use_is_one_line(store, tmp_path, arguments, words):
     assert words in str(done.exception) and "\n" not in str(done.exception)
 
 
+def test_solved_data_are_no_sensors(tmp_path):
+    pieces = Field(
+        "core", "K", "temperature in the middle of a piece", "output", ("point",), gaps=True
+    )
+    values = np.full((16, 3), 300.0)
+    values[:, 2] = np.nan
+    found = inspect_store(release(tmp_path / "data", {pieces: values}, (axis("point", 3),)))
+    assert (found.sensors, found.verdict, found.judgements) == (None, "", ())
+
+
 def test_data_of_sensors_end_with_a_verdict(tmp_path):
     field = Field("u", "m", "height", "state", ("time", "x"), gaps=True)
     values = np.random.default_rng(0).normal(size=(16, 12, 20))
     values[0, :, 3] = np.nan
-    release(tmp_path / "data", {field: values}, (axis("time", 12), axis("x", 20)))
+    release(tmp_path / "data", {field: values}, (axis("time", 12), axis("x", 20)), measured=True)
     done = command(tmp_path, "--data", "data")
     assert (done.exit_code, done.stderr) == (0, "")
     told = " ".join(done.stdout.split())

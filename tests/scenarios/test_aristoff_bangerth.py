@@ -15,9 +15,9 @@ from mno.data.reading import read_split
 from mno.nn.config import ModelConfig
 from mno.scenarios.aristoff_bangerth import AristoffBangerth, AristoffBangerthParameters
 from mno.scenarios.base import SQUARE, make_scenario
-from mno.scenarios.check import failed_checks, solved_sample, turned
 from mno.training.config import TrainConfig
 from mno.training.fit import train
+from tests.scenarios.contract import failed_checks, solved_sample, turned
 
 PUBLISHED = Path(__file__).parents[2] / "benchmarks/aristoff_bangerth.yaml"
 

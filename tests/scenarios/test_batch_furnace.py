@@ -15,7 +15,7 @@ from mno.scenarios.chamber.arrangement import Cells, Draw, Piece, draw_run
 from mno.scenarios.chamber.conduction import enthalpy_of, stages_for
 from mno.scenarios.chamber.march import Record, run
 from mno.scenarios.chamber.plant import Plant
-from mno.scenarios.check import check_scenario, failed_checks, solved_sample
+from tests.scenarios.contract import check_scenario, failed_checks, solved_sample
 from tests.scenarios.measures import assert_orders
 
 PLANTS = ("car_bottom", "electric_annealing")

@@ -5,7 +5,6 @@ import pytest
 from scipy.integrate import quad, solve_ivp
 
 from mno.scenarios.base import make_scenario
-from mno.scenarios.check import solved_sample
 from mno.scenarios.kernels import transforms, vorticity
 from mno.scenarios.kernels.burgers import BurgersFlow, cole_hopf
 from mno.scenarios.kernels.runge_kutta import etdrk4
@@ -17,6 +16,7 @@ from mno.scenarios.kernels.transforms import (
     torus_points,
     torus_square,
 )
+from tests.scenarios.contract import solved_sample
 from tests.scenarios.measures import assert_orders
 
 N = 64

@@ -8,8 +8,8 @@ import pytest
 
 from mno.core.errors import InputError
 from mno.scenarios.base import SQUARE, Scenario, make_scenario, scenario_names
-from mno.scenarios.check import check_scenario, failed_checks, solved_sample, turned
 from mno.scenarios.darcy import Darcy
+from tests.scenarios.contract import check_scenario, failed_checks, solved_sample, turned
 
 TRIED: dict[str, tuple[int, dict]] = {
     "batch_furnace": (8, {"steps_per_frame": 2, "rays": 16, "cells_per_point": 4.0}),

@@ -10,8 +10,8 @@ from scipy.sparse.linalg import spsolve
 
 from mno.core.errors import InputError, MnoError
 from mno.scenarios.base import SQUARE, make_scenario
-from mno.scenarios.check import failed_checks, solved_sample, turned
 from mno.scenarios.kernels.multigrid import solve_diffusion
+from tests.scenarios.contract import failed_checks, solved_sample, turned
 from tests.scenarios.measures import (
     assert_orders,
     assert_threads_give_the_bits_of_one,

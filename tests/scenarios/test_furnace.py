@@ -10,7 +10,6 @@ from mno.core.errors import InputError, MnoError
 from mno.scenarios import furnace as module
 from mno.scenarios import linear
 from mno.scenarios.base import make_scenario
-from mno.scenarios.check import failed_checks, solved_sample
 from mno.scenarios.furnace import Furnace, FurnaceParameters
 from mno.scenarios.kernels.furnaces import draw_plant
 from mno.scenarios.kernels.heat_conduction import advance_directly, solve_heat_conduction
@@ -20,6 +19,7 @@ from mno.scenarios.kernels.thermal_stress import (
     stress_by_displacements,
     thermal_stress,
 )
+from tests.scenarios.contract import failed_checks, solved_sample
 from tests.scenarios.measures import (
     assert_orders,
     assert_threads_give_the_bits_of_one,

@@ -5,9 +5,9 @@ import pytest
 from scipy.integrate import solve_ivp
 from scipy.optimize import root
 
-from mno.scenarios.check import digest, solved_sample
 from mno.scenarios.kernels.line_flow import LineFlow, values_on_line, waves_on_line
 from mno.scenarios.kuramoto_sivashinsky import KuramotoSivashinsky, KuramotoSivashinskyParameters
+from tests.scenarios.contract import digest, solved_sample
 from tests.scenarios.measures import assert_orders, assert_threads_give_the_bits_of_one
 
 LENGTH, CUTOFF = 22.0, 36

@@ -6,9 +6,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
 
 from mno.scenarios.base import make_scenario
-from mno.scenarios.check import failed_checks, solved_sample
 from mno.scenarios.kernels.random_fields import cosine_field, covariance_spectrum, draw_at
 from mno.scenarios.kernels.ring_mesh import SWING, RingMesh, draw_curve
+from tests.scenarios.contract import failed_checks, solved_sample
 from tests.scenarios.measures import assert_orders, relative
 
 HOLE = 0.3

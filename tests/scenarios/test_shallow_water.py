@@ -7,9 +7,9 @@ from scipy.optimize import root_scalar
 
 from mno.core.errors import InputError, MnoError
 from mno.scenarios.base import SQUARE, make_scenario
-from mno.scenarios.check import failed_checks, solved_sample, turned
 from mno.scenarios.kernels.shallow_water import STEP, later_depth, solve_shallow_water
 from mno.scenarios.shallow_water import Dam, ShallowWaterParameters, depth_at, draw_dams, mean_depth
+from tests.scenarios.contract import failed_checks, solved_sample, turned
 from tests.scenarios.measures import assert_orders, assert_threads_give_the_bits_of_one, block_means
 
 SIDE = 5.0

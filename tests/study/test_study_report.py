@@ -18,6 +18,7 @@ from mno.study.findings import front, is_undertrained
 from mno.study.report import samples_section, sections_of
 from mno.study.results import Code, Found, Identity
 from mno.study.statistics import compare, holm, mean_with_interval, samples_of
+from tests.report.japanese import english_in
 
 SCALES = {"plain-axial": 0.02, "plain-softmax": 0.04}
 
@@ -74,6 +75,7 @@ def test_a_report_is_a_page_with_figures(kept, study_file, tmp_path):
     assert 'src="http' not in html
     for title in ("darcy: test error", "darcy: error against time of a prediction, ms"):
         assert title in html
+    assert english_in((tmp_path / "out/index.ja.html").read_text()) == []
     numbers = json.loads((tmp_path / "out/report.json").read_text())
     assert numbers["fresh"] == 5
     assert numbers["scenarios"]["darcy"]["best"] == "plain-axial"
@@ -204,7 +206,8 @@ def test_a_scenario_may_be_asked_of_some_models_only():
 
 
 def _reported(answers):
-    return Reported(answers, sections_of(answers.findings, answers.found, answers.grids))
+    drawn = sections_of(answers.findings, answers.found, answers.grids)
+    return Reported(answers, lambda: drawn)
 
 
 def _set_code(results, name, code):

@@ -24,7 +24,7 @@ from mno.scenarios.base import Fields, Scenario, make_scenario, scenario_class, 
 _SEEDS = range(3)
 _ELSEWHERE = """
 import json, sys
-from mno.scenarios.check import digest
+from tests.scenarios.contract import digest
 from mno.scenarios.base import make_scenario
 name, resolution, parameters = json.loads(sys.argv[1])
 print(digest(make_scenario(name, resolution, parameters), 0))
