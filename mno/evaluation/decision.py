@@ -204,6 +204,44 @@ def indicators(
     return tuple(found)
 
 
+WAYS = {"baseline_": "mean_field", "persistence_": "kept_frame"}
+"""What a guess without a model is called, by how its figures begin in `reports/metrics.json`."""
+
+
+class Weak(NamedTuple):
+    """A figure of a field that is no better than a guess that needs no model."""
+
+    field: str
+    metric: str
+    value: float
+    guess: str
+    guess_value: float
+
+
+def no_better(metrics: Known) -> list[Weak]:
+    """Return the figures in which the model is no better than a guess, of each its better guess."""
+    found = []
+    for field, values in metrics["fields"].items():
+        for metric, ours in values.items():
+            guesses = {
+                guess: theirs
+                for way, guess in WAYS.items()
+                if isinstance(theirs := values.get(f"{way}{metric}"), int | float)
+            }
+            if isinstance(ours, int | float) and guesses:
+                guess = min(guesses, key=guesses.__getitem__)
+                if ours > 0.0 and not ours < guesses[guess]:
+                    found.append(Weak(field, metric, ours, guess, guesses[guess]))
+    return found
+
+
+def broken_checks(physics: Any) -> list[str]:
+    """Return which checks of the physics fail on predictions, energy first; none if unmeasured."""
+    checks = {} if isinstance(physics, Absent | None) else physics["checks"]
+    broken = [n for n, of in checks.items() if not of["prediction"]["largest"] <= of["tolerance"]]
+    return sorted(broken, key=lambda name: "energy" not in name)
+
+
 _POINTS = 0.03  # by which the coverage of bounds may fall short
 CLEARLY_BETTER = 3.0  # a surrogate should be at least so many times better than a guess
 _SIDES = ("against", "condition", "for")
@@ -347,6 +385,14 @@ def _about_tools(pays: Known, cost: Known, error: float) -> Iterator[Reason]:
         yield Reason("condition", code, values)
 
 
+def _about_doubts(metrics: Known) -> Iterator[Reason]:
+    """Say that figures are no better than a guess, and that checks of the physics fail."""
+    if weak := no_better(metrics):
+        yield Reason("condition", "weak", {"count": len(weak)})
+    if broken := broken_checks(metrics.get("physics")):
+        yield Reason("condition", "physics_broken", {"checks": broken})
+
+
 def _about_trust(trust: Known | None) -> Iterator[Reason]:
     """Say which bounds hold more than three points too seldom, beyond what chance explains."""
     if not trust:
@@ -397,6 +443,7 @@ def decide(
             *_about_kpis(kpis, curve, samples),
             *_about_solver(pays, cost, economics),
             *_about_tools(pays, cost, metrics["relative_l2"]),
+            *_about_doubts(metrics),
             *_about_trust(trust),
         ]
         reasons = sorted(found, key=lambda reason: _SIDES.index(reason.side))  # stable: by weight

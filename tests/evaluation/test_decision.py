@@ -342,3 +342,23 @@ def test_bounds_that_hold_too_seldom_are_a_condition(held, code):
     rate = {"count": held, "samples": 100, "expected": [0.84, 0.95]}
     trust = {"level": 0.9, "measured": {"coverage": {"pressure": {"rmse": [None, rate]}}}}
     assert decision_of(METRICS, trust=trust)["reasons"][0]["code"] == code
+
+
+def test_a_figure_no_better_than_a_guess_is_a_condition():
+    fields = {"pressure": {"rmse": 1.0, "baseline_rmse": 2.0, "persistence_rmse": 1.0}}
+    found = decision_of({**METRICS, "fields": fields})
+    assert found["verdict"] == "worth_it_if" and found["reasons"][0]["code"] == "weak"
+    assert found["reasons"][0]["values"] == {"count": 1}
+    fields["pressure"]["persistence_rmse"] = 1.5
+    assert decision_of({**METRICS, "fields": fields})["verdict"] == "worth_it"
+
+
+def test_physics_that_predictions_break_are_a_condition_energy_first():
+    kept = {"tolerance": 1e-3, "prediction": {"median": 1e-4, "largest": 1e-3}}
+    broken = {"tolerance": 1e-3, "prediction": {"median": 1e-4, "largest": 2e-3}}
+    unknown = {"tolerance": 1e-3, "prediction": {"median": math.nan, "largest": math.nan}}
+    checks = {"range": broken, "mass": kept, "heat": unknown, "energy": broken}
+    found = decision_of({**METRICS, "physics": {"checks": checks}})["reasons"][0]
+    assert (found["side"], found["code"]) == ("condition", "physics_broken")
+    assert found["values"] == {"checks": ["energy", "range", "heat"]}
+    assert decision_of({**METRICS, "physics": {"checks": {"mass": kept}}})["verdict"] == "worth_it"

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from mno.core.absent import Absent
 from mno.core.fields import Field
+from mno.evaluation.decision import WAYS, no_better
 from mno.evaluation.metrics import METRICS
 from mno.evaluation.result import Evaluation
 from mno.report.language import Known, Words
@@ -22,33 +23,6 @@ from mno.report.page import (
 )
 
 _MOST_TABLES = 3  # beyond which they are folded away behind one for all outputs
-_WAYS = {"baseline_": "mean_field", "persistence_": "kept_frame"}
-
-
-class Weak(NamedTuple):
-    """A figure of a field that is no better than a guess that needs no model."""
-
-    field: str
-    metric: str
-    value: float
-    guess: str
-    guess_value: float
-
-
-def no_better(metrics: Known) -> list[Weak]:
-    """Return the figures in which the model is no better than a guess, of each its better guess."""
-    found = []
-    for field, values in metrics["fields"].items():
-        for metric in (metric.name for metric in METRICS):
-            ours, guesses = values.get(metric), {}
-            for way, guess in _WAYS.items():
-                if isinstance(values.get(f"{way}{metric}"), int | float):
-                    guesses[guess] = values[f"{way}{metric}"]
-            if isinstance(ours, int | float) and guesses:
-                guess = min(guesses, key=guesses.__getitem__)
-                if ours > 0.0 and not ours < guesses[guess]:
-                    found.append(Weak(field, metric, ours, guess, guesses[guess]))
-    return found
 
 
 def section(results: Results, words: Words) -> Section:
@@ -72,7 +46,7 @@ def section(results: Results, words: Words) -> Section:
     ]
     if any("relative_rise" in values for values in metrics["fields"].values()):
         known.append("relative_rise")
-    terms = [*known, *(guess for way, guess in _WAYS.items() if f"{way}relative_l2" in metrics)]
+    terms = [*known, *(guess for way, guess in WAYS.items() if f"{way}relative_l2" in metrics)]
     meanings = [(words(f"term.{name}"), words(f"meaning.{name}")) for name in terms]
     return section_of(
         words,
@@ -96,7 +70,7 @@ def _table(field: Field, results: Results, weak: set[tuple[str, str]], words: Wo
     """Return what was measured of a field, beside guesses, with intervals."""
     values = results.metrics["fields"][field.name]
     ends, guesses = results.metrics["intervals"]["fields"][field.name], {}
-    for way, guess in _WAYS.items():
+    for way, guess in WAYS.items():
         if f"{way}rmse" in values:
             guesses[way] = words(f"guess.{guess}")
     heads = {"": words("this_model"), **guesses}
@@ -156,7 +130,7 @@ def _overview(results: Results, weak: set[tuple[str, str]], words: Words) -> Tab
             | {tool: amount(rmse[field.name]) for tool, rmse in others.items()}
             | {
                 words(f"term.{guess}"): words.percent(values[f"{way}relative_l2"])
-                for way, guess in _WAYS.items()
+                for way, guess in WAYS.items()
                 if f"{way}relative_l2" in values
             }
         )
@@ -200,7 +174,7 @@ def _summary(metrics: Known, words: Words) -> list[str]:
     low, high, level = map(words.percent, (*ends, intervals["level"]))
     samples = words.number(metrics["samples"])
     said = [words("summary.error", error=error, low=low, high=high, level=level, samples=samples)]
-    for way, guess in _WAYS.items():  # on the same samples
+    for way, guess in WAYS.items():  # on the same samples
         ends = intervals.get(f"relative_l2_minus_{way}relative_l2")
         if is_known(ends):
             key = "better" if ends[1] < 0 else "worse" if ends[0] > 0 else "alike"

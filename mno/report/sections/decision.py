@@ -3,16 +3,18 @@
 import re
 from collections import Counter
 from datetime import date
+from itertools import chain
 from typing import Any
 
 from markupsafe import Markup
 
 from mno import __version__
 from mno.core.absent import Absent
+from mno.evaluation.decision import no_better
 from mno.evaluation.metrics import METRICS
 from mno.report.language import Known, Words, fact_rows, unknown
 from mno.report.page import Results, Section, Table, body_of, embedded, templates
-from mno.report.sections.accuracy import between, no_better
+from mno.report.sections.accuracy import between
 from mno.report.sections.cost import plant_hours
 from mno.report.sections.figures import first_figure
 from mno.report.sections.robustness import physics_verdict
@@ -28,12 +30,16 @@ def section(results: Results, words: Words) -> Section:
     decision = results.decision
     verdict = decision.get("verdict")
     wanted, speaks_for = [], []
+    doubted = {"weak": _weak(results, words), "physics_broken": _physics(results, words)}
     for reason in decision.get("reasons", ()):
+        if (code := reason["code"]) in doubted:
+            wanted += [("condition", words("borne", said=said)) for _, said in doubted.pop(code)]
+            continue
         said = _sentence(reason, decision["break_even"], words)
         (speaks_for if reason["side"] == "for" else wanted).append((reason["side"], said))
     picture = first_figure(results, Words.of(words.language, "figures"))
     trusted = trust_verdict(results, Words.of(words.language, "trust"))
-    doubts = [*_weak(results, words), *_physics(results, words), *([trusted] if trusted else [])]
+    doubts = [*chain(*doubted.values()), *([trusted] if trusted else [])]
     page = templates().get_template("report/sections/decision.html.j2")
     made = {"date": date.today().isoformat(), "MNO": __version__, **results.lineage}
     indicators = [_indicator_row(kpi, words) for kpi in decision.get("kpis", ())]
@@ -67,7 +73,7 @@ def _weak(results: Results, words: Words) -> list[tuple[bool, str]]:
         unit = "" if field.units == "1" else f" {field.units}"
 
         def amount(value: float, unit: str = unit, metric: str = weak.metric) -> str:
-            return words.number(value, 3) + unit if physical[metric] else words.percent(value)
+            return words.number(value, 3) + unit if physical.get(metric) else words.percent(value)
 
         told = {"metric": words(f"accuracy.term.{weak.metric}"), "field": field.long_name}
         told |= {"value": amount(weak.value), "theirs": amount(weak.guess_value)}

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mno.core.absent import Absent
+from mno.evaluation.decision import broken_checks
 from mno.report import style
 from mno.report.language import Known, Words
 from mno.report.page import Block, Figure, Heading, Results, Section, Table, section_of
@@ -188,11 +189,10 @@ def physics_verdict(found: Any, words: Words) -> tuple[bool | None, str]:
     checks = found["checks"]
     if not checks:
         return None, words("physics.unchecked")
-    broken = [name for name, check in checks.items() if not _is_kept(check)]
+    broken = broken_checks(found)
     if not broken:
         return True, words("physics.kept", count=len(checks))
-    name = min(broken, key=lambda name: "energy" not in name)
-    check = checks[name]
+    check = checks[name := broken[0]]
     told = {key: words.number(check["prediction"][key], 2) for key in ("median", "largest")}
     told |= {
         "what": words.check(name, check["description"]).partition(" (")[0],
@@ -200,10 +200,6 @@ def physics_verdict(found: Any, words: Words) -> tuple[bool | None, str]:
     }
     told["tolerance"] = words.number(check["tolerance"], 2)
     return False, words("physics.broken", broken=len(broken), **told)
-
-
-def _is_kept(check: Known) -> bool:
-    return check["prediction"]["largest"] <= check["tolerance"]
 
 
 def _physics(found: Any, words: Words) -> list[Block]:
