@@ -159,8 +159,10 @@ def _origin(root: Path) -> dict[str, Any]:
     """Return which version this is, if it has been registered, and what made it."""
     found = {"machine": machine_facts()["cpu"]}
     if registered := reading.registered_now(root):
-        version = "{name} version {version}".format(**registered)
-        found |= {"version": version, "commit": registered["record"]["head"]}
+        record, version = registered["record"], "{name} version {version}".format(**registered)
+        found |= {"version": version, "commit": record["head"]}
+        found["snapshot"] = record["snapshot"]["commit"]
+        found["parameters (sha256)"] = record["params_sha256"]
     return found
 
 

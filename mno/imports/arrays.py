@@ -95,7 +95,8 @@ def arrange(
 
     Their axes have names, or none of them has. The file may say `parameters` of the whole of it,
     and where the domain begins and ends (`extent`), by axis. Arrays with named axes of which
-    nothing tells the role have the `default`; refused are those without, and what is no dataset.
+    nothing tells the role have the `default`, and further axes are kept as they are; without it
+    such arrays are refused. So is what is no dataset.
     """
     rules = {name: rule_of(mapping, name) for name in arrays}
     kept = {name: array for name, array in arrays.items() if not rules[name].drop}
@@ -129,7 +130,7 @@ def arrange(
             file.add(found, array.source or name, reader)
         lengths |= zip(meanings, told.lengths(name), strict=True)
     used = {dim for found in file.fields.values() for dim in found.dims}
-    axes = [told.axis(name, lengths[name]) for name in importer.ORDER if name in used]
+    axes = [told.axis(name, lengths[name]) for name in sorted(used, key=importer.place)]
     return file.layout(told.samples, axes, parameters, special.get("group"), special.get("start"))
 
 
@@ -139,7 +140,7 @@ def _fields(
     """Return the field that an array holds, or those of its channels with their numbers."""
     said, sizes = told.arrays[name].attributes, dict(zip(meanings, told.lengths(name), strict=True))
     plain = (meaning for meaning in meanings if meaning not in ("sample", "channel"))
-    dims = tuple(sorted(plain, key=importer.ORDER.index))
+    dims = tuple(sorted(plain, key=importer.place))
     told.file.check_sample(name, [n for m, n in sizes.items() if m != "sample"], told.samples)
     role = told.roles[name] or told.role(name, dims)
     if role is None:
@@ -222,6 +223,7 @@ class _Named(_Arrays):
         for dim in sorted({dim for dims in values.values() for dim in dims}):
             own = self.arrays.get(dim)
             meaning = meaning_of(dim) or CF_AXES.get(str(own and own.attributes.get("axis")))
+            meaning = meaning or (dim if self.default else None)
             if meaning is None:
                 raise self.file.error(
                     f"it cannot be told what the axis {dim} is; expected names like "

@@ -72,6 +72,7 @@ def _write_frame(
     """Write one sample at one frame, with all that is not over time.
 
     An axis that a rectilinear grid lacks has one point, at 0; unordered points are a vertex each.
+    What is along other axes, as readings are along pieces, are numbers of the whole.
     """
     space = {axis.name: axis.points for axis in _space(selection)}
     along = ("point",) if "point" in space else SPACE
@@ -82,14 +83,14 @@ def _write_frame(
         array, dims = values[field.name], field.dims
         if "time" in dims:
             array, dims = array[frame], dims[1:]
-        if dims:
+        if dims and set(dims) <= set(along):
             shape = tuple(selection.lengths.get(name, 1) for name in along)
             whole = array[tuple(slice(None) if name in dims else None for name in along)]
             # Of VTK's points x varies fastest.
             flat = np.broadcast_to(whole, shape).ravel(order="F")
             fields += _array(field.name, flat)
         else:
-            numbers += _array(field.name, np.array([array], dtype="f4"))
+            numbers += _array(field.name, np.asarray(array, dtype="f4").reshape(1, -1))
     if "point" in space:
         axes = [values[field.name] for field in _places(selection)]
         count = len(axes[0])
@@ -134,7 +135,7 @@ def _places(selection: Selection) -> list[Field]:
 
 
 def _space(selection: Selection) -> tuple[Axis, ...]:
-    return tuple(axis for axis in selection.axes if axis.name != "time")
+    return tuple(axis for axis in selection.axes if axis.name in (*SPACE, "point"))
 
 
 def _times(selection: Selection) -> np.ndarray:

@@ -223,13 +223,18 @@ def cell_centres(name: str, num_points: int) -> Axis:
     return Axis(name, "1", name, (np.arange(num_points) + 0.5) / num_points, (0.0, 1.0))
 
 
+def place(axis: str) -> tuple[int, str]:
+    """Return what axes are sorted by: those of `ORDER`, then others by name."""
+    return ORDER.index(axis) if axis in ORDER else len(ORDER), axis
+
+
 def default_axis(name: str, length: int) -> Axis:
     """Return the axis of a file that has no coordinates."""
     numbers = np.arange(float(length))
     if name == "time":
         return Axis("time", "1", "time", numbers, (0.0, float(length - 1)))
-    if name == "point":
-        return Axis("point", "1", "number of the point", numbers, (0.0, float(length)))
+    if name not in SPACE:
+        return Axis(name, "1", f"number of the {name}", numbers, (0.0, float(length)))
     return cell_centres(name, length)
 
 

@@ -222,6 +222,26 @@ def test_grids_without_time_become_one_file_for_each_sample(stores, tmp_path, na
             np.testing.assert_array_equal(found, expected[sample])
 
 
+@pytest.mark.parametrize("suffix", ["nc", "npz", ""])
+def test_readings_along_axes_of_their_own_are_exported(tmp_path, suffix):
+    piece = Axis("piece", "1", "piece", np.arange(1.0, 4.0), (0.5, 3.5))
+    cores = Field("core", "K", "core temperature", "state", ("time", "piece"))
+    heat = Field("heat", "K", "temperature", "state", ("time", "x", "y"))
+    given = {cores: values(4, 3, 3), heat: values(4, 3, 8, 9)}
+    release(tmp_path / "data", given, (TIME, X, Y, piece))
+    out = tmp_path / ("out" + f".{suffix}" * bool(suffix))
+    exported(tmp_path / "data", out, samples=[2, 0])
+    if suffix:
+        opened = xarray.open_dataset(out) if suffix == "nc" else np.load(out)
+        np.testing.assert_array_equal(np.asarray(opened["core"]), given[cores][[2, 0]])
+    if suffix == "nc":
+        assert opened["core"].dims == ("sample", "time", "piece")
+        np.testing.assert_array_equal(opened["piece"], piece.points)
+    if not suffix:
+        _, fields = read_vtk(out / "sample_0002" / "frame_0001.vtr")
+        np.testing.assert_array_equal(np.ravel(fields["core"]), given[cores][2, 1])
+
+
 def test_points_become_vertices(stores, tmp_path):
     path = exported(stores["points"], tmp_path / "out", fields=["h"])
     root, arrays = read_vtk(path / "sample_0003/frame_0002.vtu")
