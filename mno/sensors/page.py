@@ -87,9 +87,9 @@ def _verdict(scores: Scores, comparison: Comparison) -> Iterator[str]:
 
 
 def _sensor_row(row: Any) -> Row:
+    at = {"position": ", ".join(number(x, 3) for x in row["position"])} if row["position"] else {}
     shown = {
-        "sensor": str(row["sensor"]), "quantity": row["quantity"],
-        "position": ", ".join(number(x, 3) for x in row["position"]),
+        "sensor": str(row["sensor"]), "quantity": row["quantity"], **at,
         "readings": number(row["readings"]),
         "uncertainty": "–" if row["uncertainty"] is None else number(row["uncertainty"], 2),
         "bias": number(row["model"]["bias"], 3), "RMSE": number(row["model"]["rmse"], 3),

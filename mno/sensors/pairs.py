@@ -230,6 +230,7 @@ def pair(
             "where a frame that is given lacks a value": np.isnan(np.sum(columns, axis=0)),
         }
     )
+    numbered = [axis.name for axis in given.axes] == ["point"]  # of readings; their names say where
     used, own_series = np.unique(row_series[kept], return_inverse=True)
     uncertainty = (readings.uncertainty * factor)[kept]
     return Pairs(
@@ -238,7 +239,7 @@ def pair(
             Series(
                 names[s],
                 readings.sensors[readings.series_sensor[s]],
-                places[s],
+                places[s, :0] if numbered else places[s],
                 times if moving[s] else np.empty(0),
                 *(curve[:, s] if moving[s] else curve[:1, s] for curve in said),
                 *([] if said[1:] else [None]),
