@@ -29,10 +29,20 @@ def draw_example(example: Example, schema: Schema, words: Words) -> list[bytes]:
     missing in fields with gaps is left blank, and so is the error where the truth is missing. The
     words are those of the report's section on figures.
     """
+    schema = _at_own_times(example, schema)
     panels = [_input_panel(example, field, schema, words) for field in schema.inputs if field.dims]
     for field in schema.outputs:
         panels += _output_panels(example, field, schema, words)
     return pictures(placed(panels, schema, example.inputs), (4, 2), words)
+
+
+def _at_own_times(example: Example, schema: Schema) -> Schema:
+    """Return the schema of one sample, whose frames may be at times of their own."""
+    axes = {axis.name: axis for axis in schema.axes}
+    for field in schema.times:
+        points = np.asarray(example.inputs[field.name], dtype=np.float64)
+        axes["time"] = replace(axes["time"], points=points, extent=(points[0], points[-1]))
+    return replace(schema, axes=tuple(axes.values()))
 
 
 def _input_panel(example: Example, field: Field, schema: Schema, words: Words) -> Panel:

@@ -13,7 +13,7 @@ from PIL import Image
 from mno.core.fields import Axis, Field
 from mno.data.reading import Schema
 from mno.evaluation.result import Example
-from mno.report.examples import _output_panels, draw_example
+from mno.report.examples import _at_own_times, _output_panels, draw_example
 from mno.report.language import Words
 from mno.report.panels import Panel, draw_panel, plane, scale
 from mno.report.sections.training import losses
@@ -77,6 +77,19 @@ def test_the_same_evaluation_gives_the_same_bytes_whatever_the_users_settings(
 def test_fields_of_any_dimension_are_drawn(dims, shape):
     example, schema = example_of(dims, shape)
     assert size(draw_example(example, schema, WORDS)[0])[0] > 800
+
+
+def test_a_sample_with_times_of_its_own_is_drawn_at_them(monkeypatch):
+    example, schema = example_of(("time", "x", "y"), (4, 8, 6))
+    elapsed = Field("elapsed", "s", "time since the first frame", "times", ("time",))
+    example = replace(
+        example, inputs={**example.inputs, "elapsed": np.array([0.0, 1.0, 7.0, 42.0])}
+    )
+    own = replace(schema, fields=(*schema.fields, elapsed))
+    for of, said in ((schema, "time = 3.5 s"), (own, "time = 42 s")):
+        shown = _at_own_times(example, of)
+        for panel in _output_panels(example, shown.outputs[0], shown, WORDS):
+            assert said in panel.title
 
 
 def test_time_is_cut_at_the_end_and_a_third_axis_in_the_middle():

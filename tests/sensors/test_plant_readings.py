@@ -16,6 +16,7 @@ from mno.data.parts import open_parts
 from mno.imports.mapping import Mapping
 from mno.nn.config import ModelConfig
 from mno.sensors.compare import compare_with_file
+from mno.sensors.page import sensor_rows
 from mno.surrogate.surrogate import Surrogate
 from mno.training.problem import describe
 
@@ -109,3 +110,4 @@ def test_the_log_that_is_shipped_is_compared_with_a_model_of_the_plant(charge, s
         "thermocouple_temperature", "zone_temperature", "zone_energy",
     }  # fmt: skip
     assert all(np.isfinite(scores.model["rmse"].value) for scores in found.quantities)
+    assert "position" not in sensor_rows(found, most=1)[0]  # their names say where they are
