@@ -42,7 +42,7 @@ def certify(
     folder: Annotated[Path, typer.Option(
         help="New folder of a page, and an RO-Crate for programs.", metavar="FOLDER")],
     sign: Annotated[Path | None, typer.Option(
-        help="Sign it with this private Ed25519 key.", metavar="KEY.pem")] = None,
+        help="Sign it with this private key.", metavar="KEY.pem")] = None,
     replayed: Annotated[bool, typer.Option(
         "--replay", help="Make the model again and certify that, too.")] = False,
     cache: audit.Caches = None, quiet: Quiet = False, as_json: Json = False,
@@ -50,7 +50,7 @@ def certify(
     """Audit a registered model and write a certificate of what was found; MODEL as for mno audit.
 
     Exit code 3 if the audit found a difference: that is certified, too. A key is made with:
-    openssl genpkey -algorithm ed25519 -out KEY.pem
+    openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out KEY.pem
 
     Example: mno certify models:/mno-darcy@champion --folder darcy-certificate --sign KEY.pem
     """
@@ -67,7 +67,8 @@ def certify(
         made = datetime.now(UTC).isoformat(timespec="seconds")
         certificate = certificate_of(evidence, found.findings, made, found.replay)
     try:
-        certificates.write_certificate(folder, certificates.certificate_files(certificate, key))
+        files = certificates.certificate_files(certificate, key)
+        certificates.write_certificate(folder, files, key)
     except OSError as error:
         raise MnoError(f"{folder} cannot be written: {error.strerror}") from None
     written = {"folder": str(folder), "signed": key is not None}

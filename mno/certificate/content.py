@@ -24,9 +24,9 @@ SCHEMA = 2
 PAGE, JAPANESE = "certificate.html", "certificate.ja.html"
 AUDIT, BILL = "audit.json", "environment.cdx.json"
 METADATA, SUMS = "ro-crate-metadata.json", "SHA256SUMS"
-SIGNATURE, SIGNER = "SHA256SUMS.sig", "signer.pem"
+SIGNATURE, SIGNER = "model.sig", "signer.pem"
 RECORD, SEAL, METRICS = "record.json", "seal.json", "metrics.json"
-DATA_FILES, WEIGHTS = "data.json", "weights.json"
+DATA_FILES, WEIGHTS, PACKAGE = "data.json", "weights.json", "package"
 PARAMS, WORKFLOW = "snapshot/params.yaml", "snapshot/dvc.yaml"
 DATA_VERSION, CONSTRAINTS = "snapshot/data.dvc", "snapshot/constraints.txt"
 TABLES = tomllib.loads(files("mno.certificate").joinpath("tables.toml").read_text(encoding="utf-8"))
@@ -99,7 +99,7 @@ def certificate_of(
 
 
 def _documents(evidence: Evidence) -> Iterator[tuple[str, bytes]]:
-    """Yield what the chain consists of and is small; what cannot be read is left out."""
+    """Yield the model, and what is small of its chain; what cannot be read is left out."""
     for name, content in ((RECORD, evidence.record), (WEIGHTS, evidence.facts["package"])):
         if content:
             yield name, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
@@ -116,6 +116,13 @@ def _documents(evidence: Evidence) -> Iterator[tuple[str, bytes]]:
             yield name, content
     if (listing := whole_object(evidence.caches, evidence.data_md5)) is not None:
         yield DATA_FILES, listing
+    for name in evidence.facts["package"] or () if evidence.package else ():
+        yield f"{PACKAGE}/{name}", (evidence.package / name).read_bytes()
+
+
+def described(name: str) -> str:
+    """Return what a file of a certificate is."""
+    return FILES[PACKAGE if name.startswith(f"{PACKAGE}/") else name]
 
 
 def _decision(seal: Seal) -> dict[str, Any]:

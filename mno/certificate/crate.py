@@ -41,7 +41,8 @@ _MODEL, _DATASET, _COMMIT, _TOOL, _LICENCE = "#model", "#dataset", "#snapshot", 
 _FORMATS = {
     ".json": "application/json", ".html": "text/html", ".yaml": "application/yaml",
     ".dvc": "application/yaml", ".pem": "application/x-pem-file",
-    ".sig": "application/octet-stream",
+    ".sig": "application/vnd.dev.sigstore.bundle.v0.3+json",
+    ".safetensors": "application/octet-stream",
 }  # fmt: skip
 
 
@@ -100,7 +101,9 @@ def _entity(identity: str, kind: str, name: str, **properties: Any) -> Entity:
 
 def _file(name: str, **known: str) -> Entity:
     kind = _FORMATS.get(PurePosixPath(name).suffix, "text/plain")
-    return _entity(name, "File", name, description=names.FILES[name], encodingFormat=kind, **known)
+    return _entity(
+        name, "File", name, description=names.described(name), encodingFormat=kind, **known
+    )
 
 
 def _values(group: str, values: Mapping[str, Any]) -> list[Entity]:

@@ -1,6 +1,7 @@
 """The folder of a certificate: put in place in one step, signed, and verified byte by byte.
 
-Keys and signatures are Ed25519 (RFC 8032), in the files that OpenSSL reads and writes, too.
+The signature is a bundle of OpenSSF's model signing over every file of the folder, which its own
+tool `model_signing` makes and verifies. Keys are elliptic ones in PEM, as OpenSSL writes them.
 """
 
 import json
@@ -9,16 +10,17 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mno.certificate import content as names
 from mno.certificate.content import METADATA, PAGE, SIGNATURE, SIGNER, SUMS, Certificate
-from mno.core.errors import InputError
+from mno.core.errors import InputError, first_line
 from mno.core.files import file_sha256, replacing_folder, sha256
 from mno.lineage.audit import Finding, Link
 from mno.lineage.audit.objects import is_inside
@@ -28,6 +30,7 @@ FILES, SIGNED = Link("files"), Link("signature")
 # What an audit looks at, and therefore never writes to.
 _AUDITED = (".dvc", ".git", "data", "flows", "mlartifacts", "mno", "models", "pipelines")
 _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm)
+_CURVES = ("secp256r1", "secp384r1", "secp521r1")  # of model signing
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\n]+)\n")
 _COPY = "take an unchanged copy of the certificate, or audit the model again"
 
@@ -50,9 +53,9 @@ def check_place(folder: Path, root: Path) -> None:
 
 
 def certificate_files(
-    certificate: Certificate, key: Ed25519PrivateKey | None = None
+    certificate: Certificate, key: ec.EllipticCurvePrivateKey | None = None
 ) -> dict[str, bytes]:
-    """Return all files by name, the digests and then the signature, if there is a key, last."""
+    """Return all files by name but the signature that a key is to make, the digests last."""
     from mno.certificate.crate import bill_of_materials, crate_metadata
     from mno.certificate.page import render_certificate
     from mno.report.translated import Phrases
@@ -70,17 +73,31 @@ def certificate_files(
     if pem is not None:
         files[SIGNER] = pem
     files[SUMS] = sums_text(files)
-    if key is not None:
-        files[SIGNATURE] = key.sign(files[SUMS])
     return files
 
 
-def write_certificate(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a certificate; after a kill there is none, and no harm in trying again."""
+def write_certificate(
+    folder: Path, files: Mapping[str, bytes], key: ec.EllipticCurvePrivateKey | None = None
+) -> None:
+    """Write a certificate, and sign it; after a kill there is none, and no harm in trying again."""
     with replacing_folder(folder) as partial:
         for name, content in files.items():
-            (partial / name).parent.mkdir(exist_ok=True)
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_bytes(content)
+        if key is not None:
+            sign_folder(partial, key)
+
+
+def sign_folder(folder: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    """Sign every file of a folder: a bundle as `model_signing sign key` writes it."""
+    from model_signing import signing
+
+    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    with NamedTemporaryFile(suffix=".pem") as file:  # which only we can read
+        file.write(key.private_bytes(Encoding.PEM, *plain))
+        file.flush()
+        config = signing.Config().use_elliptic_key_signer(private_key=Path(file.name))
+        config.sign(folder, folder / SIGNATURE)
 
 
 def sums_text(files: Mapping[str, bytes]) -> bytes:
@@ -96,7 +113,7 @@ def _json(content: Any) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def read_private(path: Path) -> Ed25519PrivateKey:
+def read_private(path: Path) -> ec.EllipticCurvePrivateKey:
     """Read a private key for signing; refuse a file that is none, or has a password."""
     content, key = _read(path), None
     try:
@@ -108,10 +125,10 @@ def read_private(path: Path) -> Ed25519PrivateKey:
         ) from None
     except _UNREADABLE:
         pass
-    if not isinstance(key, Ed25519PrivateKey):
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name not in _CURVES:
         raise InputError(
-            f"{path} is no private Ed25519 key in PEM; make one with: "
-            "openssl genpkey -algorithm ed25519 -out KEY.pem"
+            f"{path} is no private key of the curves P-256, P-384 or P-521 in PEM; make one with: "
+            "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out KEY.pem"
         )
     return key
 
@@ -120,7 +137,7 @@ def read_public(path: Path) -> bytes:
     """Return a public key in PEM as we write it; refuse a file that is none."""
     if (key := _parse_public(_read(path))) is None:
         raise InputError(
-            f"{path} is no public Ed25519 key in PEM; make that of a private one with: "
+            f"{path} is no public key of these curves in PEM; make that of a private one with: "
             "openssl pkey -in KEY.pem -pubout -out KEY.pem.pub"
         )
     return public_pem(key)
@@ -133,14 +150,15 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path}: {error.strerror}; give the file of a key") from None
 
 
-def _parse_public(content: bytes) -> Ed25519PublicKey | None:
+def _parse_public(content: bytes) -> ec.EllipticCurvePublicKey | None:
     with suppress(*_UNREADABLE):
         key = serialization.load_pem_public_key(content)
-        return key if isinstance(key, Ed25519PublicKey) else None
+        known = isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES
+        return key if known else None  # type: ignore[return-value]
     return None
 
 
-def public_pem(key: Ed25519PublicKey) -> bytes:
+def public_pem(key: ec.EllipticCurvePublicKey) -> bytes:
     """Return a public key in PEM."""
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
@@ -180,7 +198,7 @@ def verify_certificate(folder: Path, trusted: bytes | None = None) -> list[Findi
     """
     present, findings = _present(folder)
     sums = (folder / SUMS).read_bytes() if SUMS in present else None
-    return [*findings, *_files(folder, present, sums), *_signature(folder, present, sums, trusted)]
+    return [*findings, *_files(folder, present, sums), *_signature(folder, present, trusted)]
 
 
 def _present(folder: Path) -> tuple[set[str], list[Finding]]:
@@ -220,9 +238,7 @@ def _files(folder: Path, present: set[str], sums: bytes | None) -> Iterator[Find
             yield FILES.changed(SUMS, f"a digest of {name}", "none", _COPY)
 
 
-def _signature(
-    folder: Path, present: set[str], sums: bytes | None, trusted: bytes | None
-) -> Iterator[Finding]:
+def _signature(folder: Path, present: set[str], trusted: bytes | None) -> Iterator[Finding]:
     lacking = sorted({SIGNATURE, SIGNER} - present)
     if len(lacking) == 2:
         if trusted is not None:
@@ -234,17 +250,15 @@ def _signature(
         return
     for name in lacking:
         yield SIGNED.missing(name, "beside the other", _COPY)
-    pem = (folder / SIGNER).read_bytes() if SIGNER in present else trusted
-    if sums is None or pem is None or SIGNATURE not in present:
+    if lacking:
         return
-    key, shown, subject = _parse_public(pem), fingerprint(pem), f"{SIGNATURE} over {SUMS}"
-    if key is None:
-        yield SIGNED.changed(SIGNER, "a public Ed25519 key", "something else", _COPY)
+    pem = (folder / SIGNER).read_bytes()
+    shown, subject = fingerprint(pem), f"{SIGNATURE} over all files"
+    if _parse_public(pem) is None:
+        yield SIGNED.changed(SIGNER, "a public key of model signing", "something else", _COPY)
         return
-    try:
-        key.verify((folder / SIGNATURE).read_bytes(), sums)
-    except InvalidSignature:
-        yield SIGNED.changed(subject, f"a signature of {shown}", "none of it", _COPY)
+    if why := _not_signed(folder):
+        yield SIGNED.changed(subject, f"a signature of {shown}", why, _COPY)
         return
     yield SIGNED.verified(subject, shown)
     if trusted is None:
@@ -252,3 +266,16 @@ def _signature(
         yield SIGNED.unknown("signer", why)
     else:
         yield SIGNED.equal("signer", fingerprint(trusted), shown, "it was signed by somebody else")
+
+
+def _not_signed(folder: Path) -> str:
+    """Return why a folder is not what its signature says, by the key beside it; empty if it is."""
+    from model_signing import hashing, verifying
+
+    files = hashing.Config().set_ignored_paths(paths=[folder / SIGNATURE], ignore_git_paths=True)
+    config = verifying.Config().use_elliptic_key_verifier(public_key=folder / SIGNER)
+    try:
+        config.set_hashing_config(files).verify(folder, folder / SIGNATURE)
+    except Exception as error:  # whatever bytes of somebody else's make of its parsers
+        return first_line(error) or type(error).__name__
+    return ""

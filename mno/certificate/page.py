@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from mno.certificate.content import FILES, TABLES, Certificate
+from mno.certificate.content import TABLES, Certificate, described
 from mno.core.files import sha256
 from mno.lineage.audit import Finding, Verdict, counts, worst
 from mno.lineage.record import Tag, entry
@@ -64,7 +64,7 @@ def _sections(certificate: Certificate, signer: str | None) -> Iterator[Section]
             "link", title, _target(link), what=what, facts=list(_facts(certificate, link)),
             rows=_rows(findings), extra=_extra(certificate, link),
         )  # fmt: skip
-    documents = [(n, FILES[n], sha256(content)) for n, content in certificate.documents.items()]
+    documents = [(n, described(n), sha256(c)) for n, c in certificate.documents.items()]
     yield _section("proof", "This certificate", documents=documents, signer=signer)
 
 

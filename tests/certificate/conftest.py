@@ -1,5 +1,5 @@
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from mno.certificate.content import certificate_of
 from mno.certificate.folder import certificate_files, write_certificate
@@ -21,11 +21,11 @@ def certificate(line):
 
 @pytest.fixture(scope="session")
 def key():
-    return Ed25519PrivateKey.generate()
+    return ec.generate_private_key(ec.SECP256R1())
 
 
 @pytest.fixture
 def folder(certificate, key, tmp_path):
     """A signed certificate of its own for each test."""
-    write_certificate(tmp_path / "certificate", certificate_files(certificate, key))
+    write_certificate(tmp_path / "certificate", certificate_files(certificate, key), key)
     return tmp_path / "certificate"

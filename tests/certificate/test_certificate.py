@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric import ec
+from model_signing import hashing, verifying
 
 from mno.certificate.content import (
     AUDIT,
@@ -34,6 +35,7 @@ from mno.certificate.folder import (
     public_pem,
     read_private,
     read_public,
+    sign_folder,
     sums_text,
     verify_certificate,
     write_certificate,
@@ -252,7 +254,8 @@ def test_an_unchanged_one_is_verified(folder, key):
 @pytest.mark.parametrize("signed", [True, False])
 def test_no_changed_bit_is_missed(certificate, key, tmp_path, signed):
     folder = tmp_path / "certificate"
-    write_certificate(folder, certificate_files(certificate, key if signed else None))
+    key = key if signed else None
+    write_certificate(folder, certificate_files(certificate, key), key)
     draw, names = random.Random(3), list(folder_files(folder))
     missed = []
     for number in range(300):
@@ -316,12 +319,13 @@ def test_no_path_leads_out_of_the_folder(folder, name):
 def test_who_writes_the_digests_anew_cannot_sign(folder, key):
     (folder / AUDIT).write_text('{"passed": true}')
     sum_up(folder)
-    assert f"{SIGNATURE} over {SUMS}" in named(folder)
+    assert f"{SIGNATURE} over all files" in named(folder)
     # Signed with another key all is well in itself, but not with the key that one trusts.
-    other = Ed25519PrivateKey.generate()
+    other = ec.generate_private_key(ec.SECP384R1())
     (folder / SIGNER).write_bytes(public_pem(other.public_key()))
     sum_up(folder)
-    (folder / SIGNATURE).write_bytes(other.sign((folder / SUMS).read_bytes()))
+    (folder / SIGNATURE).unlink()
+    sign_folder(folder, other)
     assert named(folder) == []
     assert named(folder, public_pem(key.public_key())) == ["signer"]
 
@@ -335,7 +339,7 @@ def test_a_signature_that_is_asked_for_must_be_there(certificate, key, tmp_path)
 def keys(folder):
     private, public = folder / "key.pem", folder / "key.pem.pub"
     for command in (
-        ["genpkey", "-algorithm", "ed25519", "-out", private],
+        ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", private],
         ["pkey", "-in", private, "-pubout", "-out", public],
     ):
         subprocess.run(["openssl", *command], check=True)
@@ -346,12 +350,53 @@ def test_keys_are_those_of_openssl(tmp_path):
     private, public = keys(tmp_path)
     assert read_public(public) == public.read_bytes()
     assert read_public(public) == public_pem(read_private(private).public_key())
-    with pytest.raises(InputError, match="private Ed25519 key"):
+    with pytest.raises(InputError, match="no private key of the curves"):
         read_private(public)
-    with pytest.raises(InputError, match="public Ed25519 key"):
+    with pytest.raises(InputError, match="no public key of these curves"):
         read_public(private)
     with pytest.raises(InputError, match="give the file of a key"):
         read_private(tmp_path / "nothing.pem")
+
+
+def stock(folder, public):
+    """Verify with the tool of model signing, without anything of ours; return its exit code."""
+    command = ["model_signing", "verify", "key", folder, "--signature", folder / SIGNATURE]
+    tool = Path(sys.executable).parent / command[0]
+    done = subprocess.run([tool, *command[1:], "--public_key", public], capture_output=True)
+    return done.returncode
+
+
+def test_the_stock_tool_verifies_it_and_finds_what_was_changed(folder, key, tmp_path):
+    public = tmp_path / "key.pem.pub"
+    public.write_bytes(public_pem(key.public_key()))
+    assert stock(folder, public) == 0
+    names = [name for name in folder_files(folder) if name != SIGNATURE]
+    assert {"record.json", "environment.cdx.json", METADATA} < set(names)
+    assert "package/artifacts/candidate/weights.safetensors" in names
+    for name in ("package/artifacts/candidate/weights.safetensors", "record.json", SIGNATURE):
+        with byte(folder / name):
+            assert stock(folder, public) != 0
+    other = ec.generate_private_key(ec.SECP256R1()).public_key()
+    public.write_bytes(public_pem(other))
+    assert stock(folder, public) != 0
+
+
+def test_500_of_500_changed_files_are_found(folder):
+    draw, names = random.Random(5), [n for n in folder_files(folder) if n != SIGNATURE]
+    config = verifying.Config().use_elliptic_key_verifier(public_key=folder / SIGNER)
+    hashed = hashing.Config().set_ignored_paths(paths=[folder / SIGNATURE], ignore_git_paths=True)
+    config.set_hashing_config(hashed).verify(folder, folder / SIGNATURE)
+    missed = []
+    for number in range(500):
+        name = names[number % len(names)]
+        size = (folder / name).stat().st_size
+        with byte(folder / name, draw.randrange(size), draw.randrange(8)):
+            try:
+                config.verify(folder, folder / SIGNATURE)
+            except ValueError:
+                continue
+            missed.append(name)
+    assert missed == []
 
 
 def test_a_certificate_is_found_by_its_page(folder, tmp_path):
@@ -372,7 +417,7 @@ def test_an_audit_is_certified_signed_and_verified(line, tmp_path):
     with byte(folder / "record.json"):
         done = workspace.mno("certify", "verify", str(folder / PAGE))
     assert done.returncode == 3
-    assert "record.json" in done.stdout and "FAILED: 1 difference" in done.stdout
+    assert "record.json" in done.stdout and "FAILED: 2 difference" in done.stdout
 
 
 @pytest.mark.parametrize(
