@@ -1,6 +1,7 @@
 """`mno lineage`: questions about all registered versions, asked of this workspace."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ from flows.options import Json, answer, command_group, console
 from flows.workspace import VERSION_HEAD, aligned, cache_folder, find_workspace, prepare_environment
 from mno.core.config import model_subject, read_params
 from mno.core.errors import InputError
+from mno.core.files import write_text
 from mno.lineage.affected import AffectedVersions, Origin, by_commit, by_data, of_data, of_file
 from mno.lineage.decision import CHAMPION
 from mno.lineage.difference import Part, Side, compare
@@ -123,6 +125,31 @@ class Answers:
         version = find_version_of(self.registry, target)
         run, read = version.run_id, self.registry.read
         return Side(version, self.records(version), lambda path: read(run, path) if run else None)
+
+
+def write_change_note(decided: Mapping[str, Any]) -> Path:
+    """Write what a new champion changes, and who decided it, into `reports/changes/`.
+
+    Given is what `mno.registry.decision.promote` returns; returned is the path in the workspace.
+    """
+    name, version, then = (decided[key] for key in ("name", "version", "champion_then"))
+    before = "where there was no champion" if then is None else f"in place of version {then}"
+    lines = [f"# {name}: version {version} {before}", "", f"{decided['reason']}", ""]
+    lines += [f"Decided by {decided['by']} on {decided['at']} ({decided['how']})."]
+    lines += [f"Tried before: {decided['tried']}."] if decided["tried"] else []
+    answers = Answers()
+    sides = () if then is None else (f"models:/{name}/{then}", f"models:/{name}/{version}")
+    for part, changes, unknown in answers.difference(*sides)[2] if sides else ():
+        lines += ["", f"## {part.capitalize()}", ""]
+        if changes:
+            lines += ["| | before | after |", "| --- | --- | --- |"]
+            lines += [f"| {c.subject} | {_value(c.before)} | {_value(c.after)} |" for c in changes]
+        else:
+            lines.append(f"Cannot be known: {unknown}." if unknown else "The same.")
+    moment = decided["at"][:19].replace(":", "")
+    path = Path("reports/changes") / f"{moment}-{name}-{version}.md"
+    write_text(answers.root / path, "\n".join(lines) + "\n")
+    return path
 
 
 def _print_origin(origin: Origin) -> None:

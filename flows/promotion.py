@@ -45,8 +45,9 @@ def promote(
 ) -> None:  # fmt: skip
     """Make a version champion by hand, approve or refuse one that waits, or go back.
 
-    The version is loaded and must predict what was recorded before the alias moves to it. What
-    the line itself promotes is said by the section promotion of params.yaml.
+    The version is loaded and must predict what was recorded before the alias moves to it. A note
+    in reports/changes/ says what changed and who decided. What the line itself promotes is said by
+    the section promotion of params.yaml.
 
     Example: mno promote 3 --reason "tried on furnace 2 for a week"
     """
@@ -82,6 +83,13 @@ def promote(
         else:
             decide = decision.refuse if refuse else decision.promote
             found = decide(registry, choice, int(match[2]))
+        if found["decision"] == "champion":
+            from flows.lineage import write_change_note
+
+            try:
+                found["note"] = str(write_change_note(found))
+            except MnoError as error:  # it is decided all the same
+                found["note"] = f"not written: {error}"
         found = {**found, "not_told": tell(root, decision_event(root, found))}
         show = _print_decision
     answer(found, as_json, quiet, show)
@@ -112,6 +120,8 @@ def _print_decision(found: Mapping[str, Any]) -> None:
     else:
         print(f"{name} version {version} is refused; {_named(before)} stays champion.")
     print(f"Decided by {found['by']}: {found['reason']}")
+    if "note" in found:
+        print(f"What changed: {found['note']}")
     for problem in found["not_told"]:
         print(f"warning: nobody was told: {problem}")
     again = "mno promote --rollback" if found["decision"] == "champion" else "mno promote --waiting"

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.notify import read_settings, who_is_told
+from flows.workspace import program
 from mno.core.errors import InputError, MnoError
 from mno.evaluation.config import IntervalConfig
 from mno.lineage import decision as rule
@@ -408,7 +409,8 @@ def test_a_version_is_tried_and_what_is_lost_or_damaged_named(shop):
 def stand(shop, monkeypatch):
     """A shop that the command takes for a workspace, with the person's shell in it."""
     (shop.root / "dvc.yaml").write_text("stages: {}\n")
-    shop.git("add", "dvc.yaml")
+    subprocess.run([program("dvc"), "init", "-q"], cwd=shop.root, check=True)
+    shop.git("add", "dvc.yaml", ".dvc")
     shop.git("commit", "-q", "-m", "The line")
     shop.git("config", "user.name", "Anna")
     shop.git("config", "user.email", "anna@plant.test")
@@ -444,6 +446,12 @@ def test_what_waits_is_listed_approved_with_a_name_and_told(stand):
     done = answer("promote", "2", "--reason", "agrees with furnace 2")
     assert (done["how"], done["by"]) == ("approval", "Anna <anna@plant.test>")
     assert done["not_told"] == []
+    note = (stand.root / done["note"]).read_text()
+    assert note.startswith("# mno-darcy: version 2 in place of version 1\n\nagrees with furnace 2")
+    assert "Decided by Anna <anna@plant.test> on " in note and "(approval)." in note
+    assert [line[3:] for line in note.splitlines() if line.startswith("## ")] == [
+        "Parameters", "Data", "Code", "Metrics", "Environment",
+    ]  # fmt: skip
     (event,) = told(stand)
     assert event["kind"] == "promotion"
     assert "agrees with furnace 2\nDecided by Anna <anna@plant.test>." in event["text"]
