@@ -72,7 +72,8 @@ def certify(
     except OSError as error:
         raise MnoError(f"{folder} cannot be written: {error.strerror}") from None
     written = {"folder": str(folder), "signed": key is not None}
-    said = f"Certificate: {folder / 'certificate.html'}\nCheck it with: mno certify verify {folder}"
+    said = f"Certificate: {folder / 'certificate.html'}\nDossier: {folder / 'dossier.html'}\n"
+    said += f"Check it with: mno certify verify {folder}"
     told = {**found.to_dict(), "certificate": written}
     answer(told, as_json, quiet, lambda _: typer.echo(said))
     if not found.passed:

@@ -29,6 +29,9 @@ RECORD, SEAL, METRICS = "record.json", "seal.json", "metrics.json"
 DATA_FILES, WEIGHTS, PACKAGE = "data.json", "weights.json", "package"
 PARAMS, WORKFLOW = "snapshot/params.yaml", "snapshot/dvc.yaml"
 DATA_VERSION, CONSTRAINTS = "snapshot/data.dvc", "snapshot/constraints.txt"
+DOSSIER, DOSSIER_JAPANESE = "dossier.html", "dossier.ja.html"
+EVALUATED = [f"{name}.json" for name in ("metrics", "cost", "decision", "robustness", "trust")]
+EVALUATED += ["report.html", "report.ja.html"]
 TABLES = tomllib.loads(files("mno.certificate").joinpath("tables.toml").read_text(encoding="utf-8"))
 FILES: dict[str, str] = TABLES["files"]  # what each is, for whoever opens the folder
 _LONGEST = 60  # a longer licence is the text of one, and no name
@@ -103,7 +106,7 @@ def _documents(evidence: Evidence) -> Iterator[tuple[str, bytes]]:
     for name, content in ((RECORD, evidence.record), (WEIGHTS, evidence.facts["package"])):
         if content:
             yield name, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
-    kept = {PACKAGES_FILE: PACKAGES_FILE, METRICS: "evaluation/metrics.json"}
+    kept = {name: f"evaluation/{name}" for name in EVALUATED} | {PACKAGES_FILE: PACKAGES_FILE}
     if evidence.sealed and evidence.seal:
         kept[SEAL] = seal_path(evidence.seal.pointer)
     for name, source in kept.items():

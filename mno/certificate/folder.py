@@ -1,7 +1,7 @@
 """The folder of a certificate: put in place in one step, signed, and verified byte by byte.
 
-The signature is a bundle of OpenSSF's model signing over every file of the folder, which its own
-tool `model_signing` makes and verifies. Keys are elliptic ones in PEM, as OpenSSL writes them.
+The signature is a bundle of OpenSSF's model signing over every file of the folder. Keys are
+elliptic ones in PEM, as OpenSSL writes them.
 """
 
 import json
@@ -57,14 +57,18 @@ def certificate_files(
 ) -> dict[str, bytes]:
     """Return all files by name but the signature that a key is to make, the digests last."""
     from mno.certificate.crate import bill_of_materials, crate_metadata
+    from mno.certificate.dossier import render_dossier
     from mno.certificate.page import render_certificate
     from mno.report.translated import Phrases
 
     pem = public_pem(key.public_key()) if key else None
     page = render_certificate(certificate, fingerprint(pem) if pem else None)
+    dossier = render_dossier(certificate)
     files = {
         PAGE: page.encode(),
         names.JAPANESE: Phrases.of("ja").page(page).encode(),
+        names.DOSSIER: dossier.encode(),
+        names.DOSSIER_JAPANESE: Phrases.of("ja").page(dossier).encode(),
         names.AUDIT: _json(certificate.to_dict()),
         names.BILL: _json(bill_of_materials(certificate)),
         **certificate.documents,

@@ -106,6 +106,54 @@ def test_a_difference_is_certified_as_one(line):
     assert "differences were found" in root["description"]
 
 
+BOUNDS = "Does each answer come with a bound, and do bounds hold?"
+
+
+def answers_of(page):
+    """Return the dossier's answers and evidence by question."""
+    rows = re.findall(r'<th scope="row">(.*?)</th><td.*?>(.*?)</td><td.*?>(.*?)</td>', page, re.S)
+    return {
+        html.unescape(asked): (told, re.findall('href="(.*?)"', at)) for asked, told, at in rows
+    }
+
+
+def test_the_dossier_answers_by_evidence_alone_in_both_languages(certificate):
+    figures = {"level": 0.9, "measured": {"false_alarms": {"samples": 8, "count": 1}, "coverage": {
+        "pressure": {"rmse": [None, {"count": 7, "samples": 8}]}}, "outside": {
+        "noise": {"count": 8, "samples": 8}}}}  # fmt: skip
+    metrics = {
+        "relative_l2": 0.02,
+        "baseline_relative_l2": 0.3,
+        "samples": 8,
+        "fields": {"p<i>": {}},
+    }
+    known = {"trust.json": figures, "metrics.json": metrics}
+    documents = {**certificate.documents, **{n: json.dumps(c).encode() for n, c in known.items()}}
+    files = certificate_files(replace(certificate, documents=documents))
+    page = files["dossier.html"].decode()
+    told = answers_of(page)
+    assert told["What does a guess without a model do?"] == (
+        "The mean of training: 30\u202f%.",
+        ["metrics.json"],
+    )
+    said, evidence = told["Does each answer come with a bound, and do bounds hold?"]
+    assert said.startswith("Bounds of 90\u202f% hold for 88\u202f%") and "trust.json" in evidence
+    assert told["Who made it, and how are they qualified?"] == ("none", [])
+    assert told["Can it be made again?"] == ("none", [])
+    assert "p&lt;i&gt;" in page and "p<i>" not in page
+    for _, evidence in told.values():
+        assert set(evidence) <= set(files)
+    japanese = files["dossier.ja.html"].decode()
+    assert english_in(japanese) == []
+    assert len(answers_of(japanese)) == len(told) and "署名者へ" in japanese
+    without = {n: c for n, c in documents.items() if n != "trust.json"}
+    page = certificate_files(replace(certificate, documents=without))["dossier.html"].decode()
+    assert answers_of(page)["Does each answer come with a bound, and do bounds hold?"] == (
+        "none",
+        [],
+    )
+
+
 def again(certificate, *items, packages=(), machine=()):
     """Return it with a replay that has made these items, on packages and a machine that differ."""
     replay = Outcome(["train", "evaluate"], ["data"], packages, machine, "none", items)
