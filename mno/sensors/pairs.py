@@ -12,6 +12,7 @@ from scipy.spatial import Delaunay, KDTree, QhullError
 
 from mno.core.errors import InputError
 from mno.core.fields import Axis
+from mno.core.readings import is_made
 from mno.imports.mapping import conversion
 from mno.imports.readings import Readings
 from mno.sensors.inputs import RunInputs
@@ -230,7 +231,7 @@ def pair(
             "where a frame that is given lacks a value": np.isnan(np.sum(columns, axis=0)),
         }
     )
-    numbered = [axis.name for axis in given.axes] == ["point"]  # of readings; their names say where
+    numbered = all(is_made(axis.name) for axis in given.axes)  # of readings: their names say where
     used, own_series = np.unique(row_series[kept], return_inverse=True)
     uncertainty = (readings.uncertainty * factor)[kept]
     return Pairs(
