@@ -145,7 +145,7 @@ def test_what_is_no_better_than_a_guess_is_marked_and_on_the_first_screen(result
     said = "Maximum error of temperature is 9.00 K, no better than a guess that needs no model"
     for decision, mark in (
         ({}, "✗ "),
-        (decision_of(metrics), "~ If: this does no harm in your use: "),
+        (decision_of(metrics), "~ If: This does no harm in your use: "),
     ):
         text = Page(render_report(replace(told, decision=decision))).text.replace("\u202f", " ")
         assert mark + said in text.partition("Errors in")[0] and text.count(said) == 1
