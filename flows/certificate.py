@@ -68,7 +68,7 @@ def certify(
         certificate = certificate_of(evidence, found.findings, made, found.replay)
     try:
         files = certificates.certificate_files(certificate, key)
-        certificates.write_certificate(folder, files, key)
+        certificates.write_certificate(folder, files, sign)
     except OSError as error:
         raise MnoError(f"{folder} cannot be written: {error.strerror}") from None
     written = {"folder": str(folder), "signed": key is not None}

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -80,10 +79,11 @@ def certificate_files(
     return files
 
 
-def write_certificate(
-    folder: Path, files: Mapping[str, bytes], key: ec.EllipticCurvePrivateKey | None = None
-) -> None:
-    """Write a certificate, and sign it; after a kill there is none, and no harm in trying again."""
+def write_certificate(folder: Path, files: Mapping[str, bytes], key: Path | None = None) -> None:
+    """Write a certificate, and sign it by the file of a key.
+
+    After a kill there is none, and no harm in trying again.
+    """
     with replacing_folder(folder) as partial:
         for name, content in files.items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
@@ -92,16 +92,12 @@ def write_certificate(
             sign_folder(partial, key)
 
 
-def sign_folder(folder: Path, key: ec.EllipticCurvePrivateKey) -> None:
+def sign_folder(folder: Path, key: Path) -> None:
     """Sign every file of a folder: a bundle as `model_signing sign key` writes it."""
     from model_signing import signing
 
-    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    with NamedTemporaryFile(suffix=".pem") as file:  # which only we can read
-        file.write(key.private_bytes(Encoding.PEM, *plain))
-        file.flush()
-        config = signing.Config().use_elliptic_key_signer(private_key=Path(file.name))
-        config.sign(folder, folder / SIGNATURE)
+    config = signing.Config().use_elliptic_key_signer(private_key=key)
+    config.sign(folder, folder / SIGNATURE)
 
 
 def sums_text(files: Mapping[str, bytes]) -> bytes:

@@ -1,4 +1,5 @@
 import pytest
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from mno.certificate.content import certificate_of
@@ -24,8 +25,21 @@ def key():
     return ec.generate_private_key(ec.SECP256R1())
 
 
+@pytest.fixture(scope="session")
+def key_file(key, tmp_path_factory):
+    return key_file_of(key, tmp_path_factory.mktemp("key"))
+
+
+def key_file_of(key, folder):
+    """Write a private key as OpenSSL does; return its path."""
+    plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path = folder / "key.pem"
+    path.write_bytes(key.private_bytes(serialization.Encoding.PEM, *plain))
+    return path
+
+
 @pytest.fixture
-def folder(certificate, key, tmp_path):
+def folder(certificate, key, key_file, tmp_path):
     """A signed certificate of its own for each test."""
-    write_certificate(tmp_path / "certificate", certificate_files(certificate, key), key)
+    write_certificate(tmp_path / "certificate", certificate_files(certificate, key), key_file)
     return tmp_path / "certificate"

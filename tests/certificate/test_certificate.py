@@ -45,6 +45,7 @@ from mno.core.files import folder_files
 from mno.lineage.audit.walk import audit
 from mno.lineage.replay import ConditionChange
 from mno.lineage.replay_compare import Agreement, Outcome, Remade
+from tests.certificate.conftest import key_file_of
 from tests.report.japanese import english_in
 from tests.support.audited_line import MODEL
 from tests.support.undone_damage import byte, content
@@ -300,10 +301,10 @@ def test_an_unchanged_one_is_verified(folder, key):
 
 
 @pytest.mark.parametrize("signed", [True, False])
-def test_no_changed_bit_is_missed(certificate, key, tmp_path, signed):
+def test_no_changed_bit_is_missed(certificate, key, key_file, tmp_path, signed):
     folder = tmp_path / "certificate"
-    key = key if signed else None
-    write_certificate(folder, certificate_files(certificate, key), key)
+    key, key_file = (key, key_file) if signed else (None, None)
+    write_certificate(folder, certificate_files(certificate, key), key_file)
     draw, names = random.Random(3), list(folder_files(folder))
     missed = []
     for number in range(300):
@@ -373,7 +374,7 @@ def test_who_writes_the_digests_anew_cannot_sign(folder, key):
     (folder / SIGNER).write_bytes(public_pem(other.public_key()))
     sum_up(folder)
     (folder / SIGNATURE).unlink()
-    sign_folder(folder, other)
+    sign_folder(folder, key_file_of(other, folder.parent))
     assert named(folder) == []
     assert named(folder, public_pem(key.public_key())) == ["signer"]
 
