@@ -88,7 +88,7 @@ def promote(
 
             try:
                 found["note"] = str(write_change_note(found))
-            except MnoError as error:  # it is decided all the same
+            except (MnoError, OSError) as error:  # it is decided all the same
                 found["note"] = f"not written: {error}"
         found = {**found, "not_told": tell(root, decision_event(root, found))}
         show = _print_decision

@@ -8,6 +8,7 @@ import json
 import re
 import tomllib
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from importlib.resources import files
 from typing import Any
@@ -20,7 +21,6 @@ from mno.lineage.record import entry
 from mno.report.page import render_page
 
 _FIGURE = re.compile(r"\{(?:(\w+):)?([^}]+)\}")
-_VERDICTS = {"worth_it": "worth it", "worth_it_if": "worth it on conditions"}
 
 
 def render_dossier(certificate: Certificate) -> str:
@@ -53,30 +53,41 @@ def _known(certificate: Certificate) -> dict[str, Any]:
     """Return the JSON files of the folder by name, and what is counted from them."""
     known: dict[str, Any] = {}
     for name, content in certificate.documents.items():
-        if name.endswith(".json"):
-            known[name] = json.loads(content)
-    metrics, trust = known.get("metrics.json", {}), known.get("trust.json")
-    surrogate = known.get("package/artifacts/candidate/surrogate.json", {})
-    checks = entry(metrics, "physics", "checks") or {}
-    rates = [
-        rate["count"] / rate["samples"]
-        for measures in (entry(trust, "measured", "coverage") or {}).values()
-        for rate in (rate for frames in measures.values() for rate in frames if rate)
-    ]
-    outside = list((entry(trust, "measured", "outside") or {}).values())
-    latest = certificate.decisions[0] if certificate.decisions else {}
+        with suppress(ValueError):  # a damaged file is no evidence, and the audit says so
+            known[name] = json.loads(content) if name.endswith(".json") else None
     known["counted"] = {
-        "audited": certificate.made, "model": certificate.model, "decision": latest,
+        "audited": certificate.made, "model": certificate.model,
         "outcome": "nothing differs" if certificate.passed else "differences were found",
         "checks": len(certificate.findings), "packages": len(certificate.packages),
         "verified": sum(f.verdict is Verdict.VERIFIED for f in certificate.findings),
-        "verdict": _VERDICTS.get(entry(known.get("decision.json"), "verdict"), "not worth it"),
-        "outputs": ", ".join(metrics.get("fields", {})), "decisions": len(certificate.decisions),
-        "inputs": ", ".join(surrogate.get("inputs", {})), "laws": len(checks) or None,
-        "kept": len(checks) - len(broken_checks(metrics.get("physics"))) if checks else None,
-        "coverage": min(rates, default=None),
-        "found": sum(one["count"] for one in outside) if outside else None,
-        "tried": sum(one["samples"] for one in outside),
+        "decision": next(iter(certificate.decisions), {}), "decisions": len(certificate.decisions),
         "again": "was made again and compared" if certificate.replay else None,
     }  # fmt: skip
+    for count in (_of_the_model, _of_trust):
+        with suppress(LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
+            known["counted"] |= count(known)
     return known
+
+
+def _of_the_model(known: Mapping[str, Any]) -> dict[str, Any]:
+    metrics, checks = known["metrics.json"], entry(known["metrics.json"], "physics", "checks")
+    surrogate = known.get("package/artifacts/candidate/surrogate.json")
+    verdict = str(entry(known.get("decision.json"), "verdict") or "")
+    return {
+        "outputs": ", ".join(metrics["fields"]),
+        "inputs": ", ".join(entry(surrogate, "inputs") or ()),
+        "verdict": verdict.replace("_if", " under conditions").replace("_", " "),
+        "laws": len(checks) if checks else None,
+        "kept": len(checks) - len(broken_checks(metrics["physics"])) if checks else None,
+    }
+
+
+def _of_trust(known: Mapping[str, Any]) -> dict[str, Any]:
+    measured = known["trust.json"]["measured"]
+    frames = [f for measures in measured["coverage"].values() for f in measures.values()]
+    rates = [rate["count"] / rate["samples"] for of in frames for rate in of if rate]
+    outside = measured["outside"].values()
+    return {
+        "coverage": min(rates), "found": sum(one["count"] for one in outside),
+        "tried": sum(one["samples"] for one in outside) or None,
+    }  # fmt: skip

@@ -105,9 +105,8 @@ def peers_section(found: Sequence[Found]) -> Section:
         for item in found
         for peer in item.record["peers"]
     ]  # fmt: skip
-    return Section(
-        "peers", "Simple peers", [SAID["peers"]], [Table("Errors of simple peers", rows)]
-    )
+    table = Table("Errors of simple peers", rows)
+    return Section("peers", "Simple peers", [SAID["peers"]], [table])
 
 
 def samples_section(found: Sequence[Found]) -> Section | None:
@@ -140,8 +139,7 @@ def samples_section(found: Sequence[Found]) -> Section | None:
         }
         drawn = growth_figure(
             f"samples_{scenario}", f"{scenario}: error by training samples", growth, kinds,
-            "training samples", "test error",
-            SAID["samples"],
+            "training samples", "test error", SAID["samples"],
         )  # fmt: skip
         part.figures += filter(None, [drawn])
     return part

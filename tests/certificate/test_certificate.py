@@ -28,6 +28,7 @@ from mno.certificate.content import (
     SUMS,
     certificate_of,
 )
+from mno.certificate.dossier import render_dossier
 from mno.certificate.folder import (
     certificate_files,
     certificate_folder,
@@ -153,6 +154,20 @@ def test_the_dossier_answers_by_evidence_alone_in_both_languages(certificate):
         "none",
         [],
     )
+
+
+def test_a_damaged_file_is_no_evidence_and_no_obstacle(certificate):
+    draw, names = random.Random(7), [n for n in certificate.documents if n.endswith(".json")]
+    for number in range(200):
+        name = names[number % len(names)]
+        damaged = bytearray(certificate.documents[name])
+        damaged[draw.randrange(len(damaged))] ^= 1 << draw.randrange(8)
+        documents = {**certificate.documents, name: bytes(damaged)}
+        assert "Dossier" in render_dossier(replace(certificate, documents=documents))
+    for nothing in (b"[]", b"{}", b'{"fields": 3, "physics": 4, "measured": []}', b"\xff", b""):
+        documents = dict.fromkeys(certificate.documents, nothing)
+        told = answers_of(render_dossier(replace(certificate, documents=documents)))
+        assert told["Is it worth its cost?"] == told[BOUNDS] == ("none", [])
 
 
 def again(certificate, *items, packages=(), machine=()):
