@@ -30,7 +30,7 @@ class Batch:
     def __post_init__(self) -> None:
         if not self.fields:
             raise ValueError("a batch needs at least one field, got none")
-        size, shape = len(next(iter(self.fields.values()))), self.shape
+        size, shape = self.samples, self.shape
         for name, values in self.fields.items():
             given = tuple(values.shape)
             if given[:1] != (size,) or given[1:] != shape and given[2:] != shape:
@@ -46,7 +46,12 @@ class Batch:
                 )
 
     def __len__(self) -> int:
-        return len(next(iter(self.fields.values())))
+        return self.samples
+
+    @property
+    def samples(self) -> int:
+        """How many samples there are; a symbol where a graph is traced for any number."""
+        return next(iter(self.fields.values())).shape[0]
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.flop_counter import FlopCounterMode, bmm_flop, mm_flop, sdpa_flop_count
 
-import mno.scan.backends  # noqa: F401 - registers the operator
 from mno.core.absent import Absent
 from mno.core.errors import MnoError
 from mno.core.readings import from_points
@@ -31,6 +31,7 @@ from mno.evaluation.evaluator import AnySplit
 from mno.evaluation.memory import Process
 from mno.evaluation.solver import solver_of
 from mno.evaluation.timing import Times, best_throughput, one_thread, seconds_of, times_of
+from mno.nn.mixers.mamba import MambaMixer
 from mno.scenarios.base import Fields, split_samples
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
@@ -130,7 +131,6 @@ def flops_per_prediction(surrogate: Surrogate, one: Mapping[str, np.ndarray]) ->
     """Count the operations of predicting one sample, `(1, *dims)`; of a rollout all its frames."""
     aten = torch.ops.aten
     formulas: dict[Any, Any] = {
-        torch.ops.mno.selective_scan: _scan,
         aten._scaled_dot_product_flash_attention_for_cpu: lambda *tensors, **_: sdpa_flop_count(
             *(tensor.shape for tensor in tensors[:3])  # query, key, value
         ),
@@ -142,12 +142,20 @@ def flops_per_prediction(surrogate: Surrogate, one: Mapping[str, np.ndarray]) ->
         formula._get_raw = True  # wants tensors, not their shapes
     description = surrogate.description
     steps = description.forecast.steps if description.forecast and description.rolls_out else 1
+    scans: list[int] = []
+
+    def count(module: nn.Module, given: Any, _: Any) -> None:
+        if isinstance(module, MambaMixer):
+            scans.append(_scan(module, given[0]))
+
+    hook = register_module_forward_hook(count)
     with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
         surrogate.predict(one, 1, steps=1 if description.rolls_out else None)
-    return steps * int(counter.get_total_flops())  # all steps of a rollout are alike
+    hook.remove()
+    return steps * (int(counter.get_total_flops()) + sum(scans))  # all of a rollout are alike
 
 
-_PER_STATE = {"simplified": 7, "zoh": 9, "centred": 9}
+_PER_STATE = {"simplified": 7, "trapezoidal": 7, "zoh": 9, "centred": 9}
 """Operations per state, channel and point, by the rules of `mno.scan.selective_scan`:
 
     simplified  a = exp(delta A): 2;  b = (delta u) B: 1;  h = a h + b: 2;  y += C h: 2
@@ -156,15 +164,10 @@ _PER_STATE = {"simplified": 7, "zoh": 9, "centred": 9}
 """
 
 
-def _scan(*args: Any, out_val: Any) -> int:
-    """Count a scan: batch x points x groups (directions) x channels, and states of each."""
-    u, _, A, _, _, D, _, dt_weight, *_, discretization, _ = args
-    groups, state, channels = A.shape
-    rank = 0 if dt_weight is None else dt_weight.shape[1]
-    step = 2 * rank + 1  # of the matrix that makes the raw step, if there is one, and delta u
-    direct = 0 if D is None else 2  # y += D u
-    each = step + direct + _PER_STATE[discretization] * state
-    return u.shape[0] * u.shape[1] * groups * channels * each
+def _scan(mixer: MambaMixer, x: Tensor) -> int:
+    """Count the scans of a mixer, but for the matrix that makes raw steps; with delta u and D u."""
+    each = 1 + 2 + _PER_STATE[mixer.discretization] * mixer.d_state
+    return x.shape[0] * x.shape[1] * mixer.directions * mixer.d_inner * each
 
 
 def _products(real: Any) -> Any:

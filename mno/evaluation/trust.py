@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from mno.core.absent import Absent
 from mno.core.errors import MnoError
@@ -20,7 +21,7 @@ from mno.evaluation.solver import other_solver, solved_anew, solver_of, stream
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust import TrustConfig
-from mno.surrogate.trust.bounds import Scale, quantile, sample_errors, size
+from mno.surrogate.trust.bounds import Scale, Signals, quantile, sample_errors, size
 from mno.surrogate.trust.features import Features, describe, smoother
 from mno.surrogate.trust.out_of_distribution import OutOfDistribution
 from mno.surrogate.trust.trust import (
@@ -164,7 +165,7 @@ def _measure(trust: Trust, surrogate: Surrogate, test: AnySplit, batch_size: int
         signals, rates[name] = known_signals(seen.sizes[name], distance, seen.residual), {}
         for kind, errors in by_measure.items():
             bound = trust.bounds[name][kind]
-            bounds = bound.of(signals, errors.shape[1])
+            bounds = bound.of(signals, errors.shape[1]).numpy()
             rates[name][kind] = coverage(errors, bounds, bound.calibrated_on, trust.level, together)
             if bound.over_run and errors.shape[1] > 1:
                 within = np.array([np.inf if b is None else b for b in bound.over_run])
@@ -217,7 +218,7 @@ def _observe(
             _Observed(
                 describe(description, given, shape),
                 equation if isinstance(equation, Absent) else equation(given, predicted),
-                {name: size(predicted[name]) for name in description.outputs},
+                {n: size(torch.from_numpy(predicted[n])).numpy() for n in description.outputs},
                 {
                     name: sample_errors(predicted[name], truth[name], name in description.timed)
                     for name in description.outputs
@@ -238,7 +239,7 @@ def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> Arrays:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _bound(signals: Arrays, errors: np.ndarray, level: float) -> Bound:
+def _bound(signals: Signals, errors: np.ndarray, level: float) -> Bound:
     """Calibrate one bound on errors of shape `(samples, frames)`; NaN where not measured."""
     samples = len(errors)
     scale, rest = Scale(), np.arange(samples)
@@ -248,7 +249,7 @@ def _bound(signals: Arrays, errors: np.ndarray, level: float) -> Bound:
         rest = rest[~fitted]
     own = errors[rest]
     with np.errstate(invalid="ignore"):
-        divided = own / scale.of(signals, samples)[rest, None]
+        divided = own / scale.of(signals).numpy()[rest, None]
     # An infinite scale bounds any error, and NaN stays what was not measured.
     divided = np.where(np.isinf(own), np.inf, np.where(np.isnan(own), np.nan, divided))
     known = [column[~np.isnan(column)] for column in divided.T]

@@ -62,7 +62,7 @@ class Stream:
         # Channels are innermost in memory, as mixers take them.
         stacked = torch.stack([behind.mT for behind in self._behind])
         layers, _, kept, channels = stacked.shape
-        return stacked.view(layers, len(self.intervals), -1, kept, channels).transpose(0, 1).mT
+        return stacked.view(layers, self.intervals.shape[0], -1, kept, channels).transpose(0, 1).mT
 
 
 class OperatorInTime(Operator):
@@ -108,7 +108,7 @@ class OperatorInTime(Operator):
                 )
             return self._predict(batch, None)
         frames = self._num_frames(batch)
-        size, intervals = len(batch), batch.intervals
+        size, intervals = batch.samples, batch.intervals
         like = next(iter(batch.fields.values()))
         if intervals is None:
             intervals = like.new_ones(size, frames + 1)

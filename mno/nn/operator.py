@@ -179,7 +179,7 @@ class Operator(nn.Module):
                 raise ValueError(
                     f"of {kind} the batch holds {sorted(given)}; this operator also needs {missing}"
                 )
-        size, shape, found = len(batch), batch.shape, []
+        size, shape, found = batch.samples, batch.shape, []
         for name, frames in self.inputs.items():
             field = batch.fields[name]
             expected = (size, *([] if frames is None else [frames]), *shape)
@@ -204,12 +204,12 @@ class Operator(nn.Module):
                 f"the batch has {found.shape[-1]} axes, but this operator was built for "
                 f"{self.dims}; build it with dims={found.shape[-1]}"
             )
-        return found.expand(len(batch), -1, -1)
+        return found.expand(batch.samples, -1, -1)
 
     def _scalars(self, batch: Batch) -> Float[Tensor, "batch scalar"]:
         like = next(iter(batch.fields.values()))
         if not self.scalars:
-            return like.new_zeros(len(batch), 0)
+            return like.new_zeros(batch.samples, 0)
         return torch.stack([batch.scalars[name] for name in self.scalars], dim=-1).to(like.dtype)
 
     def _through_blocks(self, x: Tensor, domain: Domain) -> Features:
@@ -228,7 +228,7 @@ class Operator(nn.Module):
             )
         image = x.transpose(1, 2).unflatten(2, domain.shape)
         # Not every layer takes an empty batch: there, one sample is computed and left out.
-        out = network(image) if len(x) else network(image.new_zeros(1, *image.shape[1:]))[:0]
+        out = network(image) if x.shape[0] else network(image.new_zeros(1, *image.shape[1:]))[:0]
         return self._answer(out.flatten(2).transpose(1, 2), domain)
 
     def _mixing_domain(self, domain: Grid | Points) -> Domain:

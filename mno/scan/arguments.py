@@ -68,17 +68,6 @@ class Direction:
         return q // self.stride * block + q % self.stride + s * self.stride
 
 
-def packed(directions: Sequence[Direction]) -> list[int]:
-    """Return directions as the plain integers that an operator of torch can be given."""
-    return [int(x) for d in directions for x in (d.line, d.period, d.stride, d.reverse)]
-
-
-def unpacked(layout: Sequence[int]) -> tuple[Direction, ...]:
-    """Undo `packed`."""
-    fours = (layout[i : i + 4] for i in range(0, len(layout), 4))
-    return tuple(Direction(line, period, step, bool(back)) for line, period, step, back in fours)
-
-
 @dataclass(frozen=True, eq=False)
 class ScanPath:
     """The directions of a scan, one for each of the K groups, and the factors of their steps."""
@@ -128,17 +117,6 @@ class ScanArguments:
     discretization: str = "simplified"
     end_weight: EndWeights | None = None  # of `trapezoidal` alone; `None` for 1/2
     initial: Carried | None = None  # `None` for rest, with nothing handed on at the end
-
-    @classmethod
-    def flat(cls, *given: Any) -> ScanArguments:
-        """Make it of what an operator of torch can be given.
-
-        These are the tensors, the factors and the order of the path, its packed directions, and the
-        two options.
-        """
-        *tensors, scale, order, layout, softplus, rule = given
-        path = ScanPath(unpacked(layout), order, scale)
-        return cls(*tensors, path=path, softplus=softplus, discretization=rule)
 
     @classmethod
     def arranged(cls, tensors: Tensors, how: How) -> ScanArguments:

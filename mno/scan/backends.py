@@ -1,9 +1,8 @@
-"""The backends of a scan, the choice among them, and the compiled one as an operator of torch.
+"""The backends of a scan, and the choice among them.
 
-The dispatcher of torch takes longer than a short scan, so where nobody traces or transforms, the
-kernels of `mno.scan.cpu` are called directly. As a registered operator, with a fake implementation
-and a gradient, `torch.ops.mno.selective_scan`, the scan takes part in `torch.compile`,
-`torch.export` and activation checkpointing.
+The dispatcher of torch takes longer than a short scan, so the kernels of `mno.scan.cpu` are called
+past it. Where somebody traces or transforms, as `torch.export` does, the scan is made of operations
+of torch (`chunked`), which other programs know, too.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,16 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mno.scan import arguments, cpu, plain
-from mno.scan.arguments import Carried, How, Inputs, ScanArguments, ScanPath, Tensors
+from mno.scan import cpu, plain
+from mno.scan.arguments import Carried, How, Inputs, ScanArguments, Tensors
 from mno.scan.trapezoidal import trapezoidal_scan
-
-_DIFFERENTIABLE = 8  # the first inputs of the operator
-_INPUTS = (
-    "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? bias, "
-    "Tensor? dt_weight, Tensor? scale, Tensor? order"
-)
-_OPTIONS = "int[] layout, bool softplus, str discretization"
 
 
 def mamba_recurrence(
@@ -53,19 +45,13 @@ def mamba_recurrence(
 def compiled_scan(scan: ScanArguments) -> tuple[Inputs, Carried | None]:
     """Compute a scan with the kernels of `mno.scan.cpu`, with a float32 state.
 
-    The operator of torch carries no state: `chunked` does where the kernels cannot be called
-    directly.
+    Where these cannot be called directly, `chunked` does it.
     """
     *tensors, initial = (None if x is None else x.float() for x in (*scan.tensors, scan.initial))
-    if is_direct((*tensors, initial)):
-        y, state = direct_scan(tensors, scan.how, initial)
-        return y.to(scan.u.dtype), state
-    if initial is not None:
+    if not is_direct((*tensors, initial)):
         return BACKENDS["chunked"](scan)
-    path, layout = scan.path, arguments.packed(scan.path.directions)
-    inputs = (*tensors, path.factors, path.order, layout, *scan.how[2:])
-    y, _ = torch.ops.mno.selective_scan(*inputs, _wants_gradient(tensors))
-    return y.to(scan.u.dtype), None
+    y, state = direct_scan(tensors, scan.how, initial)
+    return y.to(scan.u.dtype), state
 
 
 BACKENDS: dict[str, Callable[[ScanArguments], tuple[Inputs, Carried | None]]] = {
@@ -155,7 +141,7 @@ def _installed(package: str) -> bool:
 def is_direct(tensors: Tensors) -> bool:
     """Say whether a scan of these tensors can be computed by `direct_scan`.
 
-    Not where anybody has to see the operator: a tracer, a transform, a mode, a subclass; and only
+    Not where anybody has to see its operations: a tracer, a transform, a mode, a subclass; and only
     in float32 on a processor that has the kernels.
     """
     return (
@@ -239,79 +225,3 @@ def _plain_gradients(
     ends, by_ends = zip(*heard, strict=True)
     grads = iter(torch.autograd.grad(ends, wanted, by_ends, create_graph=True, allow_unused=True))
     return [next(grads) if ask else None for ask in asked]
-
-
-@torch.library.custom_op(
-    "mno::selective_scan",
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"({_INPUTS}, {_OPTIONS}, bool save) -> (Tensor, Tensor)",
-)
-def _forward(*inputs: Any) -> tuple[Tensor, Tensor]:
-    """Return the output, and the states that the backward pass starts from if `save`."""
-    *scan, save = inputs
-    return _launch().forward(ScanArguments.flat(*scan), save=save)
-
-
-@_forward.register_fake
-def _(*inputs: Any) -> tuple[Tensor, Tensor]:
-    *given, save = inputs
-    scan = ScanArguments.flat(*given)
-    groups, state, channels = scan.A.shape
-    kept = cpu.num_states(scan.u.shape[1]) if save else 0
-    states = scan.u.new_empty(len(scan.u), kept, state, groups * channels)
-    return arguments.like_output(scan.u, scan.u.new_empty), states
-
-
-@torch.library.custom_op(
-    "mno::selective_scan_backward",
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"({_INPUTS}, {_OPTIONS}, Tensor states, Tensor dy) -> Tensor[]",
-)
-def _backward(*inputs: Any) -> list[Tensor]:
-    """Return the gradients of the first eight inputs, empty for those that are not there."""
-    *given, states, dy = inputs
-    scan = ScanArguments.flat(*given)
-    du, ddelta, dA, dB, dC, *others = _launch().backward(scan, states, dy)
-    # Gradients by parameters share memory, which the results of an operator may not.
-    others = [scan.u.new_empty(0) if grad is None else grad.clone() for grad in others]
-    return [du, ddelta, dA.clone(), dB, dC, *others]
-
-
-@_backward.register_fake
-def _(*inputs: Any) -> list[Tensor]:
-    u, delta, *rest = inputs[:_DIFFERENTIABLE]
-    ddelta = delta.new_empty(delta.shape)
-    if rest[-1] is None:
-        ddelta = arguments.like_output(delta, delta.new_empty)
-    others = (u.new_empty(0 if x is None else x.shape) for x in rest)
-    return [arguments.like_output(u, u.new_empty), ddelta, *others]
-
-
-def _setup(ctx: Any, inputs: Sequence[Any], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, layout, softplus, discretization, _ = inputs
-    ctx.save_for_backward(*tensors, output[1])
-    ctx.options = (layout, softplus, discretization)
-    ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)
-
-
-def _differentiate(ctx: Any, dy: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    *tensors, states = ctx.saved_tensors
-    rest = (None,) * (len(tensors) - _DIFFERENTIABLE + 4)
-    if dy is None:
-        return (None,) * _DIFFERENTIABLE + rest
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-        *inputs, scale, order = tensors
-        path = ScanPath(arguments.unpacked(ctx.options[0]), order, scale)
-        given = (*inputs, None), ctx.needs_input_grad, (dy, None)
-        how = arguments.AS_GIVEN, path, *ctx.options[1:]
-        return (*_plain_gradients(*given, how)[:-1], *rest)
-    grads = torch.ops.mno.selective_scan_backward(*tensors, *ctx.options, states, dy)
-    inputs = tensors[:_DIFFERENTIABLE]
-    given = [None if x is None else grad for x, grad in zip(inputs, grads, strict=True)]
-    return (*given, *rest)
-
-
-torch.library.register_autograd("mno::selective_scan", _differentiate, setup_context=_setup)

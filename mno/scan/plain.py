@@ -57,9 +57,10 @@ def _piece_by_piece(
     state, parts = u.new_zeros((u.shape[0], *A.shape)) if h is None else h, []
     if size is None:
         return step(state, A, u, dt, B, C)
+    run = partial(checkpoint, step, use_reentrant=False) if torch.is_grad_enabled() else step
     for start in range(0, u.shape[1], size):
         cut = [x[:, start : start + size] for x in (u, dt, B, C)]
-        y, state = checkpoint(step, state, A, *cut, use_reentrant=False)
+        y, state = run(state, A, *cut)
         parts.append(y)
     return torch.cat(parts, dim=1) if parts else torch.zeros_like(u), state
 
@@ -178,12 +179,12 @@ def scan_by_lines(scan: ScanArguments, recurrence: Recurrence) -> tuple[Inputs, 
         groups = [k for k, length in enumerate(lengths) if length == line]
         visits = visited_points(scan.path, u.shape[1], u.device)[:, groups]
         visits = visits.transpose(1, 2)[..., None]
-        walked = [torch.take_along_dim(x[:, :, groups], visits, dim=1) for x in (each, dt, B, C)]
+        walked = [along_walks(x[:, :, groups], visits) for x in (each, dt, B, C)]
         lines = [x.unflatten(1, (-1, line)).flatten(0, 1) for x in walked]
         along, end = recurrence(*lines[:2], A[groups], *lines[2:], state, rule=scan.discretization)
         state = None if state is None else end
-        along = along.unflatten(0, (len(u), -1)).flatten(1, 2)
-        placed = torch.take_along_dim(along, torch.argsort(visits, dim=1), dim=1)
+        along = along.unflatten(0, (u.shape[0], -1)).flatten(1, 2)
+        placed = along_walks(along, torch.argsort(visits, dim=1))
         for i, group in enumerate(groups):
             parts[group] = placed[:, :, i]
     y = torch.stack(parts, dim=2) if each.numel() else torch.zeros_like(each)
@@ -211,3 +212,8 @@ def visited_points(path: ScanPath, num_points: int, device: torch.device | None 
         for direction, order in zip(path.directions, path.order.unbind(1), strict=True)
     ]
     return torch.stack(rows, dim=1).to(device, torch.int64)
+
+
+def along_walks(x: Tensor, visits: Tensor) -> Tensor:
+    """Return `(batch, point, K, any)` in the order of visits, `(1 or batch, step, K, 1)`."""
+    return x.gather(1, visits.expand(x.shape[0], -1, -1, x.shape[-1]))

@@ -144,11 +144,11 @@ class _Beam:
             x = x.unflatten(1, sizes).transpose(2, 3)
         x = x.reshape(-1, self.direction.line, x.shape[-1])
         x = F.pad(x, (0, 0, 0, self.missing)) if self.missing else x
-        return x.reshape(len(x) * self.per_line, -1, x.shape[-1])
+        return x.reshape(x.shape[0] * self.per_line, -1, x.shape[-1])
 
     def joined(self, x: Tensor, batch: int) -> Tensor:
         """Undo `cut`."""
-        x = x.reshape(len(x) // self.per_line, -1, x.shape[-1])
+        x = x.reshape(x.shape[0] // self.per_line, -1, x.shape[-1])
         x = x[:, : self.direction.line].reshape(batch, -1, x.shape[-1])
         if self.order is not None:
             return torch.take_along_dim(x, self.order.argsort(1), dim=1)
@@ -262,7 +262,7 @@ def _plain_blocks(
         ends = writes.mT @ values
         for k, back in enumerate(beam.backwards):
             y = y + reads[k] @ _states(ends[k], torch.exp(whole[k]), back, beam.per_line)
-    return beam.joined(y.movedim(0, 2).flatten(2), len(u))
+    return beam.joined(y.movedim(0, 2).flatten(2), u.shape[0])
 
 
 def _states(ends: Tensor, decay: Tensor, back: bool, per_line: int) -> Tensor:

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mno.scan.arguments import Carried, Inputs, ScanArguments, ScanPath
-from mno.scan.plain import step_lengths, visited_points
+from mno.scan.plain import along_walks, step_lengths, visited_points
 
 _SHORTEST = 1e-30  # of steps, by which is divided
 Run = Callable[[ScanArguments], tuple[Inputs, Carried | None]]
@@ -73,7 +73,7 @@ def _visited(path: ScanPath, x: Tensor, place: int) -> Tensor:
     if x.shape[1] == 1:  # one step of a stream, which is to be quick
         return x[:, 0]
     visits = visited_points(path, x.shape[1], x.device)[..., place]
-    return torch.take_along_dim(x, visits[:, None, :, None], dim=1)[:, 0]
+    return along_walks(x, visits[:, None, :, None])[:, 0]
 
 
 def _of_next(path: ScanPath, x: Tensor) -> Tensor:
@@ -82,8 +82,8 @@ def _of_next(path: ScanPath, x: Tensor) -> Tensor:
     if points == 1:
         return torch.zeros_like(x)
     visits = visited_points(path, points, x.device).transpose(1, 2)[..., None]
-    following = F.pad(torch.take_along_dim(x, visits, dim=1)[:, 1:], (0, 0, 0, 0, 0, 1))
+    following = F.pad(along_walks(x, visits)[:, 1:], (0, 0, 0, 0, 0, 1))
     place = torch.arange(1, points + 1, device=x.device)[:, None]
     lines = torch.tensor([direction.line for direction in path.directions], device=x.device)
     following = following * (place % lines != 0)[..., None]
-    return torch.take_along_dim(following, visits.argsort(1), dim=1)
+    return along_walks(following, visits.argsort(1))

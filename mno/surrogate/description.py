@@ -325,7 +325,7 @@ class Description:
             intervals = nn.functional.pad(given[name].diff(dim=1), (1, 0), value=1.0)
         if intervals is None and self.forecast and self.forecast.intervals:
             like = next(iter(fields.values()))
-            intervals = like.new_tensor(self.forecast.intervals).expand(len(like), -1)
+            intervals = like.new_tensor(self.forecast.intervals).expand(like.shape[0], -1)
         return Batch(fields, place, {name: given[name] for name in self.scalars}, intervals)
 
     def answer(self, operator: nn.Module, batch: Batch, steps: int | None = None) -> Batch:

@@ -154,7 +154,7 @@ def next_frame(
     seen = {n: f[:, :history] if n in forcings else f for n, f in batch.fields.items()}
     answer: Batch = operator(replace(batch, fields=seen))
     for name, field in answer.fields.items():
-        if name not in seen or tuple(field.shape) != (len(batch), 1, *batch.shape):
+        if name not in seen or tuple(field.shape) != (batch.samples, 1, *batch.shape):
             raise ValueError(
                 f"output {name} has shape {tuple(field.shape)}; expected one frame that continues "
                 f"an input, one of {sorted(seen)}: build the operator with one frame per output, "

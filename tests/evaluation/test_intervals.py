@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 from scipy.stats import binomtest
 
@@ -217,10 +218,11 @@ def test_a_scale_never_shrinks_where_a_number_grows():
 def test_a_scale_is_infinite_where_a_number_is_unknown_and_bounded_below():
     signal = np.linspace(1.0, 2.0, 50)
     scale = Scale.fit({"signal": signal}, signal[:, None] ** 2)
-    of = scale.of({"signal": np.array([np.nan, 0.0, 1.0])}, 3)
+    signals = {"distance": torch.ones(3), "signal": torch.tensor([math.nan, 0.0, 1.0])}
+    of = scale.of(signals)
     assert math.isinf(of[0])
     assert of[1] == of[2] > 0.0
-    assert np.isinf(scale.of({}, 2)).all()
+    assert scale.of({"distance": torch.ones(2)}).isinf().all()
 
 
 @pytest.mark.parametrize("errors", [np.zeros((50, 1)), np.full((50, 1), np.nan)])

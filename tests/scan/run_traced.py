@@ -41,7 +41,6 @@ def mixers():
     print("compiled")
     for strict in (False, True):
         program = torch.export.export(pair, (x,), strict=strict)
-        assert "mno.selective_scan" in program.graph_module.code
         torch.testing.assert_close(program.module()(x), pair(x))
     print("exported")
     file = io.BytesIO()

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mno.scan.arguments import ScanArguments
+from mno.scan.arguments import Direction, ScanArguments, ScanPath
 from mno.scan.cpu import launch
 
 DIFFERENTIABLE = ("u", "delta", "A", "B", "C", "D", "bias", "dt_weight")
@@ -118,6 +118,14 @@ def laid_out(x, how):
     return x
 
 
+def flat(*given):
+    """Make a scan of its tensors, the factors and the order of its path, and plain values."""
+    *tensors, scale, order, layout, softplus, rule = given
+    fours = (layout[i : i + 4] for i in range(0, len(layout), 4))
+    path = ScanPath(tuple(Direction(*three, bool(back)) for *three, back in fours), order, scale)
+    return ScanArguments(*tensors, path=path, softplus=softplus, discretization=rule)
+
+
 def differences(inputs, layout, *, softplus=True, rule="simplified"):
     """Return the errors of the output and of every gradient, relative to the largest value."""
     exact = {
@@ -132,7 +140,7 @@ def differences(inputs, layout, *, softplus=True, rule="simplified"):
     gradients = torch.autograd.grad(
         expected, [exact[name] for name in given_names], dy.double(), allow_unused=True
     )
-    scan = ScanArguments.flat(*inputs.values(), layout, softplus, rule)
+    scan = flat(*inputs.values(), layout, softplus, rule)
     y, states = launch.forward(scan, save=True)
     by_name = dict(zip(DIFFERENTIABLE, launch.backward(scan, states, dy), strict=True))
     assert [name for name in DIFFERENTIABLE if by_name[name] is not None] == given_names

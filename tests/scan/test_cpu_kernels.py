@@ -7,18 +7,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scan_cases import DIFFERENTIABLE, RULES, TOLERANCE, differences, laid_out, random_inputs
+from scan_cases import DIFFERENTIABLE, RULES, TOLERANCE, differences, flat, laid_out, random_inputs
 from torch import Tensor
 
 from mno.scan import cpu
-from mno.scan.arguments import ScanArguments
 from mno.scan.cpu import launch
 
 pytestmark = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.unavailable()))
 
 
 def run(inputs, layout, dy, rule="simplified"):
-    scan = ScanArguments.flat(*inputs.values(), layout, True, rule)
+    scan = flat(*inputs.values(), layout, True, rule)
     y, states = launch.forward(scan, save=True)
     gradients = launch.backward(scan, states, dy)
     return [y, states, *(g for g in gradients if g is not None)]
@@ -120,9 +119,7 @@ def test_output_and_gradients_are_laid_out_like_their_inputs():
     assert y.is_contiguous() and du.is_contiguous()
     assert ddelta.permute(0, 2, 3, 1).is_contiguous()
     assert states.shape == (2, cpu.num_states(12), 3, 40)
-    _, none = launch.forward(
-        ScanArguments.flat(*inputs.values(), layout, True, "simplified"), save=False
-    )
+    _, none = launch.forward(flat(*inputs.values(), layout, True, "simplified"), save=False)
     assert none.shape == (2, 0, 3, 40)
 
 

@@ -21,8 +21,8 @@ PACKAGE = Path(cpu.__file__).parent
 SCAN = """
 import torch
 from mno.scan import cpu
-from mno.scan.arguments import ScanArguments
 from mno.scan.cpu import launch
+from tests.scan.scan_cases import flat
 
 def scan(seed):
     generator = torch.Generator().manual_seed(seed)
@@ -32,7 +32,7 @@ def scan(seed):
     inputs = (u, delta, -normal(2, 5, 100).abs(), normal(2, 128, 2, 5), normal(2, 128, 2, 5))
     inputs += (normal(2, 100), normal(2, 100), None, None, None)
     layout = [128, 128, 1, 0, 16, 16, 8, 1]
-    scan = ScanArguments.flat(*inputs, layout, True, "simplified")
+    scan = flat(*inputs, layout, True, "simplified")
     y, states = launch.forward(scan, save=True)
     return y, *launch.backward(scan, states, y)[:7]
 """

@@ -334,67 +334,11 @@ def sequences(batch=2, groups=2, channels=3, state=4, length=7, seed=0):
     return args | {"A": -args["A"].exp()}
 
 
-def points(shared=True, low_rank=True, seed=0):
-    """Arguments of the operator itself: 12 points, two directions, rows and columns of 3 x 4."""
-    draw = torch.Generator().manual_seed(seed)
-
-    def normal(*shape):
-        return torch.randn(shape, generator=draw).requires_grad_()
-
-    groups, channels, state, rank = 2, 5, 3, 2
-    return (
-        normal(2, 12, 1 if shared else groups, channels),
-        normal(2, 12, groups, rank if low_rank else channels),
-        (-normal(groups, state, channels).exp()).detach().requires_grad_(),
-        normal(2, 12, groups, state),
-        normal(2, 12, groups, state),
-        normal(groups, channels),
-        normal(groups, channels),
-        normal(groups, rank, channels) if low_rank else None,
-        torch.rand(1, groups, 12, generator=draw) + 0.5,
-        None,
-        [4, 4, 1, 0, 3, 3, 4, 1],
-        True,
-    )
-
-
-@pytest.mark.parametrize(("shared", "low_rank", "discretization"), [
-    (True, True, "centred"), (False, False, "simplified"), (True, False, "zoh"),
-])  # fmt: skip
-def test_torch_accepts_it_as_an_operator(shared, low_rank, discretization):
-    # Schema, autograd registration, fake tensors, and AOT dispatch with static and dynamic shapes.
-    torch.library.opcheck(
-        torch.ops.mno.selective_scan.default, (*points(shared, low_rank), discretization, True)
-    )
-
-
 def test_it_is_what_runs_on_a_processor_in_float32():
     args = sequences()
     y = selective_scan(**args)
     assert torch.equal(y, selective_scan(**args, backend="cpu"))
     assert not torch.equal(y, selective_scan(**args, backend="reference"))  # other last bits
-
-
-@pytest.mark.parametrize(
-    ("position", "name", "change"),
-    [
-        (1, "delta", lambda x: x[:, :-1]),
-        (2, "A", lambda x: x.double()),
-        (3, "B", lambda x: x[..., :-1]),
-        (6, "bias", lambda x: x[:1]),
-        (8, "scale", lambda x: x[..., :-1]),
-        (9, "order", lambda _: torch.full((1, 2, 12), 12, dtype=torch.int32)),
-        (9, "order", lambda _: torch.zeros(1, 2, 12, dtype=torch.int64)),
-        (10, "layout", lambda _: [5, 4, 1, 0, 3, 3, 4, 1]),
-        (10, "layout", lambda _: [4, 4, 1, 0]),
-    ],
-)
-def test_the_operator_itself_refuses_what_would_read_beyond_the_memory(position, name, change):
-    arguments = [x.detach() if isinstance(x, torch.Tensor) else x for x in points()]
-    arguments[position] = change(arguments[position])
-    # Where shapes are checked while tests run, some are refused by their types before.
-    with pytest.raises((ValueError, TypeError), match=name):
-        torch.ops.mno.selective_scan(*arguments, "simplified", True)
 
 
 def test_torch_s_default_type_is_the_user_s_to_change():

@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scan_cases import random_inputs
+from scan_cases import flat, random_inputs
 
 from mno.scan import cpu, scan_step, selective_scan
-from mno.scan.arguments import DISCRETIZATIONS, ScanArguments
+from mno.scan.arguments import DISCRETIZATIONS
 from mno.scan.backends import compute_and_carry
 
 BACKENDS = [
@@ -249,7 +249,7 @@ def of_points(line=70, dtype=torch.float32, rule="zoh", shared=True):
     kept = 10 if rule == "trapezoidal" else 5
     state = torch.randn(2, 2, kept, 200, generator=torch.Generator().manual_seed(1)).to(dtype)
     given_ = [x.requires_grad_() for k, x in inputs.items() if k not in ("scale", "order")]
-    scan = ScanArguments.flat(*inputs.values(), [line, line, 1, 0, line, line, 1, 1], True, rule)
+    scan = flat(*inputs.values(), [line, line, 1, 0, line, line, 1, 1], True, rule)
     return replace(scan, initial=state.requires_grad_()), [*given_, state]
 
 

@@ -44,7 +44,7 @@ class FourierLayer(nn.Module):
 
     def _filter(self, x: Tensor) -> Tensor:
         shape = x.shape[1:-1]
-        if not len(x):  # which Fourier transforms do not take
+        if not x.shape[0]:  # which Fourier transforms do not take
             return x.new_zeros(*x.shape[:-1], self.linear.out_features)
         axes = tuple(range(1, x.ndim - 1))
         x = x.float() if x.dtype in HALF else x

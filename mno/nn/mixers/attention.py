@@ -85,7 +85,7 @@ class CrossMixer(SelfMixer):
         """
         self._check("input", x)
         self._check("source", source)
-        if len(source) != len(x):
+        if source.shape[0] != x.shape[0]:
             raise ValueError(
                 f"source has a batch of {len(source)}, but the input one of {len(x)}; give each "
                 "sample its own source"

@@ -88,7 +88,7 @@ class ScanMixer(nn.Module):
                 f"mixer was built for {self.directions}; build it with dims={axes}"
             )
         for tensor in (path.order, path.scale):
-            if tensor is not None and tensor.shape[0] not in (1, len(x)):
+            if tensor is not None and tensor.shape[0] not in (1, x.shape[0]):
                 raise ValueError(
                     f"coordinates of {tensor.shape[0]} samples are given, but the input has "
                     f"{len(x)}; give one set of coordinates for all, or one per sample"

@@ -22,9 +22,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from pydantic import Field
 from scipy.optimize import nnls
 from scipy.stats import beta, betabinom
+from torch import Tensor
 
 from mno.core.config import Config
 
@@ -126,14 +128,13 @@ def sample_errors(predicted: np.ndarray, truth: np.ndarray, state: bool) -> dict
     }
 
 
-def size(predicted: np.ndarray) -> np.ndarray:
-    """Return the root mean square of each prediction of one field, shape `(samples,)`."""
-    flat = predicted.reshape(len(predicted), -1).astype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        return np.sqrt(np.mean(flat**2, axis=1))
+def size(predicted: Tensor) -> Tensor:
+    """Return the root mean square of each prediction of one field, shape `(samples,)`, float64."""
+    values = predicted.double() if predicted.ndim > 1 else predicted.double()[:, None]
+    return (values.flatten(1) ** 2).mean(1).sqrt()
 
 
-Signals = Mapping[str, np.ndarray]
+Signals = Mapping[str, Tensor]
 """Numbers known of each prediction, shape `(samples,)`, by name."""
 
 
@@ -160,11 +161,12 @@ class Scale(Config):
         Errors are `(samples, kinds)`, and each kind has a size of its own. Those that are zero or
         not finite are left out.
         """
-        names = [name for name, values in signals.items() if _tells(values)]
+        arrays = {name: np.asarray(values) for name, values in signals.items()}
+        names = [name for name, values in arrays.items() if _tells(values)]
         if not names:
             return cls()
-        least = {name: float(np.min(signals[name][_usable(signals[name])])) for name in names}
-        logs = np.stack([np.log(np.maximum(signals[n], least[n])) for n in names], axis=1)
+        least = {name: float(np.min(arrays[name][_usable(arrays[name])])) for name in names}
+        logs = np.stack([np.log(np.maximum(arrays[n], least[n])) for n in names], axis=1)
         left, right = [], []
         for errs in errors.T:
             fine = _usable(errs) & np.isfinite(logs).all(axis=1)
@@ -182,14 +184,13 @@ class Scale(Config):
         }
         return cls(factors=factors)
 
-    def of(self, signals: Signals, samples: int) -> np.ndarray:
+    def of(self, signals: Signals) -> Tensor:
         """Return the scale of each prediction, `(samples,)`; infinite where one is not known."""
-        scale = np.ones(samples)
+        scale = torch.ones_like(signals["distance"])
         for name, factor in self.factors.items():
-            if name not in signals:
-                return np.full(samples, np.inf)
-            known = np.where(np.isnan(signals[name]), np.inf, signals[name])
-            scale *= (np.maximum(known, factor.least) / factor.centre) ** factor.exponent
+            known = signals.get(name, torch.full_like(scale, math.inf))
+            known = torch.where(known.isnan(), math.inf, known).clamp(min=factor.least)
+            scale = scale * (known / factor.centre) ** factor.exponent
         return scale
 
 

@@ -9,7 +9,9 @@
     categories  whole numbers without a unit, such as a steel's grade
 
 Fields on a finer grid than that of the training data are looked at on the points that are nearest
-to its points, so that the same function has the same waves and the same texture.
+to its points, so that the same function has the same waves and the same texture. All is computed by
+operations of torch, in float64, so that a graph of them can be exported; of unordered points alone
+neighbours are searched outside of it.
 """
 
 from __future__ import annotations
@@ -17,16 +19,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy.fft import dctn
-from scipy.ndimage import gaussian_filter
+import torch
+from scipy.fft import dct
+from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import KDTree
+from torch import Tensor
 
 from mno.surrogate.description import Description
 
 Arrays = Mapping[str, np.ndarray]
+Tensors = Mapping[str, Tensor]
 
 _FAINTEST = 1e-6  # share of the variance below which a band counts as empty
 _STEPS = 1, 2, 4  # points from one to the other, whose difference is looked at
@@ -43,10 +49,10 @@ _PARTS = 4  # of the time of a reading
 class Features:
     """Features of some inputs, in physical units, `(samples,)` by name."""
 
-    plain: Arrays
-    bounded: Arrays
-    texture: Mapping[str, Arrays]  # by field
-    categories: Arrays  # `(samples, values)` by field, NaN where missing
+    plain: Tensors
+    bounded: Tensors
+    texture: Mapping[str, Tensors]  # by field
+    categories: Tensors  # `(samples, values)` by field, NaN where missing
 
     def __len__(self) -> int:
         return len(next(iter(self.plain.values())))
@@ -63,7 +69,7 @@ class Features:
     def joined(cls, several: Sequence[Features]) -> Features:
         """Return the features of all samples, one after the other."""
         parts = zip(*(one._parts for one in several), strict=True)
-        return cls(*(_each(np.concatenate, part) for part in parts))
+        return cls(*(_each(torch.cat, part) for part in parts))
 
 
 def _each(function: Callable[..., Any], parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -75,53 +81,53 @@ def _each(function: Callable[..., Any], parts: Sequence[Mapping[str, Any]]) -> d
     return found
 
 
-def describe(description: Description, given: Arrays, shape: tuple[int, ...]) -> Features:
+def describe(description: Description, given: Arrays | Tensors, shape: tuple[int, ...]) -> Features:
     """Return the features of what a model is given, in physical units.
 
     The shape is that of the training grid, which tells where bands of waves end.
     """
-    plain: dict[str, np.ndarray] = {}
+    plain: dict[str, Tensor] = {}
     bounded: list[str] = []
-    texture: dict[str, Arrays] = {}
-    categories: dict[str, np.ndarray] = {}
-    near, places = None, _places(description, given)
-    if places is not None and not description.readings:
+    texture: dict[str, Tensors] = {}
+    categories: dict[str, Tensor] = {}
+    near, places = None, np.empty(0)
+    if description.coordinates and not description.readings:
+        places = np.stack([given[name] for name in description.coordinates], axis=-1)
         near = _neighbours(places, shape[0], max(_NEIGHBOURS))
     for name in description.given_names:
-        values = np.asarray(given[name], dtype=np.float64)
+        values = torch.as_tensor(given[name]).double()
         reading = description.readings.get(name)
         if name in description.scalars:
             numbers = {"value": values}
         elif name in description.times:
-            longest = np.diff(values, axis=1, prepend=values[:, :1]).max(axis=1)
-            numbers = {"duration": np.ptp(values, axis=1), "longest interval": longest}
+            intervals = values.diff(dim=1, prepend=values[:, :1])
+            duration = values.amax(1) - values.amin(1)
+            numbers = {"duration": duration, "longest interval": intervals.amax(1)}
         else:
             dims = len(description.space)
-            frames = values.reshape(len(values), -1, *values.shape[values.ndim - dims :])
+            frames = values if values.ndim > 1 + dims else values[:, None]
             frames = frames[..., slice(*reading[1:]) if reading else slice(None)]
-            known = ~np.isnan(frames)
+            known = ~frames.isnan()
             numbers, centred = _statistics(frames, known)
             if name in description.gaps:
-                numbers["missing share"] = 1.0 - known.reshape(len(known), -1).mean(axis=1)
+                numbers["missing share"] = 1.0 - _mean(known.double())
             if frames.shape[1] > 1:
-                change = np.diff(centred, axis=1).reshape(len(centred), -1)
-                numbers["change between frames"] = np.sqrt(np.mean(change**2, axis=1))
+                numbers["change between frames"] = _mean(centred.diff(dim=1) ** 2).sqrt()
             if reading:
                 numbers |= _over_time(frames, known)
-            elif places is None:
+            elif not description.coordinates:
                 centred = _as_trained(centred, shape)
                 numbers |= _waves(centred, min(shape))
                 texture[name] = _texture(name, centred)
-            elif name not in description.coordinates:
+            elif near is not None and name not in description.coordinates:
                 numbers["slope"] = _slope(centred, places)
-                if near is not None:
-                    texture[name] = _texture_of_points(name, centred, near, shape[0])
+                texture[name] = _texture_of_points(name, centred, near, shape[0])
         named = {f"{name} {feature}": number for feature, number in numbers.items()}
         plain |= named
         if reading or name in (*description.scalars, *description.times):
             bounded += named
             if description.inputs.get(name) == "1":
-                categories[name] = values.reshape(len(values), -1)
+                categories[name] = values.flatten(1) if values.ndim > 1 else values[:, None]
     return Features(plain, {name: plain[name] for name in bounded}, texture, categories)
 
 
@@ -132,130 +138,143 @@ def smoother(
 
     The shape is that of the training grid.
     """
-    copies, places = dict(given), _places(description, given)
+    copies = dict(given)
     if description.readings:
         return copies
-    near = None if places is None else _neighbours(places, shape[0], _MOST_AVERAGED)
+    near = None
+    if description.coordinates:
+        places = np.stack([given[name] for name in description.coordinates], axis=-1)
+        near = _neighbours(places, shape[0], _MOST_AVERAGED)
     for name in description.fields:
         values = np.asarray(given[name], dtype=np.float64)
         dims = len(description.space)
         frames = values.reshape(len(values), -1, *values.shape[values.ndim - dims :])
         mean = np.nanmean(frames) if not np.isnan(frames).all() else 0.0
-        filled = np.where(np.isnan(frames), mean, frames)
+        filled = torch.from_numpy(np.where(np.isnan(frames), mean, frames))
         smooth = _smoothed(filled, _SMOOTHER) if near is None else _averaged(filled, near)
-        copies[name] = np.where(np.isnan(values), np.nan, smooth.reshape(values.shape))
+        copies[name] = np.where(np.isnan(values), np.nan, smooth.numpy().reshape(values.shape))
     return copies
 
 
-def _places(description: Description, given: Arrays) -> np.ndarray | None:
-    """Return where unordered points are, `(samples, points, axes)`; none on a grid."""
-    if not description.coordinates:
-        return None
-    return np.stack([given[name] for name in description.coordinates], axis=-1)
-
-
-def _statistics(frames: np.ndarray, known: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _statistics(frames: Tensor, known: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     """Return mean, deviation and extremes of what is known, and the field less its mean."""
-    flat, there = frames.reshape(len(frames), -1), known.reshape(len(known), -1)
-    counts = np.maximum(there.sum(axis=1), 1)
-    any_known = there.any(axis=1)
-    mean = np.where(there, flat, 0.0).sum(axis=1) / counts
-    centred = np.where(there, flat - mean[:, None], 0.0)
-    least = np.where(there, flat, math.inf).min(axis=1)
-    most = np.where(there, flat, -math.inf).max(axis=1)
+    axes = tuple(range(1, frames.ndim))
+    counts = known.sum(axes, keepdim=True)
+    shares = 1.0 / counts.clamp(min=1)
+    mean = torch.where(known, frames, 0.0).sum(axes, keepdim=True) * shares
+    centred = torch.where(known, frames - mean, 0.0)
+    any_known, one = counts.flatten() > 0, shares.flatten()
     numbers = {
-        "mean": mean,
-        "deviation": np.sqrt((centred**2).sum(axis=1) / counts),
-        "minimum": np.where(any_known, least, 0.0),
-        "maximum": np.where(any_known, most, 0.0),
+        "mean": mean.flatten(),
+        "deviation": ((centred**2).sum(axes) * one).sqrt(),
+        "minimum": torch.where(any_known, torch.where(known, frames, math.inf).amin(axes), 0.0),
+        "maximum": torch.where(any_known, torch.where(known, frames, -math.inf).amax(axes), 0.0),
     }
-    return numbers, centred.reshape(frames.shape)
+    return numbers, centred
 
 
-def _over_time(frames: np.ndarray, known: np.ndarray) -> dict[str, np.ndarray]:
+def _over_time(frames: Tensor, known: Tensor) -> dict[str, Tensor]:
     """Return the mean of a reading in each part of the time, and its steepest rise and fall."""
     if frames.shape[1] < _PARTS:
         return {}
-    total = np.where(known, frames, 0.0).sum(axis=2)
-    counts = known.sum(axis=2)
+    total, counts = torch.where(known, frames, 0.0).sum(2), known.sum(2)
+    parts = zip(total.tensor_split(_PARTS, 1), counts.tensor_split(_PARTS, 1), strict=True)
     numbers = {
-        f"mean of part {number} of {_PARTS}": total[:, part].sum(axis=1)
-        / np.maximum(counts[:, part].sum(axis=1), 1)
-        for number, part in enumerate(np.array_split(np.arange(frames.shape[1]), _PARTS), 1)
+        f"mean of part {number} of {_PARTS}": part.sum(1) / count.sum(1).clamp(min=1)
+        for number, (part, count) in enumerate(parts, 1)
     }
-    steps = np.nan_to_num(np.diff(frames, axis=1)).reshape(len(frames), -1)
-    return {**numbers, "steepest rise": steps.max(axis=1), "steepest fall": steps.min(axis=1)}
+    steps = frames.diff(dim=1).nan_to_num()
+    return {**numbers, "steepest rise": steps.amax((1, 2)), "steepest fall": steps.amin((1, 2))}
 
 
-def _as_trained(frames: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _as_trained(frames: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return a field `(samples, frames, *grid)` on the training grid, if its own is finer."""
     for axis, count in enumerate(shape, frames.ndim - len(shape)):
         if frames.shape[axis] > count:
-            nearest = ((np.arange(count) + 0.5) * frames.shape[axis] / count).astype(int)
-            frames = np.take(frames, nearest, axis)
+            nearest = ((torch.arange(count) + 0.5) * frames.shape[axis] / count).long()
+            frames = frames.index_select(axis, nearest)
     return frames
 
 
-def _waves(centred: np.ndarray, finest: int) -> dict[str, np.ndarray]:
+def _waves(centred: Tensor, finest: int) -> dict[str, Tensor]:
     """Return the decimal logarithm of the share of the variance that each band of waves holds.
 
     Waves are cosines, which suit walls as well as periodic sides; number k has k half-waves along
     the domain. Bands double: 1, 2 to 3, 4 to 7, and so on.
     """
-    axes = tuple(range(2, centred.ndim))
-    energy = np.square(np.asarray(dctn(centred, axes=axes, norm="ortho"))).mean(axis=1)
+    for axis in range(2, centred.ndim):
+        centred = _along(_cosines(centred.shape[axis]), centred, axis)
+    energy = (centred**2).mean(1)
     numbers = np.meshgrid(*(np.arange(n) for n in energy.shape[1:]), indexing="ij")
-    wave = np.floor(np.sqrt(sum(number.astype(float) ** 2 for number in numbers)))
-    total = energy[:, (wave >= 1) & (wave < finest)].sum(axis=1)
-    found = {}
+    wave = np.floor(np.sqrt(sum(number.astype(float) ** 2 for number in numbers))).ravel()
+
+    def within(first: int, behind: int) -> Tensor:
+        chosen = np.flatnonzero((wave >= first) & (wave < behind))
+        return energy.flatten(1).index_select(1, torch.from_numpy(chosen)).sum(1)
+
+    total, found = within(1, finest), {}
     for power in range(int(math.ceil(math.log2(max(finest, 2))))):
         first, behind = 2**power, min(2 ** (power + 1), max(finest, 2))
-        band = energy[:, (wave >= first) & (wave < behind)].sum(axis=1)
-        share = band / np.where(total > 0.0, total, 1.0)
+        share = within(first, behind) / torch.where(total > 0.0, total, 1.0)
         label = f"waves {first}" if behind - first == 1 else f"waves {first} to {behind - 1}"
-        found[label] = np.log10(share + _FAINTEST)
+        found[label] = (share + _FAINTEST).log10()
     return found
 
 
-def _texture(name: str, centred: np.ndarray) -> dict[str, np.ndarray]:
+def _along(matrix: np.ndarray, field: Tensor, axis: int) -> Tensor:
+    """Return a field whose values along an axis were multiplied by a matrix."""
+    return (field.movedim(axis, -1) @ torch.from_numpy(matrix.T)).movedim(-1, axis)
+
+
+@lru_cache(maxsize=32)
+def _cosines(points: int) -> np.ndarray:
+    return np.asarray(dct(np.eye(points), axis=0, norm="ortho"))
+
+
+@lru_cache(maxsize=32)
+def _smoothing(points: int, width: float) -> np.ndarray:
+    return gaussian_filter1d(np.eye(points), width, axis=0, mode="nearest", truncate=3.0)
+
+
+def _texture(name: str, centred: Tensor) -> dict[str, Tensor]:
     """Return mean changes of a field, in its deviations: by steps, at corners, by smoothing."""
     centred = _some_frames(centred)
     deviation, found = _deviation(centred), {}
     for step in _STEPS:
-        changes = list(_steps(centred, step))
-        total = np.mean(changes, axis=0) if changes else np.zeros(len(centred))
+        changes = [torch.zeros_like(deviation), *_steps(centred, step)]
+        total = sum(changes) / max(len(changes) - 1, 1)
         found[f"{name} steps over {step}"] = total / deviation
     corners = centred
     for axis in range(2, centred.ndim):
-        corners = np.diff(corners, axis=axis) if centred.shape[axis] > 1 else corners
-    found[f"{name} corners"] = _mean(np.abs(corners)) / deviation
+        corners = corners.diff(dim=axis) if centred.shape[axis] > 1 else corners
+    found[f"{name} corners"] = _mean(corners.abs()) / deviation
     for width in _SMOOTHED:
-        change = _mean(np.abs(centred - _smoothed(centred, width))) / deviation
+        change = _mean((centred - _smoothed(centred, width)).abs()) / deviation
         found[f"{name} smoothing over {width:g}"] = change
     return found
 
 
-def _steps(frames: np.ndarray, step: int) -> Iterator[np.ndarray]:
+def _steps(frames: Tensor, step: int) -> Iterator[Tensor]:
     """Yield the mean size of differences along each axis of the grid that is long enough."""
     for axis in range(2, frames.ndim):
-        along = np.moveaxis(frames, axis, -1)
+        along = frames.movedim(axis, -1)
         if along.shape[-1] > step:
-            yield _mean(np.abs(along[..., step:] - along[..., :-step]))
+            yield _mean((along[..., step:] - along[..., :-step]).abs())
 
 
-def _smoothed(frames: np.ndarray, width: float) -> np.ndarray:
+def _smoothed(frames: Tensor, width: float) -> Tensor:
     """Smooth a field by a Gaussian, and give its values back to the points in the same order."""
-    sigma = 0.0, 0.0, *(width for _ in frames.shape[2:])
-    return _with_values_of(frames, gaussian_filter(frames, sigma, mode="nearest", truncate=3.0))
+    smooth = frames
+    for axis in range(2, frames.ndim):
+        smooth = _along(_smoothing(frames.shape[axis], width), smooth, axis)
+    return _with_values_of(frames, smooth)
 
 
-def _with_values_of(frames: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _with_values_of(frames: Tensor, others: Tensor) -> Tensor:
     """Return the values of a field in the order in which others are, in each frame."""
-    flat = frames.reshape(*frames.shape[:2], -1)
-    order = np.argsort(others.reshape(flat.shape), axis=2, kind="stable")
-    found = np.empty_like(flat)
-    np.put_along_axis(found, order, np.sort(flat, axis=2), axis=2)
-    return found.reshape(frames.shape)
+    order = others.flatten(2).sort(dim=2, stable=True).indices
+    ordered = frames.flatten(2).sort(dim=2).values
+    return ordered.scatter(2, order, ordered).reshape(frames.shape)
 
 
 def _neighbours(places: np.ndarray, points: int, most: int) -> np.ndarray:
@@ -279,61 +298,63 @@ def _among(number: int, count: int, points: int) -> int:
     return max(1, round(number * count / points))
 
 
-def _averaged(frames: np.ndarray, near: np.ndarray) -> np.ndarray:
+def _averaged(frames: Tensor, near: np.ndarray) -> Tensor:
     """Smooth a field by the mean of neighbours, and give its values back in the same order."""
-    means = np.stack([one[:, here].mean(axis=2) for one, here in zip(frames, near, strict=True)])
+    means = torch.stack([one[:, here].mean(2) for one, here in zip(frames, near, strict=True)])
     return _with_values_of(frames, means)
 
 
 def _texture_of_points(
-    name: str, centred: np.ndarray, near: np.ndarray, points: int
-) -> dict[str, np.ndarray]:
+    name: str, centred: Tensor, near: np.ndarray, points: int
+) -> dict[str, Tensor]:
     """Return what `_texture` does, of unordered points: by neighbours in place of steps."""
     centred = _some_frames(centred)
     deviation = _deviation(centred)
     found, count = {}, centred.shape[2]
     for number in _NEIGHBOURS:
         there = near[:, :, min(_among(number, count, points), near.shape[2] - 1)]
-        change = np.take_along_axis(centred, there[:, None], axis=2) - centred
-        found[f"{name} steps to neighbour {number}"] = _mean(np.abs(change)) / deviation
+        change = centred.take_along_dim(torch.from_numpy(there)[:, None], dim=2) - centred
+        found[f"{name} steps to neighbour {number}"] = _mean(change.abs()) / deviation
     for number in _AVERAGED:
         some = near[:, :, : _among(number, count, points) + 1]
-        change = _mean(np.abs(centred - _averaged(centred, some))) / deviation
+        change = _mean((centred - _averaged(centred, some)).abs()) / deviation
         found[f"{name} smoothing by {number} neighbours"] = change
     return found
 
 
-def _some_frames(frames: np.ndarray) -> np.ndarray:
+def _some_frames(frames: Tensor) -> Tensor:
     count = frames.shape[1]
     if count <= _MOST_FRAMES:
         return frames
-    return frames[:, np.linspace(0, count - 1, _MOST_FRAMES).round().astype(int)]
+    chosen = np.linspace(0, count - 1, _MOST_FRAMES).round().astype(int)
+    return frames.index_select(1, torch.from_numpy(chosen))
 
 
-def _deviation(centred: np.ndarray) -> np.ndarray:
+def _deviation(centred: Tensor) -> Tensor:
     """Return the root mean square of each sample, 1 where that is 0."""
-    deviation = np.sqrt(_mean(centred**2))
-    return np.where(deviation > 0.0, deviation, 1.0)
+    deviation = _mean(centred**2).sqrt()
+    return torch.where(deviation > 0.0, deviation, 1.0)
 
 
-def _mean(values: np.ndarray) -> np.ndarray:
+def _mean(values: Tensor) -> Tensor:
     """Return the mean over all but samples."""
-    return values.reshape(len(values), -1).mean(axis=1)
+    return values.flatten(1).mean(1)
 
 
-def _slope(centred: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _slope(centred: Tensor, places: np.ndarray) -> Tensor:
     """Return the root mean square slope from each point to its nearest neighbour, as a logarithm.
 
     The field is `(samples, frames, points)`, places are `(samples, points, axes)`.
     """
-    slopes = np.zeros(len(centred))
+    slopes = torch.zeros(len(centred), dtype=centred.dtype)
     if centred.shape[2] < 2:
         return slopes
     for sample, (values, here) in enumerate(zip(centred, places, strict=True)):
         if not np.isfinite(here).all():
             continue
         distance, nearest = (np.asarray(found)[:, 1] for found in KDTree(here).query(here, k=2))
-        step, far = values[:, nearest] - values, distance > 0.0
-        if far.any():
-            slopes[sample] = math.sqrt(np.mean((step[:, far] / distance[far]) ** 2))
-    return np.log10(slopes + _FAINTEST)
+        far = np.flatnonzero(distance > 0.0)
+        if len(far):
+            steps = values[:, nearest[far]] - values[:, far]
+            slopes[sample] = ((steps / torch.from_numpy(distance[far])) ** 2).mean().sqrt()
+    return (slopes + _FAINTEST).log10()

@@ -23,15 +23,16 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 from scipy.optimize import minimize
 from scipy.special import expit
+from torch import Tensor
 
 from mno.core.config import Config
 from mno.surrogate.trust.bounds import quantile
-from mno.surrogate.trust.features import Features
+from mno.surrogate.trust.features import Features, Tensors
 
-Arrays = Mapping[str, np.ndarray]
 Row = tuple[float, ...]
 
 _CLIPPED = 5.0  # spreads beyond which a training sample counts no more for correlations
@@ -56,9 +57,9 @@ class Ellipse(Config):
     correlation: tuple[Row, ...]  # of the standardised features
 
     @classmethod
-    def fit(cls, features: Arrays) -> Ellipse:
+    def fit(cls, features: Tensors) -> Ellipse:
         """Describe the training split by its features."""
-        table = _table(features, features)
+        table = _table(features, features).numpy()
         centre = np.median(table, axis=0)
         low, high = np.quantile(table, (0.25, 0.75), axis=0)
         spread = (high - low) / _QUARTILES
@@ -77,23 +78,23 @@ class Ellipse(Config):
             names=tuple(features), centre=_row(centre), spread=_row(spread), correlation=rows
         )
 
-    def scores(self, features: Features) -> np.ndarray:
+    def scores(self, features: Features) -> Tensor:
         """Return the distances in spreads, `(samples,)`; infinite where a feature is not finite."""
         z = self._standardised(features)
-        fine: np.ndarray = np.all(np.isfinite(z), axis=1)
-        factor = np.linalg.cholesky(np.array(self.correlation))
-        solved = np.linalg.solve(factor, np.where(fine[:, None], z, 0.0).T)
-        return np.where(fine, np.sqrt(np.mean(solved**2, axis=0)), math.inf)
+        fine = z.isfinite().all(1)
+        factor = np.linalg.inv(np.linalg.cholesky(np.array(self.correlation)))
+        solved = torch.where(fine[:, None], z, 0.0) @ torch.from_numpy(factor.T)
+        return torch.where(fine, (solved**2).mean(1).sqrt(), math.inf)
 
     def strangest(self, features: Features) -> np.ndarray:
         """Return the number of the feature farthest from its median, in spreads; `(samples,)`."""
-        z = np.abs(self._standardised(features))
-        return np.argmax(np.where(np.isfinite(z), z, math.inf), axis=1)
+        z = self._standardised(features).abs()
+        return torch.where(z.isfinite(), z, math.inf).argmax(1).numpy()
 
-    def _standardised(self, features: Features) -> np.ndarray:
+    def _standardised(self, features: Features) -> Tensor:
         steps = {name: found for one in features.texture.values() for name, found in one.items()}
         table = _table({**features.plain, **steps}, self.names)
-        return (table - np.array(self.centre)) / np.array(self.spread)
+        return (table - torch.tensor(self.centre).to(table)) / torch.tensor(self.spread).to(table)
 
 
 class Box(Config):
@@ -105,27 +106,27 @@ class Box(Config):
     highest: Row
 
     @classmethod
-    def fit(cls, features: Arrays) -> Box:
+    def fit(cls, features: Tensors) -> Box:
         """Take the ranges."""
-        table = _table(features, features)
+        table = _table(features, features).numpy()
         low, high = table.min(axis=0), table.max(axis=0)
         return cls(names=tuple(features), lowest=_row(low), highest=_row(high))
 
-    def scores(self, features: Features) -> np.ndarray:
+    def scores(self, features: Features) -> Tensor:
         """Return the root of the sum of squares of all features, `(samples,)`."""
-        return np.sqrt(np.sum(self._beyond(features) ** 2, axis=1))
+        return (self._beyond(features) ** 2).sum(1).sqrt()
 
     def strangest(self, features: Features) -> np.ndarray:
         """Return the number of the feature farthest beyond its range, `(samples,)`."""
-        return np.argmax(self._beyond(features), axis=1)
+        return self._beyond(features).argmax(1).numpy()
 
-    def _beyond(self, features: Features) -> np.ndarray:
+    def _beyond(self, features: Features) -> Tensor:
         table = _table(features.bounded, self.names)
-        low, high = np.array(self.lowest), np.array(self.highest)
-        flat = np.maximum(_FLATTEST * np.abs(high), _FLATTEST)
-        width = np.where(high > low, high - low, flat)
-        beyond = np.maximum(np.maximum(table - high, low - table), 0.0) / width
-        return np.where(np.isfinite(beyond), beyond, math.inf)
+        low, high = (torch.tensor(ends).to(table) for ends in (self.lowest, self.highest))
+        flat = (_FLATTEST * high.abs()).clamp(min=_FLATTEST)
+        width = torch.where(high > low, high - low, flat)
+        beyond = torch.maximum(table - high, low - table).clamp(min=0.0) / width
+        return torch.where(beyond.isfinite(), beyond, math.inf)
 
 
 class Smoothness(Config):
@@ -144,13 +145,13 @@ class Smoothness(Config):
         return (f"{self.field} smoothness",)
 
     @classmethod
-    def fit(cls, field: str, features: Arrays, smoothed: Arrays) -> Smoothness:
+    def fit(cls, field: str, features: Tensors, smoothed: Tensors) -> Smoothness:
         """Tell the features of training inputs from those of their smoothed copies."""
-        roots = np.sqrt(_table(features, features))
+        roots = _table(features, features).sqrt().numpy()
         centre, deviation = roots.mean(axis=0), roots.std(axis=0)
         spread = np.where(deviation > 0.0, deviation, _FLATTEST)
-        as_given = _quadratic(roots, centre, spread)
-        copies = _quadratic(np.sqrt(_table(smoothed, features)), centre, spread)
+        tables = (_table(given, features) for given in (features, smoothed))
+        as_given, copies = (_quadratic(table, centre, spread).numpy() for table in tables)
         weights = _discriminant(as_given, copies)
         usual = float(np.median(as_given @ weights))
         return cls(
@@ -158,13 +159,12 @@ class Smoothness(Config):
             usual=usual,
         )  # fmt: skip
 
-    def scores(self, features: Features) -> np.ndarray:
+    def scores(self, features: Features) -> Tensor:
         """Return the discriminant, `(samples,)`; more is smoother."""
         found = features.texture[self.field]
-        roots = np.sqrt(_table(found, found))
-        score = _quadratic(roots, np.array(self.centre), np.array(self.spread))
-        score = score @ np.array(self.weights) - self.usual
-        return np.where(np.isfinite(score), score, math.inf)
+        score = _quadratic(_table(found, found), np.array(self.centre), np.array(self.spread))
+        score = score @ torch.tensor(self.weights).to(score) - self.usual
+        return torch.where(score.isfinite(), score, math.inf)
 
     def strangest(self, features: Features) -> np.ndarray:
         """Return zeros, `(samples,)`: the field itself."""
@@ -183,30 +183,31 @@ class Categories(Config):
         return tuple(f"{name} unknown" for name in self.seen)
 
     @classmethod
-    def fit(cls, features: Arrays) -> Categories:
+    def fit(cls, features: Tensors) -> Categories:
         """Take the values of fields that have but a few, all of them whole."""
         seen = {}
-        for name, values in features.items():
+        for name, given in features.items():
+            values = np.asarray(given)
             kinds = np.unique(values[~np.isnan(values)])
             if len(kinds) and np.all(np.isin(kinds, range(_MOST_KINDS))):
                 seen[name] = _row(kinds)
         return cls(seen=seen)
 
-    def scores(self, features: Features) -> np.ndarray:
+    def scores(self, features: Features) -> Tensor:
         """Return infinity for what was never seen, and else zero, `(samples,)`."""
-        return np.where(self._new(features).any(axis=1), math.inf, 0.0)
+        return torch.where(self._new(features).any(1), math.inf, 0.0).double()
 
     def strangest(self, features: Features) -> np.ndarray:
         """Return the number of the first field with a value never seen, `(samples,)`."""
-        return np.argmax(self._new(features), axis=1)
+        return self._new(features).double().argmax(1).numpy()
 
-    def _new(self, features: Features) -> np.ndarray:
-        new = np.zeros((len(features), len(self.seen)), dtype=bool)
-        for number, (name, kinds) in enumerate(self.seen.items()):
+    def _new(self, features: Features) -> Tensor:
+        new = [torch.zeros_like(next(iter(features.plain.values())), dtype=torch.bool)]
+        for name, kinds in self.seen.items():
             values = features.categories[name]
-            known = np.isnan(values) | np.isin(values, kinds)
-            new[:, number] = ~np.all(known, axis=1)
-        return new
+            same = values[..., None] == torch.tensor(kinds).to(values)
+            new.append(~(values.isnan() | same.any(-1)).all(1))
+        return torch.stack(new[1:] or new, dim=1)
 
 
 Test = Annotated[Ellipse | Box | Smoothness | Categories, Field(discriminator="kind")]
@@ -259,12 +260,17 @@ class OutOfDistribution(Config):
             threshold=threshold if math.isfinite(threshold) else None,
         )  # fmt: skip
 
-    def distances(self, features: Features) -> np.ndarray:
+    def distance(self, features: Features) -> Tensor:
         """Return how far inputs are from the training data, in reaches, shape `(samples,)`.
 
         One with a feature that is not finite is infinitely far.
         """
-        return _farthest(_scores(self.tests, features), np.array(self.reach))
+        scores = [test.scores(features) / r for test, r in zip(self.tests, self.reach, strict=True)]
+        return torch.stack(scores, dim=1).amax(1)
+
+    def distances(self, features: Features) -> np.ndarray:
+        """Return what `distance` does, as an array."""
+        return self.distance(features).numpy()
 
     def unlike(self, distances: np.ndarray) -> np.ndarray:
         """Return which inputs are unlike the training data, shape `(samples,)`, boolean."""
@@ -310,17 +316,18 @@ def _fit(train: Features, smoothed: Features) -> tuple[Test, ...]:
 
 def _scores(tests: Sequence[Test], features: Features) -> np.ndarray:
     """Return the score of each test, `(samples, tests)`."""
-    return np.stack([test.scores(features) for test in tests], axis=1)
+    return torch.stack([test.scores(features) for test in tests], dim=1).numpy()
 
 
 def _farthest(scores: np.ndarray, reach: np.ndarray) -> np.ndarray:
     return np.max(scores / reach, axis=1)
 
 
-def _quadratic(roots: np.ndarray, centre: np.ndarray, spread: np.ndarray) -> np.ndarray:
-    """Return standardised features and their squares, `(samples, 2 * features)`."""
-    z = np.clip((roots - centre) / spread, -_FARTHEST, _FARTHEST)
-    return np.concatenate([z, z**2], axis=1)
+def _quadratic(table: Tensor, centre: np.ndarray, spread: np.ndarray) -> Tensor:
+    """Return the roots of features, standardised, and their squares, `(samples, 2 * features)`."""
+    z = (table.sqrt() - torch.from_numpy(centre)) / torch.from_numpy(spread)
+    z = z.clamp(-_FARTHEST, _FARTHEST)
+    return torch.cat([z, z**2], dim=1)
 
 
 def _discriminant(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -340,8 +347,8 @@ def _discriminant(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return minimize(loss, start, jac=True, method="L-BFGS-B").x[:-1] / scale
 
 
-def _table(features: Arrays, names: Sequence[str] | Mapping[str, Any]) -> np.ndarray:
-    return np.stack([features[name] for name in names], axis=1)
+def _table(features: Tensors, names: Sequence[str] | Mapping[str, Any]) -> Tensor:
+    return torch.stack([torch.as_tensor(features[name]).double() for name in names], dim=1)
 
 
 def _row(values: np.ndarray) -> Row:

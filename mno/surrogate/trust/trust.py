@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from mno.core.absent import Absent
 from mno.core.config import Config
@@ -25,7 +27,7 @@ from mno.surrogate.trust.bounds import (
     samples_needed,
     size,
 )
-from mno.surrogate.trust.features import Features, describe
+from mno.surrogate.trust.features import Features, Tensors, describe
 from mno.surrogate.trust.out_of_distribution import OutOfDistribution, of_several_tests
 
 Arrays = Mapping[str, np.ndarray]
@@ -173,17 +175,15 @@ class Bound(Config):
     over_run: tuple[float | None, ...] | None = None
     """Of an observer, what errors are within at all frames of a run together."""
 
-    def of(self, signals: Arrays, frames: int) -> np.ndarray:
+    def of(self, signals: Tensors, frames: int) -> Tensor:
         """Return the bound on each prediction, shape `(samples, frames)`; infinite where none is.
 
         Signals are what is known of the predictions. Frames beyond those calibrated have no bound.
         """
-        values = [np.inf if value is None else value for value in self.values][:frames]
-        values += [np.inf] * (frames - len(values))
-        scale = self.scale.of(signals, len(signals["distance"]))
-        with np.errstate(invalid="ignore"):
-            bounds = scale[:, None] * np.array(values)
-        return np.where(np.isnan(bounds), np.inf, bounds)
+        values = [math.inf if value is None else value for value in self.values][:frames]
+        values += [math.inf] * (frames - len(values))
+        bounds = self.scale.of(signals)[:, None] * torch.tensor(values, dtype=torch.float64)
+        return torch.where(bounds.isnan(), math.inf, bounds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,9 +252,26 @@ class Trust(Config):
     def assess(self, description: Description, given: Arrays, predicted: Arrays) -> Assessment:
         """Judge what the model predicted of what it was given, in physical units, by name."""
         features = self.features(description, given)
-        distance = self.likeness.distances(features)
+        distance = self.likeness.distance(features)
         equation = self.equation(description)
         residual = equation if isinstance(equation, Absent) else equation(given, predicted)
+        tensors = {name: torch.as_tensor(values) for name, values in predicted.items()}
+        found = self.bounds_of(description, tensors, distance, residual)
+        bounds = {
+            name: {measure: bound.numpy() for measure, bound in measures.items()}
+            for name, measures in found.items()
+        }
+        far, unusual = distance.numpy(), self.likeness.most_unusual(features)
+        return Assessment(bounds, residual, far, self.likeness.unlike(far), unusual)
+
+    def bounds_of(
+        self, description: Description, predicted: Tensors, distance: Tensor, residual: Any
+    ) -> dict[str, dict[str, Tensor]]:
+        """Return bounds by field and measure, as `Assessment` has them, by operations of torch.
+
+        The distance is that of inputs from the training data, the residual what predictions leave
+        in the equation, shape `(samples,)`, or absent.
+        """
         bounds = {}
         for name, measures in self.bounds.items():
             if name not in predicted:  # only readings were asked for
@@ -262,24 +279,25 @@ class Trust(Config):
             signals = known_signals(size(predicted[name]), distance, residual)
             frames = predicted[name].shape[1] if name in description.timed else 1
             as_calibrated = self.steps is None or frames == self.steps
-            known = np.isfinite(signals["size"])[:, None]
+            known = signals["size"].isfinite()[:, None]
             bounds[name] = {
-                measure: np.where(known, bound.of(signals, frames), np.inf)
+                measure: torch.where(known, bound.of(signals, frames), math.inf)
                 if len(bound.values) > 1 or as_calibrated
-                else np.full((len(distance), 1), np.inf)
+                else torch.full_like(distance, math.inf)[:, None]
                 for measure, bound in measures.items()
             }
-        unlike, unusual = self.likeness.unlike(distance), self.likeness.most_unusual(features)
-        return Assessment(bounds, residual, distance, unlike, unusual)
+        return bounds
 
     def features(self, description: Description, given: Arrays) -> Features:
         """Return the features of some inputs, that `likeness` looks at."""
         return describe(description, given, self.shape)
 
 
-def known_signals(
-    size: np.ndarray, distance: np.ndarray, residual: np.ndarray | Absent
-) -> dict[str, np.ndarray]:
-    """Return what a scale may depend on, numbers known of each prediction, shape `(samples,)`."""
+def known_signals(size: Any, distance: Any, residual: Any) -> dict[str, Tensor]:
+    """Return what a scale may depend on, numbers known of each prediction, shape `(samples,)`.
+
+    They are given as arrays or tensors; the residual may be absent.
+    """
     signals = {"size": size, "distance": distance}
-    return signals if isinstance(residual, Absent) else signals | {"residual": residual}
+    signals |= {} if isinstance(residual, Absent) else {"residual": residual}
+    return {name: torch.as_tensor(values) for name, values in signals.items()}
