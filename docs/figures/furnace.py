@@ -21,7 +21,6 @@ from mno.scenarios.furnace import Furnace, FurnaceParameters
 ASSETS = Path(__file__).parents[1] / "assets"
 RESOLUTION, FRAMES, SEED = 96, 49, 5
 SHOWN = (2, 12, 24, 48)  # frames in the figure
-STRESSED = 6  # the frame in the figure of stresses
 COLOURS = {"cmap": "inferno", "vmin": 280.0, "vmax": 1500.0, "origin": "lower"}
 
 
@@ -35,7 +34,6 @@ def main() -> None:
     supplied = inputs["power"].sum(axis=(1, 2)) * (x.extent[1] / RESOLUTION) ** 2 / 1e3
     write(ASSETS / "furnace.png", draw(inputs, supplied, temperature, hours, x.extent))
     write(ASSETS / "furnace.gif", animate(supplied, temperature, hours, x.extent))
-    write(ASSETS / "furnace-stress.png", draw_stress(hours))
     print_balance(scenario.balance(inputs))
 
 
@@ -64,34 +62,6 @@ def draw(
         image = axes.imshow(temperature[frame].T, extent=area, **COLOURS)
         axes.set(title=f"{hours[frame]:g} h", xticks=[], yticks=[])
     bottom.colorbar(image, ax=bottom.axes, label="K", shrink=0.9)
-    return png(figure, dpi=110)
-
-
-def draw_stress(hours: np.ndarray) -> bytes:
-    """Return a figure of the charge's temperature and of its stress, with ends held and free."""
-    figure = Figure(figsize=(10.0, 3.0), layout="constrained")
-    left, *others = figure.subplots(1, 3)
-    for ends, axes in zip(("held", "free"), others, strict=True):
-        scenario = Furnace(
-            FurnaceParameters(frames=FRAMES, thermal_stress=True, piece_ends=ends), RESOLUTION
-        )
-        inputs = scenario.sample(np.random.default_rng(SEED))
-        solved = scenario.solve(inputs)
-        charge = solved["stress"].max(axis=0) > 0.0
-        x, y = (np.flatnonzero(charge.any(axis=axis)) for axis in (1, 0))
-        part = np.s_[x[0] - 2 : x[-1] + 3, y[0] - 2 : y[-1] + 3]
-        shown = {}
-        for name in ("temperature", "stress"):
-            shown[name] = np.where(charge, solved[name][STRESSED], np.nan)[part].T
-        width = scenario.axes[1].extent[1] / RESOLUTION
-        area = [width * edge for edge in (x[0] - 2, x[-1] + 3, y[0] - 2, y[-1] + 3)]
-        image = axes.imshow(shown["stress"] / 1e6, origin="lower", extent=area, cmap="viridis")
-        axes.set(title=f"stress, ends {ends}, MPa", xlabel="x, m")
-        figure.colorbar(image, ax=axes, location="bottom")
-        if ends == "held":
-            image = left.imshow(shown["temperature"], origin="lower", extent=area, cmap="inferno")
-            left.set(title=f"charge after {hours[STRESSED]:g} h, K", xlabel="x, m", ylabel="y, m")
-            figure.colorbar(image, ax=left, location="bottom")
     return png(figure, dpi=110)
 
 

@@ -15,6 +15,7 @@ from typing import Self, TypeVar
 
 import numpy as np
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from mno.core.errors import InputError
 from mno.core.fields import LOG, PLAIN, difference_from
@@ -163,6 +164,8 @@ def _scaled(name: str, field: ArrayT, scale: str, beside: Mapping[str, ArrayT]) 
         return field
     if scale != LOG:
         return field - _reference(name, scale, field, beside)
+    if isinstance(field, Tensor) and is_compiling():  # a graph, whose values are not known
+        return field.log()
     is_tensor = isinstance(field, Tensor)
     found = first_not_positive(field.detach().cpu().numpy() if is_tensor else field)
     if found:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, final
+from typing import Annotated, Any, Self, final
 
 import numpy as np
 from pydantic import Field as Parameter
@@ -11,19 +11,8 @@ from pydantic import model_validator
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Field
 from mno.scenarios.base import POSITIVE, SQUARE, Changes, Check, Fields, Parameters, space_axes
-from mno.scenarios.kernels.furnaces import LOWEST_PIECE, NARROWEST_PIECE, Plant, centres, draw_plant
-from mno.scenarios.kernels.heat_conduction import (
-    advance_directly,
-    solve_heat_conduction,
-    stages_of,
-)
-from mno.scenarios.kernels.thermal_stress import (
-    EQUILIBRIUM,
-    STRESS,
-    Solid,
-    charge_stress,
-    imbalance,
-)
+from mno.scenarios.kernels.furnaces import Plant, centres, draw_plant
+from mno.scenarios.kernels.heat_conduction import advance_directly, solve_heat_conduction, stages_of
 from mno.scenarios.linear import LinearSystem, five_points, slopes_along_x
 from mno.scenarios.time_dependent import Frames, TimeDependent
 
@@ -31,6 +20,9 @@ TOLERANCE = 1e-8  # relative residual of a stage; the error it leaves is below f
 MAX_ITERATIONS = 500  # of a stage; about 16 are used
 COARSEST, FINEST = 16, 512  # resolutions; at the finest a check takes 1 GB of memory
 LARGEST_RISE = 3.0  # that passes, in units of the greatest that burners are sized for
+_OF_STRESS = (
+    "thermal_stress", "youngs_modulus", "poisson_ratio", "thermal_expansion", "piece_ends",
+)  # fmt: skip
 _SIZING = 32, 25, 2, 1e-5  # resolution, frames, steps and tolerance at which burners are sized
 
 Wall = Annotated[float, Parameter(gt=0.0, le=5.0)]
@@ -76,17 +68,14 @@ class FurnaceParameters(Parameters):
     frames: Frames = 25
     steps_per_frame: int = Parameter(4, ge=1, le=64)
     """Steps of the method in time between two frames."""
-    thermal_stress: bool = False
-    """Whether the stress in the charge is computed, as one more state."""
-    youngs_modulus: float = Parameter(2e11, ge=1e9, le=1e12)
-    """E of the charge, Pa; of steel at room temperature."""
-    poisson_ratio: float = Parameter(0.3, ge=0.0, le=0.45)
-    """nu of the charge, nondimensional."""
-    thermal_expansion: float = Parameter(1.2e-5, ge=1e-7, le=1e-4)
-    """alpha of the charge, of a length, K-1."""
-    piece_ends: Literal["held", "free"] = "held"
-    """`held`: no piece of the charge strains along its axis (plane strain). `free`: it stretches
-    and bends without axial force and moments (generalised plane strain)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stress_is_gone(cls, given: Any) -> Any:
+        """Leave out what datasets of earlier versions say of a stress that they do not have."""
+        if not isinstance(given, dict) or given.get("thermal_stress", True):
+            return given
+        return {name: value for name, value in given.items() if name not in _OF_STRESS}
 
     @model_validator(mode="after")
     def _walls_leave_a_cavity(self) -> Self:
@@ -96,12 +85,6 @@ class FurnaceParameters(Parameters):
                 f"choose {0.3 * self.side:g} or less"
             )
         return self
-
-    @property
-    def solid(self) -> Solid:
-        """What the charge is made of."""
-        held = self.piece_ends == "held"
-        return Solid(self.youngs_modulus, self.poisson_ratio, self.thermal_expansion, held)
 
 
 @final
@@ -134,10 +117,6 @@ class Furnace(TimeDependent):
     power sets off, then `steps_per_frame` steps of an L-stable method of second order; at the
     defaults the error is 1e-4 of the rise in temperature. Each interval begins with the frame as it
     is stored. The scheme has all symmetries of the square, to the tolerance of its iteration.
-
-    With `thermal_stress` there is one more state, `stress`: von Mises' equivalent stress in the
-    cells that hold nothing but charge, zero elsewhere, of each frame of the temperature by itself
-    (`kernels/thermal_stress.py`).
     """
 
     name = "furnace"
@@ -192,13 +171,6 @@ class Furnace(TimeDependent):
     def __init__(self, parameters: FurnaceParameters, resolution: int) -> None:
         side, wall = parameters.side, parameters.thinnest_wall
         least = max(COARSEST, math.ceil(2.0 * side / wall))
-        needs = f"two cells in a wall of {wall:g} m"
-        if parameters.thermal_stress:
-            share = min(NARROWEST_PIECE / parameters.most_pieces, LOWEST_PIECE)
-            piece = (side - 2.0 * parameters.thickest_wall) * share  # the least side that is drawn
-            least = max(least, math.ceil(4.0 * side / piece))
-            needs += f", four in a piece of {piece:.3g} m"
-            self.fields, self.checks = (*self.fields, STRESS), (*self.checks, EQUILIBRIUM)
         least += -least % 4
         if least > FINEST:
             raise InputError(
@@ -206,6 +178,7 @@ class Furnace(TimeDependent):
                 f"that two lie in the wall; at most {FINEST} are possible, choose "
                 f"{math.ceil(2e4 * side / FINEST) / 1e4} or more"
             )
+        needs = f"two cells in a wall of {wall:g} m"
         possible = f"a multiple of 4 from {least} ({needs}) to {FINEST}"
         super().__init__(parameters, resolution, least, FINEST, multiple=4, possible=possible)
         self._width = parameters.side / resolution
@@ -241,11 +214,7 @@ class Furnace(TimeDependent):
             "ambient_temperature": np.array(plant.ambient),
             "temperature": plant.ambient + plant.warm_rise(self.resolution),
         }
-        drawn = {name: field.astype(np.float32) for name, field in fields.items()}
-        if self.parameters.thermal_stress:
-            solid = self.parameters.solid
-            drawn["stress"] = charge_stress(drawn, drawn["temperature"][None], solid)[0]
-        return drawn
+        return {name: field.astype(np.float32) for name, field in fields.items()}
 
     def _power(self, plant: Plant) -> float:
         """Return the power density, W/m3, at which the run's hottest place reaches its peak.
@@ -268,12 +237,8 @@ class Furnace(TimeDependent):
         return 1e5 / float(np.max(added / (plant.peak - plant.ambient - left)))
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
-        """Solve for the states at all frames, shape `(time, x, y)`."""
-        states = {"temperature": self._run(inputs)[0]}
-        if self.parameters.thermal_stress:
-            solid = self.parameters.solid
-            states["stress"] = charge_stress(inputs, states["temperature"], solid)
-        return states
+        """Solve for the temperature at all frames, shape `(time, x, y)`."""
+        return {"temperature": self._run(inputs)[0]}
 
     def balance(self, inputs: Fields) -> np.ndarray:
         """Return the heat stored, supplied and lost in each interval, J/m, `(intervals, 3)`."""
@@ -291,10 +256,8 @@ class Furnace(TimeDependent):
     def adjoint(self, inputs: Fields, weights: Fields) -> dict[str, np.ndarray] | None:
         """Return how weighted temperatures change with all inputs, by the scheme backwards.
 
-        The stages of an interval are made anew from its first frame. With stress there is none.
+        The stages of an interval are made anew from its first frame.
         """
-        if self.parameters.thermal_stress:
-            return None
         frames, weight = self._run(inputs)[0].astype(np.float64), weights["temperature"]
         system, grid = self.linear_system(inputs), frames[0].shape
         stiffness, source, _, level = system
@@ -373,14 +336,11 @@ class Furnace(TimeDependent):
         greatest = p.hottest_peak - ambient
         below = min(ambient, given["temperature"].min()) - temperature.min()
         above = rise.max() - LARGEST_RISE * greatest
-        measured = {
+        return {
             "defect": np.max(np.abs(later - rise[:, 1:])) / temperature.max(),
             "energy": np.max(np.abs(stored - supplied + lost) / content),
             "range": max(below, above, 0.0) / greatest,
         }
-        if p.thermal_stress:
-            measured["equilibrium"] = imbalance(given, frames, p.solid)
-        return measured
 
     def compile(self) -> None:
         """Compile the solver, or load it from numba's cache."""

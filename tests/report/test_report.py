@@ -20,7 +20,6 @@ from mno.report.document import SECTIONS, write_report
 from mno.report.language import Words, unknown
 from mno.report.sections.learning import section
 from mno.scenarios.base import make_scenario
-from mno.scenarios.kernels.thermal_stress import EQUILIBRIUM
 from mno.training.config import TrainConfig
 from tests.evaluation.made import COST, decision_of, render_report, results_of
 from tests.report.japanese import in_japanese
@@ -459,7 +458,7 @@ def test_numbers_are_said_in_the_language(value, text):
 @pytest.mark.parametrize("scenario", OURS)
 def test_every_check_and_change_of_a_scenario_is_named_in_japanese(scenario):
     words, solver = Words.of("ja"), make_scenario(scenario, 24, {})
-    for check in (*solver.checks, EQUILIBRIUM):
+    for check in solver.checks:
         assert in_japanese(words.check(check.name, check.description)), check.name
     for change in solver.outside():
         assert in_japanese(words.name(change)), change

@@ -28,10 +28,6 @@ def test_every_scenario_keeps_the_contract(name):
     check_scenario(name, *TRIED.get(name, (16, {})))
 
 
-def test_a_switch_that_adds_a_state_keeps_the_contract():
-    check_scenario("furnace", 48, {"frames": 3, "thermal_stress": True})
-
-
 @pytest.mark.parametrize("name", scenario_names())
 def test_there_are_problems_outside_of_what_is_drawn(name):
     assert make_scenario(name, 24, {}).outside()
@@ -231,12 +227,6 @@ def test_impossible_parameters_are_refused_in_one_line(name, parameters, words):
         ("furnace", {}, 33, "two cells in a wall of 0.25 m.*choose 32 or 36"),
         *(("furnace", {}, n, "from 16 .*to 512; choose 16") for n in (12, 0, -4)),
         *(("furnace", {}, n, "from 16 .*to 512; choose 512") for n in (514, 1024)),
-        (
-            "furnace",
-            {"thermal_stress": True},
-            24,
-            "multiple of 4 from 48 .*a wall of 0.25 m, four in a piece of 0.173 m.*choose 48",
-        ),
         *(("shallow_water", {}, n, "at least 9, .*min_radius=0.3.*; choose more") for n in (8, 0)),
         ("shallow_water", {"min_radius": 0.7}, 7, "at least 8, .*min_radius=0.7.*; choose more"),
         (

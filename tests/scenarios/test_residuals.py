@@ -277,12 +277,6 @@ def test_a_furnace_that_only_cools_down_has_a_size_and_a_cold_one_no_residual():
     assert of_furnace(fields, grid).item() == 0.0
 
 
-def test_a_state_of_stress_beside_the_temperature_changes_nothing():
-    fields, grid = furnace_run(3)
-    stress = torch.full_like(fields["temperature"], 1e8)
-    assert of_furnace({**fields, "stress": stress}, grid) == of_furnace(fields, grid)
-
-
 def test_the_gradient_of_the_furnaces_is_that_of_its_values():
     fields, grid = furnace_run(5, n=20)
     fields, grid = frames_of(fields, grid, 0, 3)

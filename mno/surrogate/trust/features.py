@@ -272,7 +272,7 @@ def _smoothed(frames: Tensor, width: float) -> Tensor:
 
 def _with_values_of(frames: Tensor, others: Tensor) -> Tensor:
     """Return the values of a field in the order in which others are, in each frame."""
-    order = others.flatten(2).sort(dim=2, stable=True).indices
+    order = others.flatten(2).sort(dim=2).indices
     ordered = frames.flatten(2).sort(dim=2).values
     return ordered.scatter(2, order, ordered).reshape(frames.shape)
 
