@@ -11,10 +11,22 @@ import typer
 from rich.filesize import decimal
 from rich.table import Table
 
-from flows.options import Json, Quiet, answer, command_group, console, interruptible, writing_to
+from flows.options import (
+    Json,
+    Quiet,
+    answer,
+    command_group,
+    console,
+    interruptible,
+    teller,
+    writing_to,
+)  # fmt: skip
 from flows.workspace import RUN_LOCK, find_workspace, progress_bar, read_json, require, require_new
+from mno import __version__
+from mno.core.absent import Absent
 from mno.core.errors import InputError
 from mno.imports import KINDS
+from mno.lineage.record import candidate_digest
 
 if TYPE_CHECKING:
     from mno.imports.collection import Outcome, Step
@@ -194,20 +206,29 @@ def _print_import(result: dict[str, Any]) -> None:
 
 def export(
     source: Annotated[Path, typer.Argument(
-        help="Zarr store: a dataset, or what mno predict has written.")],
+        help="Zarr store: a dataset, or what mno predict has written; or a model, as for mno "
+        "predict.")],
     destination: Annotated[Path, typer.Argument(
-        help="What to write: .nc, .npz, or a folder of VTK (for ParaView).")],
+        help="What to write: .nc, .npz, or a folder of VTK (for ParaView); of a model .onnx, of an "
+        "observer .fmu.")],
     field: Annotated[list[str] | None, typer.Option(
         help="This field only; may be repeated.", metavar="NAME")] = None,
     sample: Annotated[list[str] | None, typer.Option(
         help="This sample only, or a range as 0:10; may be repeated.", metavar="N")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    opset: Annotated[int, typer.Option(help="Version of ONNX's set of operators.")] = 20,
+    fmi: Annotated[int, typer.Option(help="Version of FMI, 2 or 3.")] = 3,
     quiet: Quiet = False, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Write fields of a dataset or of predictions as NetCDF, VTK or npz, for other programs.
+    """Write fields as NetCDF, VTK or npz, or a model as ONNX or FMU, for other programs.
 
     Example: mno export predictions.zarr pressure.nc --field pressure --sample 0:10
+
+    Example: mno export models:/mno-darcy@champion darcy.onnx
     """
+    if destination.suffix in (".onnx", ".fmu"):
+        _export_model(str(source), destination, opset, fmi, force, quiet, as_json)
+        return
     require(source, "a dataset, or what mno predict has written", folder=True)
     from mno.imports.export import export_store
 
@@ -222,6 +243,41 @@ def export(
         "seconds": round(time.monotonic() - begun, 2),
     }  # fmt: skip
     answer(result, as_json, quiet, _print_export)
+
+
+def _export_model(
+    model: str, path: Path, opset: int, fmi: int, force: bool, quiet: bool, as_json: bool
+) -> None:
+    from flows.predict import model_folder, trust_of
+    from mno.portable.fmu import write_fmu
+    from mno.portable.graph import graph_of
+    from mno.portable.onnx_file import write_onnx
+    from mno.surrogate.surrogate import Surrogate
+
+    if path.exists() and not force:
+        raise InputError(f"{path} exists already; name another, or replace it with --force")
+    begun, folder = time.monotonic(), model_folder(model)
+    trust, surrogate = trust_of(model, folder), Surrogate.load(folder)
+    about = {
+        "title": surrogate.description.scenario, "description": model, "tool": f"mno {__version__}",
+        "model_sha256": candidate_digest(folder),
+    }  # fmt: skip
+    about |= {"no_trust": str(trust)} if isinstance(trust, Absent) else {}
+    teller(quiet or as_json)(f"exporting {model}, which takes up to a minute")
+    write, version = (write_fmu, fmi) if path.suffix == ".fmu" else (write_onnx, opset)
+    with writing_to(path), interruptible("nothing was written"):
+        found = write(graph_of(surrogate, trust), path, about, version)
+    found |= {"destination": str(path), "seconds": round(time.monotonic() - begun, 2)}
+
+    def show(_: dict[str, Any]) -> None:
+        size, far = decimal(path.stat().st_size), found["largest_difference"]
+        print(
+            f"{path}: {size}, in {found['seconds']:.0f} s; asked by the runtime it answers as the"
+        )
+        print(f"model does, within {far:.1g} of the largest number")
+        print("Next:     ask it where there is no Python: docs/how-to/use-a-model-elsewhere.md")
+
+    answer(found, as_json, quiet, show)
 
 
 def _sample_numbers(given: Sequence[str] | None) -> list[int] | None:

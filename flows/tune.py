@@ -150,7 +150,7 @@ class TrialMaker:
     @property
     def left(self) -> int:
         """How many trials are still to be begun."""
-        return max(0, self.search.spec.trials - self.trials.begun) + self.trials.repeated
+        return max(0, self.search.spec.trials - self.trials.begun)
 
     @property
     def expected(self) -> float | None:
@@ -212,15 +212,9 @@ class TrialMaker:
         return None
 
     def end_trial(self, job: Job, future: Future[Outcome]) -> None:
-        """Keep what came of a trial; where its process was lost, it is made again, once."""
-        outcome = self._outcome(job, future)
-        if outcome.state != "broken":
-            self._keep(job.number, outcome)
-            shutil.rmtree(job.work, ignore_errors=True)
-            return
-        again = self.trials.broke_off(job.number, outcome.reason or "")
-        then = "it is made again" if again else "it is given up"
-        self.say(f"trial {job.number}: {outcome.reason}; {then}")
+        """Keep what came of a trial."""
+        self._keep(job.number, self._outcome(job, future))
+        shutil.rmtree(job.work, ignore_errors=True)
 
     def _train(
         self, number: int, params: Mapping[str, Any], seed: int, *, watched: bool = True

@@ -68,10 +68,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "EMA 0.99": {"ema_decay": 0.99},
 }
 """One option at a time; their strengths were fixed before anything was measured."""
-OF_ROLLOUTS: dict[str, dict[str, Any]] = {
-    "unroll 3": {"unroll": 3},
-    "unroll 3, pushforward": {"unroll": 3, "pushforward": True},
-}
+OF_ROLLOUTS: dict[str, dict[str, Any]] = {"unroll 3": {"unroll": 3}}
 
 
 def cells() -> list[tuple[Cell, Recipe]]:

@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -224,10 +224,10 @@ def _placed(count: int, cells: tuple[int, ...]) -> Sequence[np.ndarray]:
 
 def from_points(
     readings: Mapping[str, tuple[str, int, int]],
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, Any],
     cells: tuple[int, ...] = (),
-) -> dict[str, np.ndarray]:
-    """Return values of points as readings and fields; the reverse of `to_points`."""
+) -> dict[str, Any]:
+    """Return values of points, arrays or tensors, as readings and fields; undoes `to_points`."""
     found = {}
     for name, values in arrays.items():
         if name in readings:

@@ -115,7 +115,7 @@ class LeanMamba(nn.Module):
             inner[:, :, None], step, self.A, b, c, self.D, mixer.dt_projs_bias, self.step_weight,
             path, discretization=mixer.discretization,
         )  # fmt: skip
-        y, _ = launch.forward(scan, save=False)
+        y, *_ = launch.arranged_forward(scan.tensors, scan.how, save=False)
         return mixer.out_proj(mixer.out_norm(y[:, :, 0]).mul_(gate))
 
 

@@ -70,12 +70,12 @@ class Graph(nn.Module):
             self.made = {n: torch.from_numpy(v) for n, v in made.items() if is_made(n)}
         with torch.no_grad():
             self.first = self.answer(example)
-        self.told |= dict.fromkeys(list(self.first)[len(self.told) :], ("1", ()))
-        for name, unit in description.outputs.items():
-            for kind, measure in MEASURES.items():
-                if (called := f"{name}_{kind}_bound") in self.first:
-                    timed = ("time",) if self.first[called].ndim > 1 else ()
-                    self.told[called] = unit if measure.physical else "1", timed
+        units = {
+            f"{name}_{kind}_bound": unit if measure.physical else "1"
+            for name, unit in description.outputs.items() for kind, measure in MEASURES.items()
+        }  # fmt: skip
+        rest = list(self.first.items())[len(self.told) :]
+        self.told |= {n: (units.get(n, "1"), ("time",)[: v.ndim - 1]) for n, v in rest}
 
     def _said(self, name: str) -> tuple[str, tuple[str, ...]]:
         description = self.description
@@ -137,8 +137,7 @@ class Graph(nn.Module):
         """Return what is predicted at points as fields and readings, by the names of `told`."""
         description = self.description
         if description.readings:
-            arrays: Mapping = dict(predicted)
-            predicted = from_points(description.readings, arrays, description.cells)
+            predicted = from_points(description.readings, predicted, description.cells)
         return {self._called(name): predicted[name] for name in description.outputs}
 
     def judged(self, given: Tensors, predicted: Tensors) -> dict[str, Tensor]:
@@ -172,14 +171,11 @@ class Following(Graph):
 
     def __init__(self, surrogate: Surrogate, trust: Trust | Absent) -> None:
         super().__init__(surrogate, trust)
-        times = dict.fromkeys((INTERVAL, ELAPSED), ("1", ()))
-        state = "1", ("layer", "memory_point", "channel", "kept")
-        self.given = {
-            **{n: s for n, s in self.given.items() if n not in self.description.times},
-            **times,
-            STATE: state,
-        }
-        self.told[BEHIND] = state
+        forecast, state = self.description.forecast, ("layer", "memory_point", "channel", "kept")
+        self.seconds = forecast.interval if forecast else 1.0  # between frames of training
+        kept = {n: said for n, said in self.given.items() if n not in self.description.times}
+        self.given = kept | dict.fromkeys((INTERVAL, ELAPSED), ("1", ())) | {STATE: ("1", state)}
+        self.told[BEHIND] = "1", state
 
     def sizes(self, name: str) -> tuple[int, ...]:
         """Return the shape of one sample of what is given."""

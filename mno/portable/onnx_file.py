@@ -41,8 +41,8 @@ def write_onnx(graph: Graph, path: Path, about: Mapping[str, Any], opset: int) -
             "are made of, and newer ones are not known to runtimes in use"
         )
     said = {
-        "given": {name: _said(unit, axes) for name, (unit, axes) in graph.given.items()},
-        "told": {name: _said(unit, axes) for name, (unit, axes) in graph.told.items()},
+        kind: {name: {"unit": unit, "axes": ["sample", *axes]} for name, (unit, axes) in of.items()}
+        for kind, of in (("given", graph.given), ("told", graph.told))
     }
     content = _content(graph, {**about, **said}, opset)
     difference = _difference(graph, content)
@@ -55,29 +55,23 @@ def write_onnx(graph: Graph, path: Path, about: Mapping[str, Any], opset: int) -
     return {**said, "largest_difference": difference}
 
 
-def _said(unit: str, axes: tuple[str, ...]) -> dict[str, Any]:
-    return {"unit": unit, "axes": ["sample", *axes]}
-
-
 def _content(graph: Graph, about: Mapping[str, Any], opset: int) -> bytes:
-    example, names = (
-        graph.example(2),
-        {"input_names": [*graph.given], "output_names": [*graph.told]},
-    )
-    any_number = {0: torch.export.Dim.DYNAMIC}
+    example, any_number = graph.example(2), {0: torch.export.Dim.DYNAMIC}
+    how: Any = {
+        "input_names": [*graph.given], "output_names": [*graph.told], "opset_version": opset,
+        "dynamic_shapes": (tuple(any_number for _ in example),), "dynamo": True, "verbose": False,
+    }  # fmt: skip
     with _quiet(), torch.no_grad():
         try:
-            program: Any = torch.onnx.export(
-                graph.eval(), tuple(example.values()), None, **names, opset_version=opset,
-                dynamic_shapes=(tuple(any_number for _ in example),), dynamo=True, verbose=False,
-            )  # fmt: skip
+            program: Any = torch.onnx.export(graph.eval(), (*example.values(),), None, **how)
         except torch.onnx.OnnxExporterError as error:
             reason = str(error).strip().splitlines()[-1][:200]
             raise MnoError(f"the model has no form in ONNX ({reason})") from None
     proto = program.model_proto
     for key, value in about.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        proto.metadata_props.add(key=key, value=text)
+        proto.metadata_props.add(
+            key=key, value=value if isinstance(value, str) else json.dumps(value)
+        )
     return proto.SerializeToString()
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from mno.scan import cpu, plain
 from mno.scan.arguments import Carried, How, Inputs, ScanArguments, Tensors
@@ -147,6 +148,7 @@ def is_direct(tensors: Tensors) -> bool:
     return (
         not torch.compiler.is_compiling()
         and torch._C._len_torch_dispatch_stack() == 0
+        and forward_ad._current_level < 0
         and not torch._C._are_functorch_transforms_active()
         and all(x is None or _is_plain(x) for x in tensors)
         and cpu.unavailable() is None

@@ -31,8 +31,8 @@ from mno.training.config import TrainConfig
 from mno.training.fit import train
 
 DATABASE = "optuna.db"
-ATTEMPT, OUTCOME, DEFAULT_MARK = "attempt", "outcome", "default"
-ATTEMPTS = 2  # times that a trial is begun at most, where what made it was killed
+OUTCOME, DEFAULT_MARK = "outcome", "default"
+INTERRUPTED = "the search was ended meanwhile"
 STATES = ("done", "pruned", "refused", "failed", "broken")
 """What became of a trial; `broken`: its process was lost."""
 WARM_UP = 2  # epochs in which no trial is ended early
@@ -104,13 +104,9 @@ class Trials:
 
     @property
     def begun(self) -> int:
-        """How many points have been tried, each counted once however often it was begun."""
-        return sum(_attempt(t) == 1 for t in self.all if t.state != TrialState.WAITING)
-
-    @property
-    def repeated(self) -> int:
-        """How many trials wait to be made again, since an earlier attempt was lost."""
-        return sum(_attempt(t) > 1 for t in self.all if t.state == TrialState.WAITING)
+        """How many points have been tried, without those that a killed search left."""
+        tried = (t.user_attrs.get(OUTCOME, {}) for t in self.all if t.state != TrialState.WAITING)
+        return sum(outcome.get("reason") != INTERRUPTED for outcome in tried)
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -138,7 +134,10 @@ class Trials:
     def take_up(self) -> int:
         """Let trials that a killed search left running be made again; return how many."""
         left = [t for t in self.all if t.state == TrialState.RUNNING]
-        return sum(self.broke_off(t.number, "the search was ended meanwhile") for t in left)
+        for trial in left:  # first: a kill between the two makes one too many, not one too few
+            self.study.enqueue_trial(trial.params, user_attrs=trial.user_attrs)
+            self.finish(trial.number, Outcome("broken", reason=INTERRUPTED))
+        return len(left)
 
     def ask(self) -> Trial:
         """Return the next trial, with values for the whole space."""
@@ -151,28 +150,15 @@ class Trials:
         return Trial(self.study, self.all[number]._trial_id)
 
     def finish(self, number: int, outcome: Outcome) -> TrialRecord:
-        """Keep what came of a trial; those that are not done have shown that they are worse."""
+        """Keep what came of a trial; those that are refused or pruned were shown to be worse.
+
+        What is `broken` counts for nothing.
+        """
         self.of(number).set_user_attr(OUTCOME, asdict(outcome))
-        done = outcome.state == "done"
-        state = TrialState.COMPLETE if done else TrialState.PRUNED
+        done, broken = outcome.state == "done", outcome.state == "broken"
+        state = TrialState.FAIL if broken else TrialState.COMPLETE if done else TrialState.PRUNED
         self.study.tell(number, outcome.error if done else None, state)
         return _record(self.all[number])
-
-    def broke_off(self, number: int, reason: str) -> bool:
-        """Keep that a trial's process was lost; return whether the trial is to be made again."""
-        trial = self.all[number]
-        again = _attempt(trial) < ATTEMPTS
-        if again:  # first: a kill between the two makes one trial too many, not one too few
-            marks = {**trial.user_attrs, ATTEMPT: _attempt(trial) + 1}
-            self.study.enqueue_trial(trial.params, user_attrs=marks)
-        lost = Outcome("broken", reason=reason)  # what it had come to counts for nothing
-        self.of(number).set_user_attr(OUTCOME, asdict(lost))
-        self.study.tell(number, state=TrialState.FAIL)
-        return again
-
-
-def _attempt(trial: FrozenTrial) -> int:
-    return int(trial.user_attrs.get(ATTEMPT, 1))
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:

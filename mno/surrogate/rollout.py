@@ -137,37 +137,20 @@ def roll_out(operator: Operator, batch: Batch, steps: int, forcings: Collection[
     Raises:
         ValueError: An output has no input of its name, or it is not one frame.
     """
-    frames = [next_frame(operator, batch, forcings)]
-    for _ in range(steps - 1):
-        batch = advanced(batch, frames[-1], forcings)
-        frames.append(next_frame(operator, batch, forcings))
-    fields = {name: torch.cat([frame[name] for frame in frames], dim=1) for name in frames[0]}
-    return Batch(fields, batch.place)
-
-
-def next_frame(
-    operator: Operator, batch: Batch, forcings: Collection[str] = ()
-) -> Mapping[str, Tensor]:
-    """Return the next frame of each output, shape `(batch, 1, *place)`; see `roll_out`."""
-    others = [field for name, field in batch.fields.items() if name not in forcings]
+    fields, frames = dict(batch.fields), list[Mapping[str, Tensor]]()
+    others = [field for name, field in fields.items() if name not in forcings]
     history = max(f.shape[1] if f.ndim > 1 + len(batch.shape) else 1 for f in others)
-    seen = {n: f[:, :history] if n in forcings else f for n, f in batch.fields.items()}
-    answer: Batch = operator(replace(batch, fields=seen))
-    for name, field in answer.fields.items():
-        if name not in seen or tuple(field.shape) != (batch.samples, 1, *batch.shape):
-            raise ValueError(
-                f"output {name} has shape {tuple(field.shape)}; expected one frame that continues "
-                f"an input, one of {sorted(seen)}: build the operator with one frame per output, "
-                "named as the input that it continues"
-            )
-    return answer.fields
-
-
-def advanced(batch: Batch, frame: Mapping[str, Tensor], forcings: Collection[str] = ()) -> Batch:
-    """Return the batch one frame later, given what `next_frame` returned."""
-    fields = dict(batch.fields)
-    for name in forcings:
-        fields[name] = fields[name][:, 1:]
-    for name, new in frame.items():
-        fields[name] = torch.cat([fields[name][:, 1:], new], dim=1)
-    return replace(batch, fields=fields)
+    for step in range(steps):
+        part = slice(step, step + history)
+        seen = {n: f[:, part] if n in forcings else f for n, f in fields.items()}
+        frames.append(operator(replace(batch, fields=seen)).fields)
+        for name, frame in frames[-1].items():
+            if name not in seen or tuple(frame.shape) != (batch.samples, 1, *batch.shape):
+                raise ValueError(
+                    f"output {name} has shape {tuple(frame.shape)}; expected one frame that "
+                    f"continues an input, one of {sorted(seen)}: build the operator with one frame "
+                    "per output, named as the input that it continues"
+                )
+            fields[name] = torch.cat([fields[name][:, 1:], frame], dim=1)
+    found = {name: torch.cat([frame[name] for frame in frames], dim=1) for name in frames[0]}
+    return Batch(found, batch.place)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,6 +14,8 @@ from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mno.core.errors import InputError, first_line
 from mno.core.fields import LOG
@@ -29,7 +30,6 @@ from mno.surrogate.description import INTERVALS, Description
 FORMAT, FORMAT_OF_SCALES = 5, 6
 """The latter of models with fields that are not plain, or that predict changes: versions before it
 would not know."""
-_STEP = 1e-3  # of differences, in deviations of what moves most; FNO rounds to float32 inside
 WEIGHTS_FILE = "weights.safetensors"
 DESCRIPTION_FILE = "surrogate.json"
 CROSS_ORDER = "all axes, then all reversed"
@@ -208,14 +208,14 @@ class Surrogate:
     ) -> dict[str, np.ndarray]:
         """Return by how much what is predicted moves, per unit step along directions of inputs.
 
-        It is the product with the Jacobian, by central differences in float64. Inputs and `steps`
-        are those of `predict`; directions are of some of the inputs, in their shapes and units.
-        What is returned has the names, shapes and units of what is predicted, float64.
+        It is the product with the Jacobian, by differentiation forwards. Inputs and `steps` are
+        those of `predict`; directions are of some of the inputs, in their shapes and units. What is
+        returned has the names, shapes and units of what is predicted.
 
         Raises:
             InputError: As `predict`, or directions are not of inputs.
         """
-        description, normaliser = self.description, self.description.normaliser
+        description = self.description
         shapes = {name: np.shape(values) for name, values in inputs.items()}
         if any(np.shape(d) != shapes.get(name) for name, d in directions.items()):
             given = {name: np.shape(direction) for name, direction in directions.items()}
@@ -227,23 +227,19 @@ class Surrogate:
         if told:
             whole = to_points(description.readings, whole, description.cells)
             whole = {n: 0.0 * values if is_made(n) else values for n, values in whole.items()}
-        moved, longest = {}, 0.0
-        for name, array in arrays.items():
-            frames = whole[name][:, : array.shape[1]] if array.ndim > 1 else whole[name]
-            moved[name] = np.nan_to_num(frames.astype(np.float64))
-            unit = array if normaliser.scale(name) == LOG else 1.0
-            by = moved[name] / (normaliser.std[name] * unit)
-            longest = max(longest, float(np.abs(np.nan_to_num(by)).max(initial=0.0)))
-        size = _STEP / longest if longest else 1.0
-        operator, ends = copy.deepcopy(self.operator).double(), []
-        for weight in operator.parameters():
-            if weight.is_complex():
-                weight.data = weight.data.to(torch.complex128)
-        with torch.no_grad():
-            for sign in (1.0, -1.0):
-                given = {n: torch.from_numpy(a + sign * size * moved[n]) for n, a in arrays.items()}
-                ends.append(self.answers(operator, given, steps))
-        by = {n: ((a - ends[1][n]) / (2.0 * size)).numpy() for n, a in ends[0].items()}
+        with torch.no_grad(), forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
+            moving = {}
+            for name, array in arrays.items():
+                frames = whole[name][:, : array.shape[1]] if array.ndim > 1 else whole[name]
+                by = torch.from_numpy(np.nan_to_num(frames.astype(np.float32)))
+                moving[name] = forward_ad.make_dual(torch.from_numpy(array), by)
+            found = {
+                name: forward_ad.unpack_dual(field)
+                for name, field in self.answers(self.operator, moving, steps).items()
+            }
+        by = {
+            n: (f.primal * 0 if f.tangent is None else f.tangent).numpy() for n, f in found.items()
+        }
         return from_points(description.readings, by, description.cells) if told else by
 
     def answers(

@@ -50,11 +50,6 @@ class TrainConfig(Config):
     unroll: Annotated[Count, Field(le=1000)] = 1
     """Steps of a rollout that training takes at a time, from a random frame of each sample
     (rollouts of states)"""
-    pushforward: bool = False
-    """Whether the last step alone is compared with the truth and has a gradient, after a number of
-    steps that is drawn anew each time, below `unroll`: the operator learns from its own mistakes at
-    the memory of one step (rollouts of states). Along time all steps are compared, and half of the
-    given frames are its own answers to those before"""
     augment: bool = False
     """Whether each sample is turned in every epoch by one of the symmetries that its scenario
     declares"""

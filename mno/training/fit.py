@@ -168,6 +168,8 @@ class _Loop:
         batches.epoch = done
         judged = self._batches(TrainingSamples(validation, normaliser), None)
         progress = Progress(self.config.epochs, done)
+        if done and not quiet:
+            print(f"continuing after epoch {done} of {self.config.epochs}", flush=True)
         with _ending_on_request():
             while not self.is_complete:
                 self._train(batches)
@@ -193,8 +195,6 @@ class _Loop:
         for optimizer, state in zip(self.optimizers, found["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         _tell(self.observers, self.history.records)
-        if self.rank.is_first and not self.is_complete:
-            print(f"continuing after epoch {len(self.history)} of {self.config.epochs}", flush=True)
 
     def _batches(self, samples: TrainingSamples, seed: int | None) -> Loader:
         """Return batches in a new order in each epoch, or in stored order without a seed."""

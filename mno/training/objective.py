@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -18,7 +17,6 @@ from mno.data.normalise import Normaliser
 from mno.scenarios.residuals import residual_of
 from mno.surrogate.description import Description
 from mno.surrogate.equation import residual_left
-from mno.surrogate.rollout import Operator, advanced, next_frame
 from mno.training.config import TrainConfig
 
 Fields = Mapping[str, Tensor]
@@ -123,43 +121,6 @@ def _slopes(field: Tensor, grid: Grid) -> Tensor:
     return torch.cat(slopes, dim=1)
 
 
-@torch.no_grad()
-def pushed(operator: Operator, batch: Batch, steps: int, forcings: Collection[str] = ()) -> Batch:
-    """Return the batch before the last of the steps of a rollout, without gradients.
-
-    The arguments are those of `roll_out`. An operator that is trained on the step that follows sees
-    its own mistakes as inputs and learns not to let them grow; the steps before cost no memory.
-
-    Source:
-        Brandstetter, Worrall and Welling, "Message Passing Neural PDE Solvers", arXiv:2202.03376,
-        section 3.1: the stability loss.
-    """
-    for _ in range(steps - 1):
-        batch = advanced(batch, next_frame(operator, batch, forcings), forcings)
-    # In mixed precision the casts of weights are kept, and these would pass no gradient on.
-    torch.clear_autocast_cache()
-    return batch
-
-
-@torch.no_grad()
-def half_own(operator: nn.Module, description: Description, seen: Batch) -> Batch:
-    """Return a batch along time in which half of the given frames are the operator's own answers.
-
-    They are those to the frames before, without gradients; which ones is drawn from torch's
-    generator. So the operator sees, at every frame, such mistakes as its rollouts make.
-    """
-    own = description.all_answers(operator, seen, 1).fields
-    fields = dict(seen.fields)
-    for name in description.states:
-        first, others = fields[name][:, :1], fields[name][:, 1:]
-        shape = (*others.shape[:2], *(1 for _ in seen.shape))
-        drawn = torch.rand(shape, device=others.device) < 0.5
-        answers = own[name][:, : others.shape[1]].to(others.dtype)
-        fields[name] = torch.cat([first, torch.where(drawn, answers, others)], dim=1)
-    torch.clear_autocast_cache()
-    return replace(seen, fields=fields)
-
-
 class Prediction(NamedTuple):
     """A prediction in training, beside what it is measured by. All fields are normalised.
 
@@ -173,58 +134,33 @@ class Prediction(NamedTuple):
     given: Fields
 
 
-def drawn_steps(description: Description, config: TrainConfig) -> int:
-    """Return the steps that training takes at a time: a random number of them to push forward.
-
-    With fresh weights a push of several steps ends in frames that say nothing of the first, from
-    which nothing is learned; so any number up to `train.unroll` may come up, a single step too. The
-    number is drawn from torch's generator, which starts anew in each epoch.
-    """
-    if description.along_time or not (description.rolls_out and config.pushforward):
-        return config.unroll
-    return int(torch.randint(1, config.unroll + 1, ()))
-
-
 def predict_batch(
     operator: nn.Module,
     description: Description,
     fields: Fields,
     seen: Batch,
     steps: int = 1,
-    *,
-    pushforward: bool = False,
 ) -> Prediction:
     """Predict what a description says of a batch, by an operator that sees `seen`.
 
     `fields` are all of the batch, normalised; for rollouts windows of at least as many frames as
     are given and predicted. `seen` is what is given of them, perhaps with noise. Of a rollout,
-    `steps` frames are predicted; with `pushforward` the last of them alone is returned, with a
-    gradient through its step.
+    `steps` frames are predicted.
     """
     given, truth = description.given(fields), description.truth(fields)
-    predict = description.predictor(operator)
     if description.observes:
         answer = description.answer(operator, seen).fields
         return Prediction(_as_precise(answer, truth), truth, given)
     if description.along_time:  # all answers count, also those to given frames
         if description.forecast and not description.rolls_out:
             steps = description.forecast.steps
-        if pushforward:
-            seen = half_own(operator, description, seen)
         answer = description.all_answers(operator, seen, steps).fields
         truth = {n: fields[n][:, 1 : 1 + frames.shape[1]] for n, frames in answer.items()}
         given = given | {name: fields[name][:, :1] for name in description.states}
         return Prediction(_as_precise(answer, truth), truth, given)
     if description.rolls_out:
         truth = {name: frames[:, :steps] for name, frames in truth.items()}
-    if description.rolls_out and pushforward and steps > 1:
-        last = pushed(predict, seen, steps, description.forcings)
-        answer = next_frame(predict, last, description.forcings)
-        truth = {name: frames[:, -1:] for name, frames in truth.items()}
-        moving = (*description.states, *description.forcings)
-        given = given | {name: last.fields[name] for name in moving}
-    else:
-        answer = description.answer(operator, seen, steps).fields
+    answer = description.answer(operator, seen, steps).fields
     return Prediction(_as_precise(answer, truth), truth, given)
 
 

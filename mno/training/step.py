@@ -124,10 +124,7 @@ class OperatorTraining(nn.Module):
         config, description = self.config, self.description
         seen, gaps = self._inputs(batch), description.gaps
         seen = corrupt(seen, noise=config.input_noise, mask=config.input_mask, gaps=gaps)
-        steps = objective.drawn_steps(description, config)
-        predicted = objective.predict_batch(
-            self.operator, description, batch, seen, steps, pushforward=config.pushforward
-        )
+        predicted = objective.predict_batch(self.operator, description, batch, seen, config.unroll)
         loss = self.objective(predicted).mean()
         size = config.batch_size
         here = self.rank.count(min(size, self.num_samples - number * size))

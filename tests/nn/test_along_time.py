@@ -135,7 +135,7 @@ def test_the_lean_form_answers_alike_whole_in_pieces_and_step_by_step(backbone, 
         assert_near(answered(operator, piece(batch, 4, FRAMES), state)[1], behind)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(
     lines=st.integers(0, 70), frames=st.integers(0, 5), width=st.integers(1, 50),
     wide=st.integers(1, 2), kept=st.integers(1, 9), rest=st.booleans(), seed=st.integers(0, 99),

@@ -141,8 +141,9 @@ def differences(inputs, layout, *, softplus=True, rule="simplified"):
         expected, [exact[name] for name in given_names], dy.double(), allow_unused=True
     )
     scan = flat(*inputs.values(), layout, softplus, rule)
-    y, states = launch.forward(scan, save=True)
-    by_name = dict(zip(DIFFERENTIABLE, launch.backward(scan, states, dy), strict=True))
+    y, states, _ = launch.arranged_forward(scan.tensors, scan.how, save=True)
+    gradients_found = launch.arranged_backward(scan.tensors, scan.how, states, dy)[:-1]
+    by_name = dict(zip(DIFFERENTIABLE, gradients_found, strict=True))
     assert [name for name in DIFFERENTIABLE if by_name[name] is not None] == given_names
     pairs = {"y": (y, expected)}
     for name, gradient in zip(given_names, gradients, strict=True):

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.skipif(cpu.unavailable() is not None, reason=str(cpu.un
 
 def run(inputs, layout, dy, rule="simplified"):
     scan = flat(*inputs.values(), layout, True, rule)
-    y, states = launch.forward(scan, save=True)
-    gradients = launch.backward(scan, states, dy)
+    y, states, _ = launch.arranged_forward(scan.tensors, scan.how, save=True)
+    gradients = launch.arranged_backward(scan.tensors, scan.how, states, dy)[:-1]
     return [y, states, *(g for g in gradients if g is not None)]
 
 
@@ -119,7 +119,8 @@ def test_output_and_gradients_are_laid_out_like_their_inputs():
     assert y.is_contiguous() and du.is_contiguous()
     assert ddelta.permute(0, 2, 3, 1).is_contiguous()
     assert states.shape == (2, cpu.num_states(12), 3, 40)
-    _, none = launch.forward(flat(*inputs.values(), layout, True, "simplified"), save=False)
+    scan = flat(*inputs.values(), layout, True, "simplified")
+    _, none, _ = launch.arranged_forward(scan.tensors, scan.how, save=False)
     assert none.shape == (2, 0, 3, 40)
 
 

@@ -33,8 +33,8 @@ def scan(seed):
     inputs += (normal(2, 100), normal(2, 100), None, None, None)
     layout = [128, 128, 1, 0, 16, 16, 8, 1]
     scan = flat(*inputs, layout, True, "simplified")
-    y, states = launch.forward(scan, save=True)
-    return y, *launch.backward(scan, states, y)[:7]
+    y, states, _ = launch.arranged_forward(scan.tensors, scan.how, save=True)
+    return y, *launch.arranged_backward(scan.tensors, scan.how, states, y)[:7]
 """
 _scope: dict = {}
 exec(SCAN, _scope)

@@ -165,7 +165,7 @@ def error_at(point):
 
 def make(root, until, name="a"):
     trials = Trials(root, name, SPEC)
-    while trials.begun < until or trials.repeated:
+    while trials.begun < until:
         trial = trials.ask()
         trials.finish(trial.number, Outcome("done", error_at(trial.params), parameters=9))
     return trials
@@ -181,7 +181,7 @@ def test_a_search_that_was_killed_tries_what_an_uninterrupted_one_tries(tmp_path
     make(tmp_path, 12, "killed").ask()  # and its process is gone
     again = Trials(tmp_path, "killed", SPEC)
     assert again.take_up() == 1
-    assert again.repeated == 1
+    assert again.begun == 12
     resumed = make(tmp_path, 16, "killed")
     assert points(resumed) == points(whole)
     assert len({str(point) for point in points(whole)}) == 16
@@ -189,19 +189,19 @@ def test_a_search_that_was_killed_tries_what_an_uninterrupted_one_tries(tmp_path
     assert (states.count("broken"), states.count("done")) == (1, 16)
 
 
-def test_a_trial_that_is_lost_twice_is_given_up(tmp_path):
+def test_a_trial_whose_process_is_lost_is_kept_and_the_search_goes_on(tmp_path):
     trials = Trials(tmp_path, "lost", SPEC)
-    assert trials.broke_off(trials.ask().number, "killed")
-    assert not trials.broke_off(trials.ask().number, "killed")
-    assert (trials.begun, trials.repeated) == (1, 0)
-    assert [record.outcome.reason for record in trials.records] == ["killed", "killed"]
+    record = trials.finish(trials.ask().number, Outcome("broken", reason="killed"))
+    assert (trials.begun, trials.done) == (1, [])
+    assert record.outcome.reason == "killed"
 
 
 def test_the_default_is_tried_first_and_known_as_such(tmp_path):
     trials = Trials(tmp_path, "first", SPEC)
     default = {"train.learning_rate": 0.01, "model.width": 16, "train.loss": "h1"}
     assert trials.first(default)
-    assert trials.broke_off(trials.ask().number, "killed")
+    trials.ask()
+    assert trials.take_up() == 1
     made = make(tmp_path, 4, "first")
     records = [record for record in made.records if record.outcome.state == "done"]
     assert records[0].point == default

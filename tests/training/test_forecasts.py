@@ -28,7 +28,7 @@ from mno.nn.build import build_operator
 from mno.scenarios.residuals import residual_of
 from mno.surrogate.rollout import roll_out
 from mno.surrogate.surrogate import Surrogate
-from mno.training.objective import Objective, Prediction, drawn_steps, predict_batch
+from mno.training.objective import Objective, Prediction, predict_batch
 from mno.training.processes import Rank
 from mno.training.step import FAR_OFF, OperatorTraining
 
@@ -98,18 +98,17 @@ def test_a_rollout_goes_on_for_any_number_of_steps_from_what_it_predicted(rollou
 
 
 ALL = {"loss": "h1", "input_noise": 0.01, "augment": True, "ema_decay": 0.5}
-PUSHED = {"pushforward": True, "residual_weight": 0.01, "input_mask": 0.05}
+OTHERS = {"residual_weight": 0.01, "input_mask": 0.05}
 
 
 @pytest.mark.parametrize(
     ("scheme", "changes"),
     [
         ("horizon", ALL),
-        ("horizon", PUSHED),
+        ("horizon", OTHERS),
         ("rollout", {"unroll": 3}),
-        ("rollout", {"unroll": 3, "pushforward": True}),
         ("rollout", {"unroll": 2, **ALL}),
-        ("rollout", {"unroll": 2, **PUSHED}),
+        ("rollout", {"unroll": 2, **OTHERS}),
     ],
 )
 def test_training_lowers_the_error(tmp_path, scheme, changes):
@@ -124,14 +123,14 @@ def test_what_the_task_says_means_nothing_without_states(tmp_path):
     other, same = run_steady(
         tmp_path / "other",
         task=TaskConfig(history=9, scheme="rollout"),
-        config=noisy.model_copy(update={"unroll": 9, "pushforward": True}),
+        config=noisy.model_copy(update={"unroll": 9}),
     )
     assert weights_of(plain) == weights_of(other)
     assert history == same
     assert other.description.forecast is None
 
 
-def test_unrolled_and_pushed_steps_are_what_the_library_functions_say(rollout):
+def test_unrolled_steps_are_beside_the_frames_that_they_predict(rollout):
     description, operator = rollout.description, rollout.operator
     fields = {n: f[:, :5] for n, f in encoded(description, VALIDATION).items()}
     seen = Batch(description.given(fields), description.grid((8, 8)))
@@ -141,27 +140,6 @@ def test_unrolled_and_pushed_steps_are_what_the_library_functions_say(rollout):
         assert torch.equal(unrolled.truth[name], fields[name][:, 2:])
         assert torch.equal(unrolled.given[name], fields[name][:, :2])
         assert unrolled.fields[name].shape == (5, 3, 8, 8)
-
-    pushed = predict_batch(operator, description, fields, seen, 3, pushforward=True)
-    for name in NAMES:
-        assert torch.equal(pushed.truth[name], fields[name][:, -1:])
-        torch.testing.assert_close(pushed.fields[name], unrolled.fields[name][:, -1:])
-        torch.testing.assert_close(pushed.given[name], unrolled.fields[name][:, :2])
-
-    # Its gradient is that of the last step alone; through all steps it is another one.
-    with torch.no_grad():
-        known = roll_out(operator, seen, 2).fields
-    last = roll_out(operator, Batch(known, seen.place), 1).fields
-    of_last, of_pushed, of_all = (
-        torch.autograd.grad(
-            sum((f[n][:, -1:] - pushed.truth[n]).square().mean() for n in NAMES),
-            list(operator.parameters()),
-        )
-        for f in (last, pushed.fields, unrolled.fields)
-    )
-    for ours, theirs in zip(of_pushed, of_last, strict=True):
-        torch.testing.assert_close(ours, theirs)
-    assert not all(torch.allclose(a, b) for a, b in zip(of_all, of_last, strict=True))
 
 
 class Recurrence(nn.Module):
@@ -191,27 +169,6 @@ def test_what_cannot_be_rolled_out_is_refused(outputs):
     batch = Batch({"u": torch.randn(4, 3, 6)}, Grid((6,), (1 / 6,)))
     with pytest.raises(ValueError, match="expected one frame that continues an input"):
         roll_out(operator, batch, 2)
-
-
-def test_the_steps_to_push_forward_are_drawn_and_others_are_not(rollout, horizon):
-    pushing = config(unroll=3, pushforward=True)
-    torch.manual_seed(0)
-    assert {drawn_steps(rollout.description, pushing) for _ in range(60)} == {1, 2, 3}
-    before = torch.random.get_rng_state()
-    assert drawn_steps(rollout.description, config(unroll=3)) == 3
-    assert drawn_steps(horizon.description, pushing) == 3
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
-def test_the_last_pushed_step_has_a_gradient_in_mixed_precision_too(rollout):
-    description, operator = rollout.description, rollout.operator
-    fields = {n: f[:, :5] for n, f in encoded(description, VALIDATION).items()}
-    seen = Batch(description.given(fields), description.grid((8, 8)))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        pushed = predict_batch(operator, description, fields, seen, 3, pushforward=True)
-    loss = torch.stack([field.square().mean() for field in pushed.fields.values()]).sum()
-    gradients = torch.autograd.grad(loss, list(operator.parameters()), allow_unused=True)
-    assert all(gradient is not None and gradient.abs().max() > 0 for gradient in gradients)
 
 
 def test_the_residual_is_that_of_the_last_given_and_all_predicted_frames(rollout):

@@ -26,7 +26,7 @@ TASKS = {
 @pytest.fixture(scope="module", params=TASKS)
 def trained(request, tmp_path_factory):
     work = tmp_path_factory.mktemp("work")
-    return request.param, *run(work, TASKS[request.param], unroll=2, pushforward=True)
+    return request.param, *run(work, TASKS[request.param], unroll=2)
 
 
 def silent(description):

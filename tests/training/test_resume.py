@@ -221,7 +221,6 @@ def train(work, options, model=MODEL, **others):
         pytest.param({}, DROPPING, id="dropout"),
         pytest.param({"accumulate": 3, "batch_size": 2, "precision": "bf16"}, MODEL, id="bf16"),
         pytest.param(ROLLOUT, MODEL, id="rollout"),
-        pytest.param({**ROLLOUT, "pushforward": True}, MODEL, id="pushforward"),
     ],
 )
 def test_whatever_is_drawn_an_interrupted_training_ends_as_one_that_was_not(

@@ -27,7 +27,7 @@ from mno.nn.config import ModelConfig
 from mno.surrogate.description import INTERVALS
 from mno.surrogate.surrogate import Surrogate
 from mno.training.batches import Windows
-from mno.training.objective import half_own, predict_batch
+from mno.training.objective import predict_batch
 
 ROD = (ROD_TRAINING, ROD_VALIDATION)
 TASKS = {
@@ -103,27 +103,6 @@ def test_all_answers_are_learned_from(trained):
         assert found.fields[name].shape[1] == frames
         assert torch.equal(found.truth[name], fields[name][:, 1 : 1 + frames])
         assert torch.equal(found.given[name], fields[name][:, :1])
-
-
-def test_half_of_the_given_frames_are_its_own_answers(rollout):
-    description = rollout.description
-    batch = description.batch(encoded(description, VALIDATION))
-    torch.manual_seed(3)
-    fields = half_own(rollout.operator, description, batch).fields
-    own = description.all_answers(rollout.operator, batch, 1).fields
-    for name in NAMES:
-        given, seen = batch.fields[name], fields[name]
-        assert torch.equal(seen[:, 0], given[:, 0])
-        answered = (seen[:, 1:] == own[name][:, :-1]).flatten(2).all(dim=2)
-        kept = (seen[:, 1:] == given[:, 1:]).flatten(2).all(dim=2)
-        assert (answered ^ kept).all()
-        assert 0.2 < answered.float().mean() < 0.8
-        assert not seen.requires_grad
-
-
-def test_training_on_its_own_answers_lowers_the_error(tmp_path):
-    _, history = run(tmp_path, TASKS["changes"], unroll=2, pushforward=True, epochs=6)
-    assert history.best.validation_relative_l2 < history.records[0].validation_relative_l2
 
 
 def test_frames_at_unequal_distances_are_learned_and_predicted(tmp_path):

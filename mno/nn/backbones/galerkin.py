@@ -48,6 +48,8 @@ class FourierLayer(nn.Module):
             return x.new_zeros(*x.shape[:-1], self.linear.out_features)
         axes = tuple(range(1, x.ndim - 1))
         x = x.float() if x.dtype in HALF else x
+        if torch.compiler.is_compiling():
+            return self._of_reals(x, axes)
         spectrum = torch.fft.rfftn(x, dim=axes, norm="ortho")
         weights = torch.view_as_complex(self.weight.to(x.dtype))
         out = spectrum.new_zeros(*spectrum.shape[:-1], weights.shape[2])
@@ -56,6 +58,23 @@ class FourierLayer(nn.Module):
             there = (slice(None), slice(None), *(of_weight for _, of_weight in corner))
             out[here] = torch.einsum("b...i,io...->b...o", spectrum[here], weight[there])
         return torch.fft.irfftn(out, s=tuple(shape), dim=axes, norm="ortho")
+
+    def _of_reals(self, x: Tensor, axes: tuple[int, ...]) -> Tensor:
+        """Do the same without products of complex numbers, which other programs do not know."""
+        shape, parts = x.shape[1:-1], list[Tensor]()
+        spectrum = torch.view_as_real(torch.fft.rfftn(x, dim=axes, norm="ortho"))
+        real, imaginary = self.weight.to(x.dtype).unbind(-1)
+        rows = torch.stack([real, imaginary], -1), torch.stack([-imaginary, real], -1)
+        corners = zip(product(*self._sides(shape)), torch.stack(rows, -2), strict=True)
+        for corner, weight in corners:
+            here, there = ((slice(None), *slices) for slices in zip(*corner, strict=True))
+            part = torch.einsum("b...ir,io...rs->b...os", spectrum[here], weight[:, *there])
+            sizes = zip(here[1:], spectrum.shape[1:-2], strict=True)
+            ends = [(*of.indices(n)[:2], n) for of, n in sizes]
+            beside = [pad for a, b, n in reversed(ends) for pad in (a, n - b)]
+            parts.append(F.pad(part, (0, 0, 0, 0, *beside)))
+        whole = torch.view_as_complex(sum(parts[1:], parts[0]))
+        return torch.fft.irfftn(whole, s=tuple(shape), dim=axes, norm="ortho")
 
     def _sides(self, shape: torch.Size) -> list[list[tuple[slice, slice]]]:
         """Return where the kept frequencies of each sign lie along each axis, and their weights."""

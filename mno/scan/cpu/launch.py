@@ -9,11 +9,11 @@ import torch
 from numba.core import types
 from torch import Tensor
 
-from mno.scan.arguments import How, ScanArguments, Tensors, check_shapes
+from mno.scan.arguments import How, Tensors
 from mno.scan.cpu import job as fields
 from mno.scan.cpu.job import FLOAT_BYTES, VIEW
 from mno.scan.cpu.memory import FLOATS, empty
-from mno.scan.cpu.plan import PARAMETERS, Plan, check_types, planned
+from mno.scan.cpu.plan import PARAMETERS, Plan, planned
 from mno.scan.cpu.tasks import PASSES, add_parts
 from mno.scan.cpu.threads import Kernel, compiled_function, compiled_tasks, run_tasks
 
@@ -24,32 +24,15 @@ _MANY = 2_000_000
 _kernels: dict[tuple[str, str], Kernel] = {}
 
 
-def forward(scan: ScanArguments, *, save: bool) -> tuple[Tensor, Tensor]:
-    """Run the scan along every direction, and save the states that `backward` needs if asked to.
-
-    The output has u's shape. Channels are innermost in it where they are in u, as in a contiguous
-    tensor; otherwise it is a contiguous (batch, groups, channel, points) tensor, permuted. A
-    `ValueError` says that a tensor does not fit the others, or the layout the points.
-    """
-    return arranged_forward(scan.tensors, scan.how, save=save)[:2]
-
-
-def backward(scan: ScanArguments, states: Tensor, dy: Tensor) -> tuple[Tensor | None, ...]:
-    """Return the gradients by u, delta, A, B, C, D, bias and dt_weight, None for what is absent.
-
-    States are those that `forward` saved of the same scan. Gradients by u and delta are laid out by
-    the rule that it states for its output (the low-rank delta's is contiguous). A `ValueError` says
-    that a tensor does not fit the others.
-    """
-    return arranged_backward(scan.tensors, scan.how, states, dy)[:-1]
-
-
 def arranged_forward(
     tensors: Tensors, how: How, initial: Tensor | None = None, *, save: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Do what `forward` does, given and returning tensors in some arrangement.
+    """Run a scan along every direction, and save the states that its backward pass needs if asked.
 
-    Behind the states is what each walk ends with, where it is given what each begins with.
+    Tensors are given and returned in some arrangement. The output has u's shape. Channels are
+    innermost in it where they are in u, as in a contiguous tensor; otherwise it is a contiguous
+    (batch, groups, channel, points) tensor, permuted. Behind the states is what each walk ends
+    with, where it is given what each begins with.
     """
     plan, job, _given = planned(tensors, how)
     y = plan.y.new()
@@ -65,16 +48,14 @@ def arranged_forward(
 def arranged_backward(
     tensors: Tensors, how: How, states: Tensor, dy: Tensor | None, dstate: Tensor | None = None
 ) -> tuple[Tensor | None, ...]:
-    """Do what `backward` does, given and returning tensors in some arrangement.
+    """Return the gradients by u, delta, A, B, C, D, bias and dt_weight, None for what is absent.
 
-    The last is the gradient by what each walk begins with, given that by what each ends with.
+    States are those that the forward pass saved of the same scan. Gradients by u and delta are laid
+    out as its output (the low-rank delta's is contiguous). The last is the gradient by what each
+    walk begins with, given that by what each ends with.
     """
     plan, job, _given = planned(tensors, how)
-    if states.shape != plan.states.shape:
-        sizes = dict(zip("bnsc", plan.states.shape, strict=True))
-        check_shapes({"states": (states, "b n s c")}, sizes)
     dy = plan.y.new().zero_() if dy is None else dy
-    check_types({"states": states, "dy": dy})
     ends = None if dstate is None else _put_ends(plan, job, dstate)
     du = plan.y.new()
     # Sums over channels are left in one part per split, sums over samples in one per chunk.

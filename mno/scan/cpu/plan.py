@@ -6,7 +6,6 @@ is to fill in addresses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import lru_cache, partial
 from itertools import accumulate
 from math import prod
@@ -60,8 +59,11 @@ class Plan:
     """The job of a scan but for addresses, and the forms of its results."""
 
     def __init__(self, scan: ScanArguments, arrangement: Arrangement) -> None:
-        """Plan a scan, given as the kernels take it; a `ValueError` if tensors do not fit."""
-        _check(scan)
+        """Plan a scan, given as the kernels take it.
+
+        They work on addresses, whatever lies there: who makes the scan has seen to it that its
+        tensors fit each other and the path, and are float32 on the processor.
+        """
         batch, points, shared, channel = self.shape = scan.u.shape
         groups, state, _ = scan.A.shape
         rank = 0 if scan.dt_weight is None else scan.dt_weight.shape[1]
@@ -162,10 +164,7 @@ class Plan:
         """Describe a gradient by the output, arranged as the output is."""
         layout, distances = self._dy
         if layout != (dy.shape, dy.stride()):
-            inner = self.arrangement.to_output(dy)
-            sizes = dict(zip("bpkc", self.shape, strict=True))
-            arguments.check_shapes({"dy": (inner, "b p k c")}, sizes)
-            distances = _view(inner, 0, self._group_axis, 1, 3)[1:]
+            distances = _view(self.arrangement.to_output(dy), 0, self._group_axis, 1, 3)[1:]
             self._dy = (dy.shape, dy.stride()), distances
         return [dy.data_ptr(), *distances]
 
@@ -200,47 +199,6 @@ def _visits(directions: tuple[Direction, ...], points: int) -> Tensor:
     return torch.stack(walks).to(torch.int32)[None]
 
 
-def _check(scan: ScanArguments) -> None:
-    """Refuse inputs that do not fit each other: kernels work on addresses, whatever lies there."""
-    path, sizes = scan.path, dict[str, int]()
-    order, scale, low_rank = path.order, path.factors, scan.dt_weight is not None
-    weights, per_channel, by_point = "batch point group state", "group channel", "group point"
-    given = {
-        "u": (scan.u, "batch point shared channel"),
-        "A": (scan.A, "group state channel"),
-        "delta": (scan.delta, f"batch point group {'rank' if low_rank else 'channel'}"),
-        "B": (scan.B, weights),
-        "C": (scan.C, weights),
-        "D": (scan.D, per_channel),
-        "bias": (scan.bias, per_channel),
-        "dt_weight": (scan.dt_weight, "group rank channel"),
-    }
-    for name, tensor in (("scale", scale), ("order", order)):
-        one = tensor is not None and len(tensor) == 1
-        given[name] = tensor, f"{'one' if one else 'batch'} {by_point}"
-    arguments.check_shapes(given, sizes)
-    if sizes["shared"] not in (1, sizes["group"]):
-        raise ValueError(f"u has {sizes['shared']} groups; expected 1 or {sizes['group']}")
-    check_types({name: tensor for name, (tensor, _) in given.items()})
-    points = sizes["point"]
-    steps = [n for d in path.directions for n in (d.line, d.period * d.stride)]
-    if len(path.directions) != sizes["group"] or any(
-        points and (n < 1 or points % n) for n in steps
-    ):
-        raise ValueError(
-            f"layout={path.directions} does not cut {points} points into whole lines along "
-            f"{sizes['group']} directions"
-        )
-
-
 def _check_order(order: Tensor, points: int) -> None:
     if order.numel() and not 0 <= order.min() <= order.max() < points:
         raise ValueError(f"order names points from {order.min()} to {order.max()} of {points}")
-
-
-def check_types(tensors: Mapping[str, Tensor | None]) -> None:
-    """Raise a `ValueError` unless tensors, given by name, are of the kernels' types."""
-    for name, x in tensors.items():
-        dtype = torch.int32 if name == "order" else torch.float32
-        if x is not None and (x.dtype != dtype or x.device.type != "cpu"):
-            raise ValueError(f"{name} is {x.dtype} on {x.device}; expected {dtype} on the CPU")
