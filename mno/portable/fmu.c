@@ -9,6 +9,7 @@
    and tells: the first GIVEN and TOLD numbers of `Known` are variables of the FMU, numbered from 1,
    and those behind them the time since the last reading, that since the first, and the memory. */
 
+#define _POSIX_C_SOURCE 200809L
 #include <math.h>
 #include <stdarg.h>
 #include <stdbool.h>

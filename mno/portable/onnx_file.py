@@ -101,6 +101,7 @@ def _difference(graph: Graph, content: bytes) -> float:
         known = np.isfinite(want)
         if not np.array_equal(known, np.isfinite(have)):
             return np.inf
-        largest = np.abs(want[known]).max(initial=1e-30)
-        worst = max(worst, np.abs(have - want)[known].max(initial=0.0) / largest)
+        want, have = want[known], have[known]
+        largest = np.abs(want).max(initial=1e-30)
+        worst = max(worst, np.abs(have - want).max(initial=0.0) / largest)
     return float(worst)
