@@ -1,5 +1,6 @@
 """`mno certify`: the certificate of an audit, and its verification."""
 
+import shutil
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -67,12 +68,14 @@ def certify(
         made = datetime.now(UTC).isoformat(timespec="seconds")
         certificate = certificate_of(evidence, found.findings, made, found.replay)
     try:
-        files = certificates.certificate_files(certificate, key)
+        browser = shutil.which("chromium") or shutil.which("google-chrome")
+        files = certificates.certificate_files(certificate, key, browser)
         certificates.write_certificate(folder, files, sign)
     except OSError as error:
         raise MnoError(f"{folder} cannot be written: {error.strerror}") from None
     written = {"folder": str(folder), "signed": key is not None}
-    said = f"Certificate: {folder / 'certificate.html'}\nDossier: {folder / 'dossier.html'}\n"
+    dossier = folder / ("dossier.pdf" if browser else "dossier.html")
+    said = f"Certificate: {folder / 'certificate.html'}\nDossier: {dossier}\n"
     said += f"Check it with: mno certify verify {folder}"
     told = {**found.to_dict(), "certificate": written}
     answer(told, as_json, quiet, lambda _: typer.echo(said))

@@ -222,9 +222,7 @@ def export(
 ) -> None:  # fmt: skip
     """Write fields as NetCDF, VTK or npz, or a model as ONNX or FMU, for other programs.
 
-    Example: mno export predictions.zarr pressure.nc --field pressure --sample 0:10
-
-    Example: mno export models:/mno-darcy@champion darcy.onnx
+    Example: mno export predictions.zarr out.nc --sample 0:10    or: mno export MODEL model.onnx
     """
     if destination.suffix in (".onnx", ".fmu"):
         _export_model(str(source), destination, opset, fmi, force, quiet, as_json)

@@ -7,9 +7,11 @@ elliptic ones in PEM, as OpenSSL writes them.
 import json
 import os
 import re
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -19,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mno.certificate import content as names
 from mno.certificate.content import METADATA, PAGE, SIGNATURE, SIGNER, SUMS, Certificate
-from mno.core.errors import InputError, first_line
+from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import file_sha256, replacing_folder, sha256
 from mno.lineage.audit import Finding, Link
 from mno.lineage.audit.objects import is_inside
@@ -52,9 +54,14 @@ def check_place(folder: Path, root: Path) -> None:
 
 
 def certificate_files(
-    certificate: Certificate, key: ec.EllipticCurvePrivateKey | None = None
+    certificate: Certificate,
+    key: ec.EllipticCurvePrivateKey | None = None,
+    browser: str | None = None,
 ) -> dict[str, bytes]:
-    """Return all files by name but the signature that a key is to make, the digests last."""
+    """Return all files by name but the signature that a key is to make, the digests last.
+
+    Where there is a browser, Chromium or one like it, dossiers are there as PDF, too.
+    """
     from mno.certificate.crate import bill_of_materials, crate_metadata
     from mno.certificate.dossier import render_dossier
     from mno.certificate.page import render_certificate
@@ -72,11 +79,28 @@ def certificate_files(
         names.BILL: _json(bill_of_materials(certificate)),
         **certificate.documents,
     }
+    for name in (names.DOSSIER, names.DOSSIER_JAPANESE) if browser else ():
+        files[name.replace(".html", ".pdf")] = printed(files[name], str(browser))
     files[METADATA] = _json(crate_metadata(certificate, files, signed=key is not None))
     if pem is not None:
         files[SIGNER] = pem
     files[SUMS] = sums_text(files)
     return files
+
+
+def printed(page: bytes, browser: str) -> bytes:
+    """Return a page as PDF; links, which would lead nowhere from there, become text."""
+    with TemporaryDirectory(prefix="mno-print-") as work:
+        source, target = Path(work, "page.html"), Path(work, "page.pdf")
+        source.write_bytes(re.sub(rb"</?a\b[^>]*>", b"", page))
+        flags = ["--headless", "--disable-background-networking", "--no-pdf-header-footer"]
+        flags += [f"--user-data-dir={work}/profile", f"--print-to-pdf={target}"]
+        flags += ["--no-sandbox"] * (os.geteuid() == 0)  # which Chromium demands of root
+        command = [browser, *flags, source.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if not target.exists():
+            raise MnoError(f"{browser} cannot print the dossier: {done.stderr.strip()[-200:]}")
+        return target.read_bytes()
 
 
 def write_certificate(folder: Path, files: Mapping[str, bytes], key: Path | None = None) -> None:

@@ -142,11 +142,10 @@ def flops_per_prediction(surrogate: Surrogate, one: Mapping[str, np.ndarray]) ->
         formula._get_raw = True  # wants tensors, not their shapes
     description = surrogate.description
     steps = description.forecast.steps if description.forecast and description.rolls_out else 1
-    scans: list[int] = []
+    scans = list[int]()
 
     def count(module: nn.Module, given: Any, _: Any) -> None:
-        if isinstance(module, MambaMixer):
-            scans.append(_scan(module, given[0]))
+        scans.append(_scan(module, given[0]) if isinstance(module, MambaMixer) else 0)
 
     hook = register_module_forward_hook(count)
     with FlopCounterMode(display=False, custom_mapping=formulas) as counter:

@@ -22,14 +22,13 @@ from mno.surrogate.trust.features import describe
 from mno.surrogate.trust.trust import Trust
 
 INTERVAL, ELAPSED, STATE, BEHIND = "interval", "elapsed", "state", "state_behind"
-"""Of an observer: the time since the last reading and that since the first one, in units of the
-time between frames of training, 1 and 0 at the first; what it remembers, zeros at the first, and
-what it remembers behind a reading."""
+"""Of an observer: times since the last reading and the first, by that between frames of training,
+1 and 0 at the first; what it remembers, zeros at the first, and what behind a reading."""
 Tensors = Mapping[str, Tensor]
 
 
 def graph_of(surrogate: Surrogate, trust: Trust | Absent) -> "Graph":
-    """Return the function that a model is; an `InputError` says why it cannot be exported."""
+    """Return the function that a model is, or raise an `InputError`."""
     return (Following if surrogate.description.observes else Graph)(surrogate, trust)
 
 

@@ -25,8 +25,8 @@ TOLERANCE = 1e-5  # of what the runtime answers, relative to the largest number 
 def write_onnx(graph: Graph, path: Path, about: Mapping[str, Any], opset: int) -> dict[str, Any]:
     """Write a model beside, and then in place of, a file.
 
-    Any number of samples may be asked for at a time. `about` is JSON of the model as a whole; it
-    goes into the file's metadata, with units and axes of all that is given and told.
+    Any number of samples may be asked for at a time. `about`, JSON of the model as a whole, becomes
+    metadata, with units and axes of all that is given and told.
 
     Returns:
         What the metadata say, and `largest_difference` from torch, relative.
@@ -69,9 +69,8 @@ def _content(graph: Graph, about: Mapping[str, Any], opset: int) -> bytes:
             raise MnoError(f"the model has no form in ONNX ({reason})") from None
     proto = program.model_proto
     for key, value in about.items():
-        proto.metadata_props.add(
-            key=key, value=value if isinstance(value, str) else json.dumps(value)
-        )
+        text = value if isinstance(value, str) else json.dumps(value)
+        proto.metadata_props.add(key=key, value=text)
     return proto.SerializeToString()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.compiler import is_compiling
 
 Box = tuple[int, int, int]
 Edge = tuple[int, int]
@@ -170,7 +171,7 @@ def order_points(coordinates: Float[Tensor, "samples point axis"]) -> Int[Tensor
             "finite; leave the point out or give it a place"
         )
     if axes == 1:
-        return coordinates[..., 0].argsort(dim=-1, stable=True)
+        return _order(coordinates[..., 0])
     if points == 0:
         return coordinates.new_zeros((samples, 0), dtype=torch.int64)
     # Half precision has fewer digits than there are cells.
@@ -179,9 +180,12 @@ def order_points(coordinates: Float[Tensor, "samples point axis"]) -> Int[Tensor
     side = inside.amax(dim=(1, 2), keepdim=True)
     share = inside / torch.where(side > 0, side, 1.0)
     cells = (share * (CELLS - 1)).int()
-    return _hilbert_index([cells[..., axis].clone() for axis in range(axes)]).argsort(
-        dim=-1, stable=True
-    )
+    return _order(_hilbert_index([cells[..., axis].clone() for axis in range(axes)]))
+
+
+def _order(keys: Tensor) -> Tensor:
+    """Return the order of keys along the last axis; in a graph, whose sort is stable unasked."""
+    return keys.argsort(dim=-1, stable=True) if not is_compiling() else keys.argsort(dim=-1)
 
 
 def _hilbert_index(x: list[Tensor]) -> Tensor:

@@ -184,7 +184,7 @@ def _travelled(places: Tensor, order: Tensor) -> Tensor:
     """
     if order.shape[-1] < 2:
         return torch.ones_like(order, dtype=torch.float32)
-    walk = torch.take_along_dim(places.detach(), order[..., None], dim=1)
+    walk = places.detach().gather(1, order[..., None].expand(places.shape))
     steps = walk.diff(dim=1).norm(dim=-1)
     around = (torch.cat([steps[:, :1], steps], 1) + torch.cat([steps, steps[:, -1:]], 1)) / 2
     return torch.empty_like(around).scatter_(1, order, around)

@@ -138,7 +138,7 @@ class _Beam:
     def cut(self, x: Tensor) -> Tensor:
         """Take `(batch, point, any)` into blocks `(block, step, any)`, filled up with zeros."""
         if self.order is not None:
-            x = torch.take_along_dim(x, self.order, dim=1)
+            x = x.gather(1, self.order.expand(x.shape[0], -1, x.shape[-1]))
         elif self.direction.stride > 1:
             sizes = -1, self.direction.period, self.direction.stride
             x = x.unflatten(1, sizes).transpose(2, 3)
@@ -146,12 +146,12 @@ class _Beam:
         x = F.pad(x, (0, 0, 0, self.missing)) if self.missing else x
         return x.reshape(x.shape[0] * self.per_line, -1, x.shape[-1])
 
-    def joined(self, x: Tensor, batch: int) -> Tensor:
+    def joined(self, x: Tensor, batch: int | torch.SymInt) -> Tensor:
         """Undo `cut`."""
         x = x.reshape(x.shape[0] // self.per_line, -1, x.shape[-1])
         x = x[:, : self.direction.line].reshape(batch, -1, x.shape[-1])
         if self.order is not None:
-            return torch.take_along_dim(x, self.order.argsort(1), dim=1)
+            return x.gather(1, self.order.argsort(1).expand(x.shape[0], -1, x.shape[-1]))
         if self.direction.stride > 1:
             sizes = -1, self.direction.stride, self.direction.period
             x = x.unflatten(1, sizes).transpose(2, 3).flatten(1, 3)

@@ -41,7 +41,7 @@ from mno.certificate.folder import (
     verify_certificate,
     write_certificate,
 )
-from mno.core.errors import InputError
+from mno.core.errors import InputError, MnoError
 from mno.core.files import folder_files
 from mno.lineage.audit.walk import audit
 from mno.lineage.replay import ConditionChange
@@ -154,6 +154,19 @@ def test_the_dossier_answers_by_evidence_alone_in_both_languages(certificate):
         "none",
         [],
     )
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not shutil.which("chromium"), reason="Chromium is not installed")
+def test_the_dossier_is_printed_without_links_and_belongs_to_the_folder(certificate):
+    files = certificate_files(certificate, browser=shutil.which("chromium"))
+    for name in ("dossier.pdf", "dossier.ja.pdf"):
+        assert files[name].startswith(b"%PDF") and len(files[name]) > 20_000
+        assert b"/URI" not in files[name]
+        assert f"  {name}\n".encode() in files["SHA256SUMS"]
+    assert "dossier.pdf" not in certificate_files(certificate)
+    with pytest.raises(MnoError, match="true cannot print the dossier"):
+        certificate_files(certificate, browser=shutil.which("true"))
 
 
 def test_a_damaged_file_is_no_evidence_and_no_obstacle(certificate):

@@ -204,7 +204,7 @@ UNITS: dict[str, str] = dict(re.findall(UNIT, read("deploy.md"), re.DOTALL))
 
 
 def test_there_is_a_unit_for_each_service_on_the_loopback_interface():
-    services = ("mlflow", "prefect", "schedule", "serve", "worker")
+    services = ("mlflow", "prefect", "schedule", "serve", "watch", "worker")
     assert sorted(UNITS) == [f"mno-{name}.service" for name in services]
     for text in UNITS.values():
         command = next(line for line in text.splitlines() if line.startswith("ExecStart="))

@@ -59,10 +59,9 @@ class Plan:
     """The job of a scan but for addresses, and the forms of its results."""
 
     def __init__(self, scan: ScanArguments, arrangement: Arrangement) -> None:
-        """Plan a scan, given as the kernels take it.
+        """Plan a scan: its tensors fit each other and the path, and are float32 on the processor.
 
-        They work on addresses, whatever lies there: who makes the scan has seen to it that its
-        tensors fit each other and the path, and are float32 on the processor.
+        Kernels work on addresses, whatever lies there.
         """
         batch, points, shared, channel = self.shape = scan.u.shape
         groups, state, _ = scan.A.shape

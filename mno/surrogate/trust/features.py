@@ -10,8 +10,7 @@
 
 Fields on a finer grid than that of the training data are looked at on the points that are nearest
 to its points, so that the same function has the same waves and the same texture. All is computed by
-operations of torch, in float64, so that a graph of them can be exported; of unordered points alone
-neighbours are searched outside of it.
+operations of torch, of which a graph can be exported, but for the neighbours of unordered points.
 """
 
 from __future__ import annotations
