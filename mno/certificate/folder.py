@@ -58,10 +58,7 @@ def certificate_files(
     key: ec.EllipticCurvePrivateKey | None = None,
     browser: str | None = None,
 ) -> dict[str, bytes]:
-    """Return all files by name but the signature that a key is to make, the digests last.
-
-    Where there is a browser, Chromium or one like it, dossiers are there as PDF, too.
-    """
+    """Return all files but the signature, the digests last; by a browser dossiers as PDF, too."""
     from mno.certificate.crate import bill_of_materials, crate_metadata
     from mno.certificate.dossier import render_dossier
     from mno.certificate.page import render_certificate

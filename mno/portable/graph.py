@@ -28,7 +28,7 @@ Tensors = Mapping[str, Tensor]
 
 
 def graph_of(surrogate: Surrogate, trust: Trust | Absent) -> "Graph":
-    """Return the function that a model is, or raise an `InputError`."""
+    """Return the function that a model is."""
     return (Following if surrogate.description.observes else Graph)(surrogate, trust)
 
 

@@ -184,7 +184,7 @@ def order_points(coordinates: Float[Tensor, "samples point axis"]) -> Int[Tensor
 
 
 def _order(keys: Tensor) -> Tensor:
-    """Return the order of keys along the last axis; in a graph, whose sort is stable unasked."""
+    # In a graph, too, it is stable, but may not say so.
     return keys.argsort(dim=-1, stable=True) if not is_compiling() else keys.argsort(dim=-1)
 
 

@@ -62,6 +62,7 @@ Direct = Float[Tensor, " head"]
 BLOCK = 32
 LONGEST = 64
 """Steps of a line up to which it is one block: there, no state is passed on."""
+IN_GRAPHS = 32, 16  # both where nothing is compiled, and exponentials count
 _LEAST_DRIVE = 1e-30  # whose logarithm is taken
 
 
@@ -132,7 +133,8 @@ class _Beam:
         self.direction = path.directions[ways[0]]
         self.order = None if path.order is None else path.order[:, ways[0], :, None].long()
         line = self.direction.line
-        self.per_line = 1 if line <= LONGEST else math.ceil(line / BLOCK)
+        longest, block = IN_GRAPHS if torch.compiler.is_compiling() else (LONGEST, BLOCK)
+        self.per_line = 1 if line <= longest else math.ceil(line / block)
         self.missing = -line % self.per_line
 
     def cut(self, x: Tensor) -> Tensor:
