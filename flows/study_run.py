@@ -229,6 +229,8 @@ class StudyRun:
                     trials.append(self._tried(cell, trial, cost, copy))
                     study.results.keep_plan(cell, cost, {"trials": trials})
                 best = min(trials, key=lambda t: math.inf if t["error"] is None else t["error"])
+                if best["error"] is None:
+                    raise MnoError(f"no trial of {cell.kind} could be trained; remove its plan")
                 study.results.keep_plan(cell, cost, {"train": best["train"]})
         with self._handing_over:
             cells = study.results.planned(study.cells, cost)

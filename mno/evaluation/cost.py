@@ -147,10 +147,9 @@ def flops_per_prediction(surrogate: Surrogate, one: Mapping[str, np.ndarray]) ->
     def count(module: nn.Module, given: Any, _: Any) -> None:
         scans.append(_scan(module, given[0]) if isinstance(module, MambaMixer) else 0)
 
-    hook = register_module_forward_hook(count)
-    with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
+    counter = FlopCounterMode(display=False, custom_mapping=formulas)
+    with register_module_forward_hook(count), counter:
         surrogate.predict(one, 1, steps=1 if description.rolls_out else None)
-    hook.remove()
     return steps * (int(counter.get_total_flops()) + sum(scans))  # all of a rollout are alike
 
 

@@ -60,8 +60,7 @@ def write_fmu(graph: Graph, path: Path, about: Mapping[str, Any], fmi: int) -> d
         shutil.copy(Path(__file__).with_name("fmu.c"), folder)
         command = [compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
         command += ["-fvisibility=hidden", f"-DFMI={fmi}", "-o", library, folder / "fmu.c"]
-        # What the runtime has registered outlives it, so that it must not be unloaded.
-        command += ["-lonnxruntime", "-lm", "-Wl,-z,nodelete"]
+        command += ["-lonnxruntime", "-lm", "-Wl,-z,nodelete"]  # unloaded, it ends the process
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise MnoError(f"the FMU's library cannot be compiled: {done.stderr.strip()[:300]}")

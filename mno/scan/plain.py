@@ -57,7 +57,8 @@ def _piece_by_piece(
     state, parts = u.new_zeros((u.shape[0], *A.shape)) if h is None else h, []
     if size is None:
         return step(state, A, u, dt, B, C)
-    run = partial(checkpoint, step, use_reentrant=False) if torch.is_grad_enabled() else step
+    remade = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    run = partial(checkpoint, step, use_reentrant=False) if remade else step
     for start in range(0, u.shape[1], size):
         cut = [x[:, start : start + size] for x in (u, dt, B, C)]
         y, state = run(state, A, *cut)
