@@ -269,10 +269,8 @@ def _export_model(
 
     def show(_: dict[str, Any]) -> None:
         size, far = decimal(path.stat().st_size), found["largest_difference"]
-        print(
-            f"{path}: {size}, in {found['seconds']:.0f} s; asked by the runtime it answers as the"
-        )
-        print(f"model does, within {far:.1g} of the largest number")
+        print(f"{path}: {size}, in {found['seconds']:.0f} s")
+        print(f"The runtime answers as the model does, within {far:.1g} of the largest number.")
         print("Next:     ask it where there is no Python: docs/how-to/use-a-model-elsewhere.md")
 
     answer(found, as_json, quiet, show)
