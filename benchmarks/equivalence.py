@@ -28,7 +28,7 @@ from ruamel.yaml import YAML
 
 from flows.study import load_study
 from mno.lineage.dvcfiles import read_data_version
-from mno.study.design import StudySpec
+from mno.study.design import GONE, StudySpec
 from mno.study.results import EQUIVALENCES, Code, Found, Study
 
 ROOT = Path(__file__).parents[1]
@@ -68,6 +68,9 @@ def made(commit: str, name: str, record: Mapping[str, Any], cache: Path) -> dict
     own = {given["scenario"]: given.pop("parameters")}
     yaml = YAML(typ="safe")
     base = yaml.load(params)  # what a cell does not name of its sections is at its default
+    for section, gone in GONE.items():  # which the code of this commit may not know
+        known = given[section].items()
+        given[section] = {k: v for k, v in known if k not in gone or k in base[section]}
     whole = {**base, **given, "scenarios": {**base["scenarios"], **own}}
     with params.open("w", encoding="utf-8") as file:
         yaml.dump(whole, file)

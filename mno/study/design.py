@@ -218,7 +218,7 @@ _ADDED = {
     "evaluate": ("tools", "economics.questions", "trust.draws"),
 }
 """Options that are younger than cells which are kept: they count where they are not at defaults."""
-_GONE = {"train": {"pushforward": False}}
+GONE = {"train": {"pushforward": False}}
 """Options that older cells had, at the values that all of them had."""
 
 
@@ -277,7 +277,7 @@ class Cell:
         for section, names in _ADDED.items():
             defaults = _DEFAULTS[section]().model_dump()
             sections[section] = _less_defaults(sections[section], defaults, names)
-        return sections | {key: {**sections[key], **was} for key, was in _GONE.items()}
+        return sections | {key: {**sections[key], **was} for key, was in GONE.items()}
 
 
 def _less_defaults(
