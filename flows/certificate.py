@@ -4,6 +4,7 @@ import shutil
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +17,7 @@ from flows.replay import make_again, print_replay
 from flows.workspace import find_workspace
 from mno.certificate import folder as certificates
 from mno.certificate.content import certificate_of
-from mno.core.errors import MnoError
+from mno.core.errors import MnoError, first_line
 from mno.lineage.audit import Finding, Verdict, counts, differs
 from mno.lineage.replay import targets_of
 
@@ -67,17 +68,20 @@ def certify(
                 print_replay(found.model, outcome)
         made = datetime.now(UTC).isoformat(timespec="seconds")
         certificate = certificate_of(evidence, found.findings, made, found.replay)
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
     try:
-        browser = shutil.which("chromium") or shutil.which("google-chrome")
         files = certificates.certificate_files(certificate, key, browser)
+    except (MnoError, OSError, SubprocessError) as error:
+        typer.echo(f"The dossier is not there as PDF: {first_line(error)}", err=True)
+        browser, files = None, certificates.certificate_files(certificate, key)
+    try:
         certificates.write_certificate(folder, files, sign)
     except OSError as error:
         raise MnoError(f"{folder} cannot be written: {error.strerror}") from None
-    written = {"folder": str(folder), "signed": key is not None}
     dossier = folder / ("dossier.pdf" if browser else "dossier.html")
     said = f"Certificate: {folder / 'certificate.html'}\nDossier: {dossier}\n"
     said += f"Check it with: mno certify verify {folder}"
-    told = {**found.to_dict(), "certificate": written}
+    told = {**found.to_dict(), "certificate": {"folder": str(folder), "signed": key is not None}}
     answer(told, as_json, quiet, lambda _: typer.echo(said))
     if not found.passed:
         raise typer.Exit(audit.DIFFERENCE_FOUND)

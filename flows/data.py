@@ -20,7 +20,7 @@ from flows.options import (
     interruptible,
     teller,
     writing_to,
-)  # fmt: skip
+)
 from flows.workspace import RUN_LOCK, find_workspace, progress_bar, read_json, require, require_new
 from mno import __version__
 from mno.core.absent import Absent
@@ -216,16 +216,22 @@ def export(
     sample: Annotated[list[str] | None, typer.Option(
         help="This sample only, or a range as 0:10; may be repeated.", metavar="N")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
-    opset: Annotated[int, typer.Option(help="Version of ONNX's set of operators.")] = 20,
-    fmi: Annotated[int, typer.Option(help="Version of FMI, 2 or 3.")] = 3,
+    opset: Annotated[int | None, typer.Option(help="Version of ONNX's operators; 20.")] = None,
+    fmi: Annotated[int | None, typer.Option(help="Version of FMI, 2 or 3; 3.")] = None,
     quiet: Quiet = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Write fields as NetCDF, VTK or npz, or a model as ONNX or FMU, for other programs.
 
     Example: mno export predictions.zarr out.nc --sample 0:10    or: mno export MODEL model.onnx
     """
-    if destination.suffix in (".onnx", ".fmu"):
-        _export_model(str(source), destination, opset, fmi, force, quiet, as_json)
+    kind, of_model = destination.suffix, destination.suffix in (".onnx", ".fmu")
+    unfit = {"--field": of_model and field, "--sample": of_model and sample}
+    unfit |= {"--opset": kind != ".onnx" and opset, "--fmi": kind != ".fmu" and fmi}
+    if option := next((option for option, given in unfit.items() if given), None):
+        raise InputError(f"{option} means nothing for {destination}; leave it out")
+    if of_model:
+        version = fmi or 3 if kind == ".fmu" else opset or 20
+        _export_model(str(source), destination, version, force, quiet, as_json)
         return
     require(source, "a dataset, or what mno predict has written", folder=True)
     from mno.imports.export import export_store
@@ -244,7 +250,7 @@ def export(
 
 
 def _export_model(
-    model: str, path: Path, opset: int, fmi: int, force: bool, quiet: bool, as_json: bool
+    model: str, path: Path, version: int, force: bool, quiet: bool, as_json: bool
 ) -> None:
     from flows.predict import model_folder, trust_of
     from mno.portable.fmu import write_fmu
@@ -262,7 +268,7 @@ def _export_model(
     }  # fmt: skip
     about |= {"no_trust": str(trust)} if isinstance(trust, Absent) else {}
     teller(quiet or as_json)(f"exporting {model}, which takes up to a minute")
-    write, version = (write_fmu, fmi) if path.suffix == ".fmu" else (write_onnx, opset)
+    write = write_fmu if path.suffix == ".fmu" else write_onnx
     with writing_to(path), interruptible("nothing was written"):
         found = write(graph_of(surrogate, trust), path, about, version)
     found |= {"destination": str(path), "seconds": round(time.monotonic() - begun, 2)}

@@ -127,9 +127,7 @@ def run_search(
             if not trials.done:
                 reasons = [r.outcome.reason for r in trials.records if r.outcome.reason]
                 why = f"the last one: {reasons[-1]}" if reasons else "give it more time (--budget)"
-                raise MnoError(
-                    f"no trial was trained to its end, so that there is no winner; {why}"
-                )
+                raise MnoError(f"no trial was trained to its end, so there is no winner; {why}")
             return _written(maker, maker.confirm(), path)
         finally:
             for worker in maker.workers:  # what is being trained goes on after its last whole epoch
@@ -251,10 +249,8 @@ class TrialMaker:
         said = f"{outcome.state}: {outcome.reason}"
         if outcome.state == "done":
             best = self.trials.done[0]
-            said = (
-                f"validation error {outcome.error:.2%} (best {best.outcome.error:.2%}, trial "
-                f"{best.number})"
-            )
+            said = f"validation error {outcome.error:.2%} "
+            said += f"(best {best.outcome.error:.2%}, trial {best.number})"
         shown = ", ".join(f"{k.split('.')[-1]} {_plain(v, 3)}" for k, v in record.point.items())
         self.say(f"{self.trials.begun}/{self.search.spec.trials}  trial {number}: {said}  {shown}")
 

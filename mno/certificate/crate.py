@@ -41,8 +41,7 @@ _MODEL, _DATASET, _COMMIT, _TOOL, _LICENCE = "#model", "#dataset", "#snapshot", 
 _FORMATS = {
     ".json": "application/json", ".html": "text/html", ".yaml": "application/yaml",
     ".dvc": "application/yaml", ".pem": "application/x-pem-file",
-    ".pdf": "application/pdf",
-    ".sig": "application/vnd.dev.sigstore.bundle.v0.3+json",
+    ".pdf": "application/pdf", ".sig": "application/vnd.dev.sigstore.bundle.v0.3+json",
     ".safetensors": "application/octet-stream",
 }  # fmt: skip
 

@@ -157,6 +157,7 @@ _PER_STATE = {"simplified": 7, "trapezoidal": 7, "zoh": 9, "centred": 9}
 """Operations per state, channel and point, by the rules of `mno.scan.selective_scan`:
 
     simplified  a = exp(delta A): 2;  b = (delta u) B: 1;  h = a h + b: 2;  y += C h: 2
+    trapezoidal the simplified one, of an input at both ends of its step
     zoh         the same, and (a - 1) / A in place of delta: 2 more
     centred     the same as simplified with m for h, and h = a (m + b): 2 more
 """

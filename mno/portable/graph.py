@@ -17,7 +17,7 @@ from mno.core.errors import InputError
 from mno.core.readings import from_points, is_in_space, is_made, to_points
 from mno.surrogate.equation import residual_left
 from mno.surrogate.surrogate import Surrogate
-from mno.surrogate.trust.bounds import MEASURES
+from mno.surrogate.trust.bounds import MEASURES, as_told
 from mno.surrogate.trust.features import describe
 from mno.surrogate.trust.trust import Trust
 
@@ -153,10 +153,7 @@ class Graph(nn.Module):
         if (threshold := trust.likeness.threshold) is not None:
             found["unlike_training"] = ~(distance <= threshold)
         bounds = trust.bounds_of(description, predicted, distance, residual)
-        for name, measures in bounds.items():
-            for kind, bound in measures.items():
-                timed = MEASURES[kind].by_frame and name in description.timed
-                found[f"{name}_{kind}_bound"] = bound if timed else bound[:, 0]
+        found |= as_told(bounds, description.timed)
         if isinstance(residual, Tensor):
             found["equation_residual"] = residual
         return {n: v if v.dtype == torch.bool else v.float() for n, v in found.items()}
@@ -186,7 +183,7 @@ class Following(Graph):
         """Return what is told, by name."""
         description, normaliser = self.description, self.description.normaliser
         fields = {n: v for n, v in given.items() if n not in (INTERVAL, ELAPSED, STATE)}
-        one = next(iter(fields.values())).new_ones(next(iter(fields.values())).shape[0])
+        one = torch.ones(next(iter(given.values())).shape[0])
         found = {
             name: values[:, None] if name in description.forcings else values
             for name, values in self.placed(fields).items()

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from mno.core.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import write_bytes
 from mno.portable.graph import Graph
 
@@ -65,12 +65,16 @@ def _content(graph: Graph, about: Mapping[str, Any], opset: int) -> bytes:
         try:
             program: Any = torch.onnx.export(graph.eval(), (*example.values(),), None, **how)
         except torch.onnx.OnnxExporterError as error:
-            reason = str(error).strip().splitlines()[-1][:200]
-            raise MnoError(f"the model has no form in ONNX ({reason})") from None
+            cause: BaseException | None = error
+            while cause is not None:
+                if isinstance(cause, KeyboardInterrupt):  # which the exporter catches, too
+                    raise cause from None
+                reason, cause = first_line(cause), cause.__cause__ or cause.__context__
+            raise MnoError(f"the model has no form in ONNX ({reason[:200]})") from None
     proto = program.model_proto
     for key, value in about.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        proto.metadata_props.add(key=key, value=text)
+        said = value if isinstance(value, str) else json.dumps(value)
+        proto.metadata_props.add(key=key, value=said)
     return proto.SerializeToString()
 
 
@@ -101,6 +105,5 @@ def _difference(graph: Graph, content: bytes) -> float:
         if not np.array_equal(known, np.isfinite(have)):
             return np.inf
         want, have = want[known], have[known]
-        largest = np.abs(want).max(initial=1e-30)
-        worst = max(worst, np.abs(have - want).max(initial=0.0) / largest)
+        worst = max(worst, np.abs(have - want).max(initial=0.0) / np.abs(want).max(initial=1e-30))
     return float(worst)

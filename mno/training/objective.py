@@ -135,11 +135,7 @@ class Prediction(NamedTuple):
 
 
 def predict_batch(
-    operator: nn.Module,
-    description: Description,
-    fields: Fields,
-    seen: Batch,
-    steps: int = 1,
+    operator: nn.Module, description: Description, fields: Fields, seen: Batch, steps: int = 1
 ) -> Prediction:
     """Predict what a description says of a batch, by an operator that sees `seen`.
 
@@ -148,13 +144,10 @@ def predict_batch(
     `steps` frames are predicted.
     """
     given, truth = description.given(fields), description.truth(fields)
-    if description.observes:
-        answer = description.answer(operator, seen).fields
-        return Prediction(_as_precise(answer, truth), truth, given)
-    if description.along_time:  # all answers count, also those to given frames
+    if description.along_time and not description.observes:
         if description.forecast and not description.rolls_out:
             steps = description.forecast.steps
-        answer = description.all_answers(operator, seen, steps).fields
+        answer = description.all_answers(operator, seen, steps).fields  # also to given frames
         truth = {n: fields[n][:, 1 : 1 + frames.shape[1]] for n, frames in answer.items()}
         given = given | {name: fields[name][:, :1] for name in description.states}
         return Prediction(_as_precise(answer, truth), truth, given)

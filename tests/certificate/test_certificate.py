@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+import os
 import random
 import re
 import shutil
@@ -495,6 +496,17 @@ def test_an_audit_is_certified_signed_and_verified(line, tmp_path):
         done = workspace.mno("certify", "verify", str(folder / PAGE))
     assert done.returncode == 3
     assert "record.json" in done.stdout and "FAILED: 2 difference" in done.stdout
+
+
+def test_a_browser_that_does_not_print_is_no_obstacle(line, tmp_path, monkeypatch):
+    workspace, folder = Workspace(line.root), tmp_path / "made"
+    Path(tmp_path, "chromium").symlink_to(shutil.which("true"))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    done = workspace.mno("certify", f"models:/{MODEL}@champion", "--folder", str(folder))
+    assert done.returncode == 0
+    assert "The dossier is not there as PDF" in done.stderr and "dossier.html" in done.stdout
+    assert not list(folder.glob("*.pdf"))
+    assert workspace.mno("certify", "verify", str(folder)).returncode == 0
 
 
 @pytest.mark.parametrize(

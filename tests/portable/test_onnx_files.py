@@ -213,6 +213,24 @@ def test_a_file_that_would_answer_otherwise_is_not_written(tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("raised", "expected", "said"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt, None),
+        (LookupError("oh"), MnoError, "no form in.*oh"),
+    ],
+)
+def test_what_stops_the_exporter_is_said(tmp_path, monkeypatch, raised, expected, said):
+    def stop(*_):
+        raise raised
+
+    graph = graph_of(*darcy())
+    monkeypatch.setattr(graph, "forward", stop)
+    with pytest.raises(expected, match=said):
+        write_onnx(graph, tmp_path / "a.onnx", {}, 20)
+    assert not list(tmp_path.iterdir())
+
+
 def run_here(monkeypatch, capsys, *words):
     monkeypatch.setattr(sys, "argv", ["mno", "export", *map(str, words)])
     with pytest.raises(SystemExit) as ended:
@@ -233,6 +251,9 @@ def test_the_command_writes_a_file_once(tmp_path, monkeypatch, capsys):
     assert "exists already; name another, or replace it with --force" in said.err
     code, said = run_here(monkeypatch, capsys, tmp_path, tmp_path / "none.onnx")
     assert code == 2 and "does not hold a readable model" in said.err
+    for option in ("--fmi", "--sample"):
+        code, said = run_here(monkeypatch, capsys, model, tmp_path / "none.onnx", option, "3")
+        assert code == 2 and f"{option} means nothing for {tmp_path}/none.onnx" in said.err
 
 
 class OnDomain(nn.Module):

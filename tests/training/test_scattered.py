@@ -191,7 +191,6 @@ def test_a_model_refuses_what_it_was_not_trained_on(gappy, name, value, words):
         ("horizon", {}),
         ("rollout", {}),
         ("rollout", {"unroll": 3}),
-        ("rollout", {"unroll": 3}),
     ],
 )
 def test_states_and_forcings_with_gaps_are_continued(tmp_path, scheme, change):

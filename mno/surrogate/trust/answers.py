@@ -14,7 +14,7 @@ from mno.core.errors import InputError, MnoError, first_line
 from mno.scenarios.base import StartsFromGuess, make_scenario
 from mno.scenarios.part import part_of
 from mno.surrogate.description import Description
-from mno.surrogate.trust.bounds import MEASURES
+from mno.surrogate.trust.bounds import MEASURES, as_told
 from mno.surrogate.trust.trust import Assessment, Trust
 
 Arrays = Mapping[str, np.ndarray]
@@ -170,11 +170,8 @@ class Answers:
             "unlike_training": found.unlike_training.astype(_FLAG),
             "most_unusual": found.most_unusual.astype(np.int16),
         }
-        for name, bounds in found.bounds.items():
-            for kind, bound in bounds.items():
-                values = np.where(solved[:, None], np.nan, bound)
-                timed = MEASURES[kind].by_frame and name in description.timed
-                beside[f"{name}_{kind}_bound"] = values if timed else values[:, 0]
+        for name, bound in as_told(found.bounds, description.timed).items():
+            beside[name] = np.where(solved if bound.ndim == 1 else solved[:, None], np.nan, bound)
         if trust.no_residual is None:
             unknown = np.full(len(found.distance), np.nan)
             beside["equation_residual"] = unknown if isinstance(residual, Absent) else residual

@@ -18,8 +18,8 @@ means a smaller error. So a bound is wide where the model is likely to err and n
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -95,6 +95,14 @@ MEASURES = {
     "relative_l2": Measure("relative L2 error", physical=False, by_frame=False),
 }
 """By key in `reports/trust.json`, which is also in the name of an array in a store."""
+
+
+def as_told(bounds: Mapping[str, Mapping[str, Any]], timed: Collection[str]) -> dict[str, Any]:
+    """Return bounds `(samples, frames)` by the name of an array; `(samples,)` if not by frame."""
+    return {
+        f"{name}_{kind}_bound": bound if MEASURES[kind].by_frame and name in timed else bound[:, 0]
+        for name, measures in bounds.items() for kind, bound in measures.items()
+    }  # fmt: skip
 
 
 def sample_errors(predicted: np.ndarray, truth: np.ndarray, state: bool) -> dict[str, np.ndarray]:

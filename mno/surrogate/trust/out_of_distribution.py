@@ -247,14 +247,14 @@ class OutOfDistribution(Config):
             others = np.flatnonzero(part != fold)
             apart = _fit(train.take(others), smoothed.take(others))
             scores.append(_scores(apart, train.take(np.flatnonzero(part == fold))))
-        usual = np.concatenate(scores)
+        usual = torch.cat(scores).numpy()
         if not len(usual):
             return cls(tests=tests, reach=(1.0,) * len(tests))
         rate = max(false_alarm_rate, 1.0 / (len(usual) + 1))
         telling = max(1, int(np.sum(usual.max(axis=0) > usual.min(axis=0))))
         edge = np.quantile(usual, 1.0 - rate / telling, axis=0, method="lower")
         reach = np.where(np.isfinite(edge), np.maximum(edge, _NARROWEST), 1.0)
-        threshold = quantile(_farthest(usual, reach), 1.0 - rate)
+        threshold = quantile(np.max(usual / reach, axis=1), 1.0 - rate)
         return cls(
             tests=tests, reach=_row(reach), false_alarm_rate=rate, calibrated_on=len(usual),
             threshold=threshold if math.isfinite(threshold) else None,
@@ -265,8 +265,10 @@ class OutOfDistribution(Config):
 
         One with a feature that is not finite is infinitely far.
         """
-        scores = [test.scores(features) / r for test, r in zip(self.tests, self.reach, strict=True)]
-        return torch.stack(scores, dim=1).amax(1)
+        return self._in_reaches(features).amax(1)
+
+    def _in_reaches(self, features: Features) -> Tensor:
+        return _scores(self.tests, features) / torch.tensor(self.reach, dtype=torch.float64)
 
     def distances(self, features: Features) -> np.ndarray:
         """Return what `distance` does, as an array."""
@@ -280,7 +282,7 @@ class OutOfDistribution(Config):
 
     def most_unusual(self, features: Features) -> np.ndarray:
         """Return the number, among `names`, of what is strangest; `(samples,)`."""
-        farthest = np.argmax(_scores(self.tests, features) / np.array(self.reach), axis=1)
+        farthest = self._in_reaches(features).argmax(1).numpy()
         numbers = {name: number for number, name in enumerate(self.names)}
         found = np.zeros(len(features), dtype=int)
         for which, test in enumerate(self.tests):
@@ -314,13 +316,9 @@ def _fit(train: Features, smoothed: Features) -> tuple[Test, ...]:
     return tuple(tests)
 
 
-def _scores(tests: Sequence[Test], features: Features) -> np.ndarray:
+def _scores(tests: Sequence[Test], features: Features) -> Tensor:
     """Return the score of each test, `(samples, tests)`."""
-    return torch.stack([test.scores(features) for test in tests], dim=1).numpy()
-
-
-def _farthest(scores: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    return np.max(scores / reach, axis=1)
+    return torch.stack([test.scores(features) for test in tests], dim=1)
 
 
 def _quadratic(table: Tensor, centre: np.ndarray, spread: np.ndarray) -> Tensor:
