@@ -3,12 +3,14 @@
     python -m benchmarks.equivalence BEFORE            # a commit for which the kept cells are fresh
     python -m benchmarks.equivalence BEFORE --write    # and keeps what was found
     python -m benchmarks.equivalence BEFORE --study memory    # of one study alone
+    python -m benchmarks.equivalence BEFORE --epochs 1        # where a whole training takes long
 
 One cell of each kind (backbone, mixers and discretisation, the scenarios in turn) is made twice on
-this machine: by the code of the commit and by the code that is committed now. Where data, weights
-and errors are equal bit for bit, the identities of old and new code are named together in
-`studies/results/equivalences.json`, and cells of the old code stay fresh. What was made for a
-commit is kept in `build/equivalence/`, so that an interrupted comparison continues.
+this machine, by the code of the commit and by the code that is committed now; with `--epochs` only
+the beginning of its training. Where data, weights and errors are equal bit for bit, the identities
+of old and new code are named together in `studies/results/equivalences.json`, and cells of the old
+code stay fresh. What was made for a commit is kept in `build/equivalence/`, so that an interrupted
+comparison continues.
 """
 
 from __future__ import annotations
@@ -53,9 +55,12 @@ def kinds(studies: list[Study]) -> list[tuple[str, Found]]:
     return [(item.cell.study, item) for item in chosen]
 
 
-def made(commit: str, name: str, record: Mapping[str, Any], cache: Path) -> dict[str, str]:
-    """Make a cell by the code of a commit; return the digests of what came of it."""
-    kept = cache / commit / f"{name.replace('/', '--')}.json"
+def made(
+    commit: str, name: str, record: Mapping[str, Any], cache: Path, epochs: int | None
+) -> dict[str, str]:
+    """Make a cell, or its first epochs, by the code of a commit; return what came of it, digested."""
+    length = f"--{epochs}" if epochs else ""
+    kept = cache / commit / f"{name.replace('/', '--')}{length}.json"
     if kept.exists():
         return json.loads(kept.read_text(encoding="utf-8"))
     root = cache / commit / "clone"
@@ -66,6 +71,8 @@ def made(commit: str, name: str, record: Mapping[str, Any], cache: Path) -> dict
     _run("git", "checkout", "-q", "--", "params.yaml", "dvc.lock", "data.dvc", cwd=root)
     given = dict(record["params"])
     own = {given["scenario"]: given.pop("parameters")}
+    if epochs:
+        given["train"] = {**given["train"], "epochs": epochs}
     yaml = YAML(typ="safe")
     base = yaml.load(params)  # what a cell does not name of its sections is at its default
     for section, gone in GONE.items():  # which the code of this commit may not know
@@ -121,6 +128,7 @@ def main() -> int:
     parser.add_argument("--only-before", action="store_true", help="make the old cells, no more")
     parser.add_argument("--write", action="store_true", help="keep what was found")
     parser.add_argument("--study", help="the cells of this study alone")
+    parser.add_argument("--epochs", type=int, help="train for so many, with the code of both")
     given = parser.parse_args()
     commits = [
         subprocess.run(
@@ -138,8 +146,10 @@ def main() -> int:
     chosen = kinds(studies)
     for number, (study, item) in enumerate(chosen, 1):
         name = f"{study}/{item.cell.name}"
-        old = made(commits[0], name, item.record, cache)
-        new = old if given.only_before else made(commits[1], name, item.record, cache)
+        old, new = (
+            made(commit, name, item.record, cache, given.epochs)
+            for commit in (commits[0], commits[0 if given.only_before else 1])
+        )
         same = [part for part in old if old[part] == new[part]]
         print(f"{number}/{len(chosen)} {name}: equal in {', '.join(same) or 'nothing'}", flush=True)
         (shown if len(same) == len(old) else differing).append({"cell": name, **new})
@@ -153,6 +163,7 @@ def main() -> int:
         "before": commits[0],
         "now": commits[1],
         "machine": {"architecture": platform.machine(), "python": platform.python_version()},
+        "epochs": given.epochs,
         "equal": shown,
         "not_equal": [item["cell"] for item in differing],
         **renamed(studies),
