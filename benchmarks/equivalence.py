@@ -58,7 +58,7 @@ def kinds(studies: list[Study]) -> list[tuple[str, Found]]:
 def made(
     commit: str, name: str, record: Mapping[str, Any], cache: Path, epochs: int | None
 ) -> dict[str, str]:
-    """Make a cell, or its first epochs, by the code of a commit; return what came of it, digested."""
+    """Make a cell, or its first epochs, by the code of a commit; return digests of what came."""
     length = f"--{epochs}" if epochs else ""
     kept = cache / commit / f"{name.replace('/', '--')}{length}.json"
     if kept.exists():

@@ -9,6 +9,8 @@ import numpy as np
 SPACE = ("x", "y", "z", "point")
 """Axes of space; `point` numbers places without an order."""
 PLAIN, LOG = "plain", "log"
+RATE = "rate_of_"
+"""What the rate of a field is called, before that field's name."""
 _LESS = "less "
 
 
@@ -44,10 +46,12 @@ class Field:
     units: str
     long_name: str
     """What a figure's label says."""
-    role: Literal["input", "output", "state", "coordinate", "times"]
+    role: Literal["input", "output", "state", "coordinate", "times", "rate"]
     """Whether an operator is given the field, predicts it, or is given its first frames and
     predicts the later ones; a state has a time axis. A coordinate says where points are; times,
-    over the time axis alone, say when each sample's frames are, from any beginning."""
+    over the time axis alone, say when each sample's frames are, from any beginning. A rate is that
+    of another field along directions of what is given: the direction itself, or what the solver's
+    Jacobian makes of it."""
     dims: tuple[str, ...]
     """Axes of one sample's array, in order, for example `("x", "y")`, time before those of space;
     none for one number per sample. On unordered points, `point` is the axis of space."""

@@ -1,7 +1,7 @@
 """What determines a dataset (`generate`), and how it is made (`execution`)."""
 
 import math
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -50,6 +50,9 @@ class GenerateConfig(SamplesConfig):
     """All that determines a dataset, apart from the scenario's own parameters."""
 
     split: SplitConfig
+    derivatives: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """products with the solver's Jacobian that are made of each training sample, along directions
+    to other samples; none: no derivatives"""
     asked: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
     """digest of a file of further inputs (`build/asked/`, as `mno optimise` writes it), which are
     solved, too, and trained on"""

@@ -107,6 +107,19 @@ class Normaliser:
             return scaled.exp() if isinstance(scaled, Tensor) else np.exp(scaled)
         return scaled + _reference(name, scale, scaled, beside or {})
 
+    def encode_rate(
+        self, name: str, rate: ArrayT, field: ArrayT, beside: Mapping[str, ArrayT]
+    ) -> ArrayT:
+        """Return the rate of what `encode` makes of a field, of the rate of the physical one.
+
+        The field is normalised; `beside` are rates of physical fields.
+        """
+        if self.scale(name) == LOG:
+            rate = rate / self.decode(name, field)
+        elif self.reference(name):
+            rate = rate - _reference(name, self.scale(name), rate, beside)
+        return rate / self.std[name]
+
     def reference(self, name: str) -> str | None:
         """Return the name of the field that another one is less, if it is."""
         other = difference_from(self.scale(name))

@@ -19,7 +19,7 @@ import zarr
 from numcodecs.zstd import decompress
 
 from mno.core.errors import InputError, MnoError
-from mno.core.fields import PLAIN, Axis, Field, HasFields, difference_from
+from mno.core.fields import PLAIN, RATE, Axis, Field, HasFields, difference_from
 from mno.core.files import file_sha256, metadata_sha256
 from mno.core.memory import fits_in_memory
 from mno.core.observing import Observing
@@ -274,20 +274,26 @@ class Split:
 
     `fields` are arrays of shape `(samples, *dims)`, float32, in physical units, by field name;
     `indices` the numbers of the samples in the dataset, shape `(samples,)`, int64, ascending.
+    `rates` are those of some fields along directions of what is given, shape `(samples, direction,
+    *dims)`, by the field's name; NaN where a sample has none.
     """
 
     name: str  # `train`, `validation` or `test`
     schema: Schema
     fields: dict[str, np.ndarray]
     indices: np.ndarray
+    rates: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def take(self, positions: np.ndarray) -> "Split":
         """Return some of the samples, by their positions in this split."""
-        fields = {name: array[positions] for name, array in self.fields.items()}
-        return Split(self.name, self.schema, fields, self.indices[positions])
+        fields, rates = (
+            {name: array[positions] for name, array in of.items()}
+            for of in (self.fields, self.rates)
+        )
+        return Split(self.name, self.schema, fields, self.indices[positions], rates)
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,6 +304,7 @@ class StoredSplit:
     schema: Schema
     fields: dict[str, StoredArray]
     indices: np.ndarray
+    rates: dict[str, StoredArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -305,20 +312,22 @@ class StoredSplit:
     @property
     def nbytes(self) -> int:
         """What all fields take in memory, in bytes."""
-        return sum(array.nbytes for array in self.fields.values())
+        return sum(array.nbytes for array in (*self.fields.values(), *self.rates.values()))
 
     def take(self, positions: np.ndarray) -> "StoredSplit":
         """Return some of the samples, by their positions in this split."""
         chosen = self.indices[positions]
-        fields = {
-            name: StoredArray(a.folder.parent, name, chosen) for name, a in self.fields.items()
-        }
-        return StoredSplit(self.name, self.schema, fields, chosen)
+        fields, rates = (
+            {name: StoredArray(a.folder.parent, a.folder.name, chosen) for name, a in of.items()}
+            for of in (self.fields, self.rates)
+        )
+        return StoredSplit(self.name, self.schema, fields, chosen, rates)
 
     def load(self) -> Split:
         """Read all samples into memory."""
         fields = {name: array[:] for name, array in self.fields.items()}
-        return Split(self.name, self.schema, fields, self.indices)
+        rates = {name: array[:] for name, array in self.rates.items()}
+        return Split(self.name, self.schema, fields, self.indices, rates)
 
 
 def read_schema(store: Path) -> Schema:
@@ -366,7 +375,9 @@ def open_split(
         known = ", ".join(dict.fromkeys(str(name) for name in splits))
         raise InputError(f"split={split!r} is not in {store}; it has {known}")
     fields = {field.name: StoredArray(store, field.name, indices) for field in schema.fields}
-    return StoredSplit(split, schema, fields, indices)
+    names = read_root(store)["attributes"].get("rates", ())
+    rates = {name.removeprefix(RATE): StoredArray(store, name, indices) for name in names}
+    return StoredSplit(split, schema, fields, indices, rates if split == "train" else {})
 
 
 def open_splits(store: Path, first: str, *others: str) -> list[Split] | list[StoredSplit]:

@@ -16,7 +16,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 from zarr.errors import ZarrUserWarning
 
-from mno.core.fields import PLAIN, Field
+from mno.core.fields import PLAIN, RATE, Field
 from mno.core.files import file_sha256, folder_files, metadata_sha256, write_text
 from mno.data.shard_file import COMPRESSION_LEVEL
 from mno.scenarios.base import SampleSource
@@ -44,18 +44,21 @@ def create_store(
     splits: np.ndarray,
     numbers: Mapping[str, np.ndarray],
     spans: Mapping[str, Sequence[float]],
+    rates: Mapping[Field, int],
 ) -> None:
     """Write the store, in a new folder, without its fields' values: metadata, coordinates, splits.
 
     `content` is what determines the samples, as plain values; `splits` names each sample's split,
     and `numbers` are further ones for each sample, shape `(samples,)`, by name. `spans` says
-    between which values most of a field lie, where that is known.
+    between which values most of a field lie, where that is known; `rates` along how many directions
+    there are rates of fields, which readers look for by an attribute of their own.
     """
     attributes = {
         "Conventions": "CF-1.11",
         "title": scenario.title,
         **content,
         "fields": [field.name for field in scenario.fields],
+        **({"rates": [field.name for field in rates]} if rates else {}),
         "extent": {axis.name: list(axis.extent) for axis in scenario.axes},
         "symmetries": list(scenario.symmetries),
         **({"walls": scenario.walls} if scenario.walls != "free" else {}),
@@ -80,9 +83,10 @@ def create_store(
     for name, values in numbers.items():
         write(name, "sample", values, values.dtype)
     places = [field.name for field in scenario.fields if field.role == "coordinate"]
-    for field in scenario.fields:
+    for field in (*scenario.fields, *rates):
         located = places if "point" in field.dims and field.role != "coordinate" else []
-        shape = scenario.shapes[field.name]
+        shape = scenario.shapes[field.name.removeprefix(RATE)]
+        shape = (rates[field], *shape) if field in rates else shape
         about: dict[str, Any] = {
             "units": field.units, "long_name": field.long_name, "role": field.role,
             "coordinates": " ".join(["split", *numbers, *located]),

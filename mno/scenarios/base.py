@@ -174,6 +174,8 @@ class Scenario(SampleSource):
     """
 
     _space: tuple[Axis, ...]
+    has_derivatives = False
+    """Whether it can `solve_along`."""
 
     def __init__(
         self,
@@ -252,6 +254,17 @@ class Scenario(SampleSource):
         It is `weights` times the solver's Jacobian, in physical units; none without an adjoint.
         """
         return None
+
+    def solve_along(
+        self, inputs: Fields, directions: Fields
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Return what `solve` does, and how it changes along directions of what is given, by name.
+
+        The latter is the solver's Jacobian times each direction, in physical units; it and the
+        directions have shape `(direction, *dims)`, float64. There is none where both share no work,
+        so that a direction costs as much as a solve: see `has_derivatives`.
+        """
+        raise NotImplementedError
 
     def bodies(self, given: Fields) -> tuple[Body, ...]:
         """Return what there is in space of a sample, to draw it; nothing where fields show it.

@@ -70,6 +70,7 @@ class DarcyRing(Scenario):
     name = "darcy_ring"
     title = "Darcy flow in a ring with curved walls"
     Parameters = DarcyRingParameters
+    has_derivatives = True
     fields = (
         Field("x", "1", "x", "coordinate", ("point",)),
         Field("y", "1", "y", "coordinate", ("point",)),
@@ -124,13 +125,26 @@ class DarcyRing(Scenario):
 
     def solve(self, inputs: Fields) -> dict[str, np.ndarray]:
         """Solve for the pressure, shape `(point,)`, by a direct sparse factorisation."""
+        return self.solve_along(inputs, {})[0]
+
+    def solve_along(
+        self, inputs: Fields, directions: Fields
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Solve, and along directions of the permeability, with the same factors."""
         anywhere, positive = (-math.inf, math.inf), (POSITIVE, math.inf)
         given = self.within(inputs, x=anywhere, y=anywhere, permeability=positive)
         matrix, load = self._equation(**given)
-        free = slice(0, self._mesh.outer.start)
-        pressure = np.zeros(self._mesh.num_points)
-        pressure[free] = factorise(matrix[free, free]).solve(load[free])
-        return {"pressure": pressure.astype(np.float32)}
+        free, triangles = slice(0, self._mesh.outer.start), self._mesh.triangles
+        solve, pressure = factorise(matrix[free, free]).solve, np.zeros(self._mesh.num_points)
+        pressure[free] = solve(load[free])
+        solved = {"pressure": pressure.astype(np.float32)}
+        if not directions:
+            return solved, {}
+        along = directions["permeability"][:, triangles].mean(axis=2)
+        leaves = ring_mesh.leaving(given["x"], given["y"], triangles, pressure)
+        found = np.zeros((len(along), len(pressure)))
+        found[:, free] = solve(-(leaves @ along.T)[free]).T
+        return solved, {"pressure": found}
 
     def _equation(
         self, x: np.ndarray, y: np.ndarray, permeability: np.ndarray

@@ -13,7 +13,13 @@ from mno.core.fields import Field
 from mno.scenarios.base import POSITIVE, SQUARE, Changes, Check, Fields, Parameters, space_axes
 from mno.scenarios.kernels.furnaces import Plant, centres, draw_plant
 from mno.scenarios.kernels.heat_conduction import advance_directly, solve_heat_conduction, stages_of
-from mno.scenarios.linear import LinearSystem, five_points, slopes_along_x
+from mno.scenarios.linear import (
+    LinearSystem,
+    conductance_rates,
+    five_points,
+    leaving,
+    slopes_along_x,
+)
 from mno.scenarios.time_dependent import Frames, TimeDependent
 
 TOLERANCE = 1e-8  # relative residual of a stage; the error it leaves is below float32 storage
@@ -119,6 +125,7 @@ class Furnace(TimeDependent):
     name = "furnace"
     title = "Heat conduction in a furnace"
     Parameters = FurnaceParameters
+    has_derivatives = True
     fields = (
         Field(
             "conductivity", "W m-1 K-1", "thermal conductivity", "input", ("x", "y"), scale="log"
@@ -288,13 +295,40 @@ class Furnace(TimeDependent):
             "temperature": first,
         }
 
+    def solve_along(
+        self, inputs: Fields, directions: Fields
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Solve, and along directions of all inputs: the scheme and its tangent, one matrix."""
+        given, along = self._within(inputs), directions
+        stiffness, source, _, level = system = self.linear_system(inputs)
+        solve, lasts, shares = stages_of(system, self._interval, self.parameters.steps_per_frame)
+        area, film = self._width**2, self.parameters.heat_transfer_coefficient
+        moved = conductance_rates(given["conductivity"], along["conductivity"], self._width, film)
+        power, storage = (along[name] * area for name in ("power", "heat_capacity"))
+        levels, grid = along["ambient_temperature"][:, None, None], given["temperature"].shape
+        rise, rates = given["temperature"] - level, along["temperature"] - levels
+        frames, moves, shape = [rise + level], [rates + levels], rates.shape
+        for frame in range(len(source) - 1):
+            for share in shares:
+                change = solve(source[frame] - stiffness @ rise.ravel()).reshape(grid)
+                right = power[:, frame] - leaving(moved, rise + change) - storage / lasts * change
+                rows = right.reshape(len(right), -1) - rates.reshape(len(right), -1) @ stiffness
+                rise, rates = rise + share * change, rates + share * solve(rows.T).T.reshape(shape)
+            frames.append(rise + level)
+            moves.append(rates + levels)
+        solved = np.stack(frames).astype(np.float32)
+        return {"temperature": solved}, {"temperature": np.stack(moves, axis=1)}
+
     def _run(self, inputs: Fields) -> tuple[np.ndarray, np.ndarray]:
-        bounds = dict.fromkeys((field.name for field in type(self).fields), (POSITIVE, math.inf))
-        given = self.within(inputs, **{**bounds, "power": (-math.inf, math.inf)})
+        given = self._within(inputs)
         return self._solve(
             given["conductivity"], given["heat_capacity"], given["power"], given["temperature"],
             float(given["ambient_temperature"]), self._interval, self.parameters.steps_per_frame,
         )  # fmt: skip
+
+    def _within(self, inputs: Fields) -> dict[str, np.ndarray]:
+        bounds = dict.fromkeys((field.name for field in type(self).fields), (POSITIVE, math.inf))
+        return self.within(inputs, **{**bounds, "power": (-math.inf, math.inf)})
 
     def _solve(
         self, conductivity: np.ndarray, heat_capacity: np.ndarray, power: np.ndarray,

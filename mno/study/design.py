@@ -214,7 +214,7 @@ TRACKED = ("scenario", "seed", "generate", "task", "model", "train", "learning_c
 _ADDED = {
     "task": ("predict", "part", "time", "skip", "kind", "sensors", "hidden"),
     "model": ("patch", "cells", "local_width", "time_state"),
-    "train": ("scales", "beta2", "optimizer"),
+    "train": ("scales", "beta2", "optimizer", "derivatives"),
     "evaluate": ("tools", "economics.questions", "trust.draws"),
 }
 """Options that are younger than cells which are kept: they count where they are not at defaults."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mno.core.batch import Batch
 from mno.core.errors import InputError
-from mno.core.fields import Field
+from mno.core.fields import RATE, Field
 from mno.core.observing import READ, Sensor, reading_stream
 from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split, StoredSplit
@@ -27,8 +27,9 @@ from mno.surrogate.description import INTERVALS, Description
 from mno.training.config import TrainConfig
 from mno.training.processes import Rank
 
-Purpose = Literal["turn", "window"]
-_STREAMS: dict[Purpose, int] = {"turn": 2, "window": 3}  # 0 and 1 are of order and torch
+Purpose = Literal["turn", "window", "direction"]
+# 0 and 1 are of order and torch, 4 of the learning curve.
+_STREAMS: dict[Purpose, int] = {"turn": 2, "window": 3, "direction": 5}
 
 Change = Callable[[dict[str, Tensor], Tensor, int], dict[str, Tensor]]
 """What is done to the fields of a batch, given the numbers of its samples and the epoch."""
@@ -52,8 +53,9 @@ def epoch_choices(
     """Return a number drawn for each sample in an epoch, from 0 to below `num_choices`.
 
     It depends on what is said here and on the sample's own number, not on the order in which
-    samples are taken. What is chosen is the symmetry by which a sample is turned, or the frame at
-    which its window begins; the two are drawn independently.
+    samples are taken. What is chosen is the symmetry by which a sample is turned, the frame at
+    which its window begins, or the direction along which it is differentiated; these are drawn
+    independently.
     """
     sequence = np.random.SeedSequence(seed, spawn_key=(epoch, _STREAMS[purpose]))
     return np.random.default_rng(sequence).integers(num_choices, size=num_samples)
@@ -226,8 +228,32 @@ class Augmentation:
         for number in chosen.unique().tolist():
             rows = (chosen == number).nonzero()[:, 0]
             for name, field in fields.items():
-                turned[name][rows] = self.turns[number][name](field[rows])
+                turned[name][rows] = self.turns[number][name.removeprefix(RATE)](field[rows])
         return turned
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Puts rates of fields beside these, normalised, along the direction chosen for each sample.
+
+    Samples without are given none: rates of zero, which any operator has along no direction.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    normaliser: Normaliser
+    choices: Choices
+
+    def __call__(
+        self, fields: Mapping[str, Tensor], samples: Tensor, epoch: int
+    ) -> dict[str, Tensor]:
+        """Return the fields of a batch, and rates under names that begin with `RATE`."""
+        chosen, encode = self.choices(epoch)[samples], self.normaliser.encode_rate
+        rates = {
+            name: torch.from_numpy(np.nan_to_num(array[samples.numpy(), chosen]))
+            for name, array in self.arrays.items()
+            if name in fields
+        }
+        return {**fields, **{RATE + n: encode(n, x, fields[n], rates) for n, x in rates.items()}}
 
 
 def changes_of(
@@ -248,6 +274,20 @@ def changes_of(
         driving = [n for n in description.forcings if n.removesuffix(READ) not in sensors]
         told, times = description.outputs, (*description.times,)
         changes.append(Readings(sensors, description.normaliser, told, driving, seed, times))
+    if config.derivatives:
+        if not training.rates:
+            raise InputError(
+                f"train.derivatives={config.derivatives:g} needs derivatives in the dataset, which "
+                "has none: set generate.derivatives=8, or train.derivatives=0"
+            )
+        if (forecast and forecast.scheme == "rollout") or description.along_time:
+            raise InputError(
+                f"train.derivatives={config.derivatives:g} is for predictions made at once; set "
+                "task.scheme=horizon and a model without time as an axis, or train.derivatives=0"
+            )
+        arrays = {name: array[:] for name, array in training.rates.items()}
+        count = next(iter(arrays.values())).shape[1]
+        changes.append(Rates(arrays, description.normaliser, drawn(count, "direction")))
     if config.augment and training.schema.symmetries:
         turns = turns_of(training.schema)
         changes.append(Augmentation(turns, drawn(len(turns), "turn")))

@@ -47,6 +47,9 @@ class TrainConfig(Config):
     residual_weight: Amount = 0.0
     """Weight of the residual that a prediction leaves in the scenario's equation, relative to its
     source, in what is minimised; 0 leaves it out"""
+    derivatives: Amount = 0.0
+    """Weight of the error in what the solver's Jacobian makes of directions, where the dataset has
+    that (`generate.derivatives`), in what is minimised; 0 leaves it out"""
     unroll: Annotated[Count, Field(le=1000)] = 1
     """Steps of a rollout that training takes at a time, from a random frame of each sample
     (rollouts of states)"""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.func import jvp
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mno.core.batch import Batch
 from mno.core.errors import InputError
-from mno.core.fields import LOG, PLAIN
+from mno.core.fields import LOG, PLAIN, RATE
 from mno.core.grid import Grid
 from mno.data.normalise import Normaliser
 from mno.scenarios.residuals import residual_of
@@ -157,6 +160,39 @@ def predict_batch(
     return Prediction(_as_precise(answer, truth), truth, given)
 
 
+def predict_rates(
+    operator: nn.Module, description: Description, fields: Fields, seen: Batch
+) -> tuple[Prediction, Tensor]:
+    """Predict as `predict_batch` does; also return how far rates are off, `(batch,)`.
+
+    The rates of a prediction along the direction of each sample are compared with those in the
+    batch, all normalised: the norm of the difference over that of the true rates, both over all
+    fields that are predicted.
+
+    Source:
+        O'Leary-Roseberry et al., "Derivative-Informed Neural Operator", arXiv:2206.10745.
+    """
+    names = {*description.given_names, *description.outputs}
+    rates = {n: fields.get(RATE + n, torch.zeros_like(fields[n])) for n in names}
+    along, truth = description.batch(description.given(rates)), description.truth(rates)
+
+    def answer(given: Fields, scalars: Fields) -> dict[str, Tensor]:
+        moved = replace(seen, fields=given, scalars=scalars)
+        return dict(description.answer(operator, moved).fields)
+
+    with sdpa_kernel(SDPBackend.MATH):  # which alone is differentiated forwards
+        given, directions = ((dict(one.fields), dict(one.scalars)) for one in (seen, along))
+        found, moving, *_ = jvp(answer, given, directions)
+    apart, size = (
+        torch.stack([x.flatten(1).norm(dim=1) for x in of]).norm(dim=0)
+        for of in ([moving[n] - rate for n, rate in truth.items()], [*truth.values()])
+    )
+    values = sum(rate[0].numel() for rate in truth.values())
+    solved = description.truth(fields)
+    predicted = Prediction(_as_precise(found, solved), solved, description.given(fields))
+    return predicted, apart / size.clamp_min(NORM_FLOOR * values**0.5)
+
+
 def _as_precise(answer: Fields, truth: Fields) -> dict[str, Tensor]:
     """Return an answer in the precision of the true fields, whatever that of the layers is."""
     return {name: field.to(truth[name].dtype) for name, field in answer.items()}
@@ -175,6 +211,7 @@ class Objective:
     ) -> None:
         self.description, self.parameters = description, parameters
         self.error, self.residual_weight = config.loss, config.residual_weight
+        self.derivatives = config.derivatives
         weight = f"train.residual_weight={config.residual_weight}"
         if description.coordinates and (config.loss == "h1" or config.residual_weight):
             raise InputError(
@@ -198,7 +235,7 @@ class Objective:
     @property
     def is_relative_l2(self) -> bool:
         """Whether it is the relative L2 error and nothing else."""
-        more = self.residual_weight or self.description.observes
+        more = self.residual_weight or self.derivatives or self.description.observes
         return self.error == "relative_l2" and not more
 
     def __call__(self, prediction: Prediction) -> Tensor:

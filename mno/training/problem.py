@@ -208,6 +208,9 @@ def fingerprint(
         digest.update(np.ascontiguousarray(weight.cpu().numpy()).data)
     if config.residual_weight:
         digest.update(json.dumps(dict(splits[0].schema.parameters), sort_keys=True).encode())
+    for name, array in sorted(splits[0].rates.items()) if config.derivatives else ():
+        digest.update(f"rate {name} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array[:]).data)
     if config.augment and splits[0].schema.symmetries:
         digest.update(json.dumps(splits[0].schema.symmetries).encode())
     return digest.hexdigest()

@@ -124,8 +124,14 @@ class OperatorTraining(nn.Module):
         config, description = self.config, self.description
         seen, gaps = self._inputs(batch), description.gaps
         seen = corrupt(seen, noise=config.input_noise, mask=config.input_mask, gaps=gaps)
-        predicted = objective.predict_batch(self.operator, description, batch, seen, config.unroll)
-        loss = self.objective(predicted).mean()
+        if config.derivatives:
+            predicted, apart = objective.predict_rates(self.operator, description, batch, seen)
+            loss = self.objective(predicted).mean() + config.derivatives * apart.mean()
+        else:
+            predicted = objective.predict_batch(
+                self.operator, description, batch, seen, config.unroll
+            )
+            loss = self.objective(predicted).mean()
         size = config.batch_size
         here = self.rank.count(min(size, self.num_samples - number * size))
         self._measure(loss.detach(), predicted, counts=here > 0)

@@ -43,8 +43,9 @@ def check_scenario(
     what it solves and fail on damaged solutions, on those of other samples and on values that are
     no numbers. Declared symmetries hold; `outside` names other problems that can be solved; a
     residual in torch is less on a solution than on a damaged one; a linear system has the solution,
-    and is symmetric; an adjoint is what differences of solutions are. Resolutions, parameters and
-    inputs that cannot be used are refused in one line that says what was given.
+    and is symmetric; an adjoint, and derivatives, are what differences of solutions are.
+    Resolutions, parameters and inputs that cannot be used are refused in one line that says what
+    was given.
 
     What it cannot know is whether the equation is solved: exact solutions, measured orders and
     conservation are a scenario's own tests.
@@ -64,6 +65,7 @@ def check_scenario(
     _check_residual(scenario, parameters, given, solved)
     _check_linear_system(scenario, given, solved)
     _check_adjoint(scenario, given, solved)
+    _check_derivatives(scenario, given, solved)
     _check_refusals(scenario, given)
 
 
@@ -273,6 +275,26 @@ def _check_adjoint(scenario: Scenario, given: Fields, solved: Fields) -> None:
             sums.append(sum(np.vdot(weights[key], array) for key, array in moved.items()))
         apart = np.vdot(slope, change) - (sums[0] - sums[1]) / 2e-3
         assert abs(apart) < 1e-2 * np.linalg.norm(slope * change), f"{name} has another slope"
+
+
+def _check_derivatives(scenario: Scenario, given: Fields, solved: Fields) -> None:
+    if not scenario.has_derivatives:
+        return
+    noise = np.random.default_rng(0).standard_normal
+    moving = [f.name for f in scenario.fields if f.name in given and f.role != "coordinate"]
+    directions = {n: given[n].astype(float) * noise((2, *given[n].shape)) for n in moving}
+    again, rates = scenario.solve_along(given, directions)
+    for name, array in solved.items():
+        apart = np.abs(again[name] - array).max()
+        assert again[name].dtype == np.float32 and apart <= 1e-5 * np.abs(array).max()
+        for number, rate in enumerate(rates[name]):
+            ends = []
+            for step in (1e-3, -1e-3):
+                moved = {n: given[n] + step * d[number] for n, d in directions.items()}
+                whole = {**given, **{n: x.astype(np.float32) for n, x in moved.items()}}
+                ends.append(scenario.solve(whole)[name].astype(float))
+            off = np.linalg.norm(rate - (ends[0] - ends[1]) / 2e-3)
+            assert off < 1e-2 * np.linalg.norm(rate), f"{name} has another rate"
 
 
 def _check_refusals(scenario: Scenario, given: Fields) -> None:

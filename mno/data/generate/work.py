@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 
 from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
-from mno.core.fields import Field
+from mno.core.fields import RATE, Field
 from mno.core.files import file_sha256, json_sha256, replacing_folder, write_text
 from mno.data.asked import read_asked
 from mno.data.config import SPLITS, GenerateConfig, SamplesConfig
@@ -77,8 +77,31 @@ class DatasetPlan:
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
-        """The fields of the scenario with these parameters."""
-        return self.build().fields
+        """The fields of the scenario with these parameters, and the rates of some."""
+        return (*self.build().fields, *self.rates)
+
+    @property
+    def directions(self) -> int:
+        """Along how many directions training samples are differentiated."""
+        return getattr(self.config, "derivatives", None) or 0
+
+    @cached_property
+    def rates(self) -> tuple[Field, ...]:
+        """The rates of fields along directions of what is given; an `InputError` if none can be."""
+        source = self.build()
+        if self.directions and not getattr(source, "has_derivatives", False):
+            raise InputError(
+                f"generate.derivatives={self.directions}, but {source.dataset_name} has no "
+                "derivatives as it is set; leave it out, or choose darcy, darcy_ring or furnace"
+            )
+        moved = [f for f in source.fields if self.directions and f.role != "coordinate"]
+        return tuple(
+            Field(
+                RATE + f.name, f.units, f"rate of {f.long_name}", "rate", ("direction", *f.dims),
+                gaps=True,
+            )
+            for f in moved
+        )  # fmt: skip
 
     def build(self) -> SampleSource:
         """Build the scenario at the dataset's resolution, or raise an `InputError`."""
@@ -125,11 +148,35 @@ class DatasetPlan:
     def make(self, scenario: SampleSource, samples: range) -> Iterator[tuple[Fields, Fields]]:
         """Yield what is given with each of some samples, and its solution, as a scenario does."""
         drawn = self.config.samples
-        yield from scenario.make(range(samples.start, min(samples.stop, drawn)), self.rng)
+        own = range(samples.start, min(samples.stop, drawn))
+        yield from self._make_along(scenario, own) if self.rates else scenario.make(own, self.rng)
         for number in range(max(samples.start, drawn) - drawn, samples.stop - drawn):
             assert isinstance(scenario, Scenario)
             given = scenario.completed({n: values[number] for n, values in self.asked[0].items()})
             yield given, scenario.solve(given)
+
+    def _make_along(self, scenario: Any, samples: range) -> Iterator[tuple[Fields, Fields]]:
+        """Yield samples as a scenario makes them; among what is solved, rates of training samples.
+
+        A direction leads from what is given to what another draw has; where both are positive, by
+        their logarithms, since a change of tenfold is no small one.
+        """
+        moving = [field.name.removeprefix(RATE) for field in self.rates]
+        for number in samples:
+            given = scenario.sample(self.rng(number))
+            if self.splits[number] != "train":
+                yield given, scenario.solve(given)
+                continue
+            others = [scenario.sample(self.rng(number, 1 + k)) for k in range(self.directions)]
+            along = {}
+            for name in (name for name in moving if name in given):
+                here = given[name].astype(np.float64)
+                there = np.stack([other[name] for other in others])
+                logs = min(here.min(), there.min()) > 0.0
+                along[name] = here * np.log(there / here) if logs else there - here
+            solved, moved = scenario.solve_along(given, along)
+            rates = {RATE + n: x.astype(np.float32) for n, x in {**along, **moved}.items()}
+            yield given, {**solved, **rates}
 
     def rng(self, *key: int) -> np.random.Generator:
         """Return a sample's own random stream, the same wherever the sample is made."""
@@ -160,8 +207,9 @@ class DatasetPlan:
         """Write the dataset but for its fields' values; see `mno.data.store.create_store`."""
         size = self.config.shard_size
         create_store(
-            path, self.build(), self.content, size, self.splits, numbers or {}, spans or {}
-        )
+            path, self.build(), self.content, size, self.splits, numbers or {}, spans or {},
+            {field: self.directions for field in self.rates},
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -198,6 +246,11 @@ def solve_shard(plan: DatasetPlan, shard: int) -> tuple[ShardRecord, dict[str, n
         name: np.empty((len(samples), *shape), np.float32)
         for name, shape in scenario.shapes.items()
     }
+    rates = {
+        rate.name: np.full((len(samples), plan.directions, *shape), np.nan, np.float32)
+        for rate in plan.rates
+        for shape in (scenario.shapes[rate.name.removeprefix(RATE)],)
+    }
     measured = {check.name: np.empty(len(samples)) for check in scenario.checks}
     # Their first frames are the same where nothing was measured: whole recordings tell them apart.
     recorded = [f.name for f in scenario.fields if f.role == "state" and f.gaps]
@@ -207,6 +260,9 @@ def solve_shard(plan: DatasetPlan, shard: int) -> tuple[ShardRecord, dict[str, n
     with threadpool_limits(limits=1):
         made = split_samples(scenario.fields, read) if read else plan.make(scenario, samples)
         for row, (sample, (given, solved)) in enumerate(zip(samples, made, strict=True)):
+            for name in rates.keys() & solved.keys():
+                rates[name][row] = solved[name]
+            solved = {name: array for name, array in solved.items() if name not in rates}
             if not read:
                 _store_row(scenario.dataset_name, {**given, **solved}, row, values)
             for field in scenario.fields:
@@ -234,7 +290,8 @@ def solve_shard(plan: DatasetPlan, shard: int) -> tuple[ShardRecord, dict[str, n
     margins = {c.name: Margins.of(measured[c.name], c.tolerance) for c in scenario.checks}
     told = [f.name for f in scenario.fields if f.role == "input"] if scenario.tells_spans else []
     decades = {name: Decades.of(values[name]) for name in told}
-    return ShardRecord(shard, plan.digest, {}, inputs, statistics, checks, margins, decades), values
+    record = ShardRecord(shard, plan.digest, {}, inputs, statistics, checks, margins, decades)
+    return record, {**values, **rates}
 
 
 def _store_row(

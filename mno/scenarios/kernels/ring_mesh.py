@@ -130,17 +130,32 @@ def stiffness(
     An entry is the sum over triangles T that have both points of
     `a_T area_T (grad phi_i . grad phi_j)`; the coefficient `a` has shape `(triangles,)`.
     """
-    # The gradient of the function of a corner is the opposite edge, turned, over twice the area.
-    opposite_x = x[np.roll(triangles, -2, axis=1)] - x[np.roll(triangles, -1, axis=1)]
-    opposite_y = y[np.roll(triangles, -2, axis=1)] - y[np.roll(triangles, -1, axis=1)]
-    scale = coefficient / (4.0 * areas(x, y, triangles))
-    entries = scale[:, None, None] * (
-        opposite_x[:, :, None] * opposite_x[:, None, :]
-        + opposite_y[:, :, None] * opposite_y[:, None, :]
-    )
+    entries = coefficient[:, None, None] * _of_triangles(x, y, triangles)
     rows = np.repeat(triangles, 3, axis=1).ravel()
     columns = np.tile(triangles, (1, 3)).ravel()
     return csc_matrix((entries.ravel(), (rows, columns)), shape=(len(x), len(x)))
+
+
+def leaving(x: np.ndarray, y: np.ndarray, triangles: np.ndarray, values: np.ndarray) -> csc_matrix:
+    """Return what the coefficient of each triangle makes leave the points, `(points, triangles)`.
+
+    It is the `stiffness`, of which the coefficients are not known, times values at points.
+    """
+    entries = np.einsum("tij,tj->ti", _of_triangles(x, y, triangles), values[triangles])
+    columns = np.repeat(np.arange(len(triangles)), 3)
+    return csc_matrix((entries.ravel(), (triangles.ravel(), columns)), (len(x), len(triangles)))
+
+
+def _of_triangles(x: np.ndarray, y: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """Return the matrix of each triangle for a coefficient of one, `(triangles, 3, 3)`."""
+    # The gradient of the function of a corner is the opposite edge, turned, over twice the area.
+    opposite_x = x[np.roll(triangles, -2, axis=1)] - x[np.roll(triangles, -1, axis=1)]
+    opposite_y = y[np.roll(triangles, -2, axis=1)] - y[np.roll(triangles, -1, axis=1)]
+    products = (
+        opposite_x[:, :, None] * opposite_x[:, None, :]
+        + opposite_y[:, :, None] * opposite_y[:, None, :]
+    )
+    return products / (4.0 * areas(x, y, triangles))[:, None, None]
 
 
 class Edges(NamedTuple):

@@ -1,0 +1,66 @@
+"""The studies of little data: solves that are paid for, cells that are kept, their tables."""
+
+import numpy as np
+import pytest
+
+from benchmarks.little_data import another_plant, derivatives, page
+from benchmarks.little_data.cells import Cell, paid_for
+from benchmarks.little_data.questions import QUESTIONS
+from mno.core.fields import Axis, Field
+from mno.data.reading import Schema, Split
+from mno.scenarios.chamber.plant import Plant
+
+
+@pytest.fixture
+def pool():
+    axis = Axis("x", "1", "x", np.arange(3.0), (0.0, 3.0))
+    schema = Schema("rod", (Field("u", "1", "u", "output", ("x",)),), (axis,))
+    values = np.arange(60, dtype=np.float32).reshape(20, 3)
+    rates = {"u": values[:, None]}
+    return Split("train", schema, {"u": values}, np.arange(20), rates)
+
+
+def test_solves_are_parted_without_overlap_and_rates_go_with_them(pool):
+    learned, chooses = paid_for(pool, 10, seed=0)
+    assert (len(learned), len(chooses)) == (8, 2)
+    assert not set(learned.indices) & set(chooses.indices)
+    np.testing.assert_array_equal(learned.rates["u"][:, 0], learned.fields["u"])
+    more = paid_for(pool, 20, seed=0)
+    assert {*learned.indices, *chooses.indices} < {*more[0].indices, *more[1].indices}
+    assert {*paid_for(pool, 10, seed=1)[0].indices} != {*learned.indices}
+
+
+def test_derivatives_are_paid_for_in_solves():
+    few = Cell(derivatives.QUESTION, "darcy_ring", derivatives.FEW, derivatives.WITH, 0)
+    cost = derivatives.costs()["darcy_ring"]["solves"]
+    count = derivatives.samples_of(few)
+    assert 0.8 * count * cost + 0.2 * count == pytest.approx(derivatives.FEW, abs=cost)
+    plain = Cell(derivatives.QUESTION, "darcy_ring", derivatives.FEW, derivatives.WITHOUT, 0)
+    assert derivatives.samples_of(plain) == derivatives.FEW
+
+
+def test_a_cell_that_was_made_otherwise_is_made_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.little_data.cells.RESULTS", tmp_path)
+    cell = Cell("plant", "relined", 25, "trained further", 0)
+    cell.write({"steps": (1, 2)}, {"errors": [0.1]})
+    assert cell.read({"steps": (1, 2)})["errors"] == [0.1]
+    assert cell.read({"steps": (1, 3)}) is None
+
+
+def test_the_other_furnaces_are_plants(tmp_path):
+    for name in another_plant.OTHERS:
+        another_plant.write_plant(tmp_path, name)
+        plant = Plant.read(name, tmp_path)
+        first = Plant.read("car_bottom", another_plant.ROOT)
+        assert len(plant.thermocouples) == len(first.thermocouples)
+        assert len(plant.zones) == len(first.zones) and plant.schedule == first.schedule
+
+
+def test_the_page_is_that_of_the_cells():
+    kept = {
+        name: [found for cell in module.cells() if (found := cell.read(module.made_with(cell)))]
+        for name, module in QUESTIONS.items()
+    }
+    text = page.PAGE.read_text(encoding="utf-8")
+    for name, lines in page.parts(kept).items():
+        assert f"<!-- {name} -->\n{lines}\n<!-- end of {name} -->" in text
