@@ -82,7 +82,6 @@ class Follower:
             self._look()
 
     def _look(self) -> None:
-        """Look once whether another version is named, and take it if it works."""
         named = ""
         try:
             named = self._registry.named()
@@ -121,10 +120,9 @@ def estimate(
     for name in (*description.forcings, *description.times):
         given[name] = given[name][:, : description.frames_given(name, steps)]
     try:
-        _, beside = Answers(trust, description).complete(given, predictions)
+        return Answers(trust, description).complete(given, predictions)[1]
     except Exception as error:  # an answer is not withheld because its estimate cannot be had
         return Absent("estimate.fails", {"error": first_line(error)})
-    return beside
 
 
 def as_json(served: Served, found: Arrays | Absent, full: bool) -> dict[str, Any]:

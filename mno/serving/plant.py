@@ -198,8 +198,7 @@ class Plant:
         `NotInOrderError` says that it is not later than the one before; an `InputError` that its
         time cannot be read, or a column is not known.
         """
-        unknown = sorted(set(cells) - set(self.observer.columns))
-        if unknown:
+        if unknown := sorted(set(cells) - set(self.observer.columns)):
             raise InputError(
                 f"{', '.join(unknown)[:200]} is not what the model is given; expected some of "
                 f"{', '.join(self.observer.columns)}"
@@ -318,8 +317,7 @@ def _places_there(run: Run) -> dict[str, np.ndarray]:
     """Return which places of an axis there are in a run: those of which it says something."""
     found: dict[str, np.ndarray] = {}
     for name, values in run.constant.items():
-        axis = run.description.readings.get(name, ("",))[0]
-        if axis:
+        if axis := run.description.readings.get(name, ("",))[0]:
             found[axis] = found.get(axis, np.zeros(values.shape, bool)) | ~np.isnan(values)
     return found
 
