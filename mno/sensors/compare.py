@@ -120,12 +120,9 @@ def _solve(surrogate: Surrogate, given: RunInputs, model: Predicted) -> Predicte
     if missing := sorted(set(model.fields) - set(solved)):
         return Absent("solver.yields_none", {"fields": ", ".join(missing)})
     states, first = surrogate.description.states, len(given.times) - 1
-    fields = {
-        field: solved[field][first : first + len(values)]
-        if field in states
-        else solved[field][None]
-        for field, values in model.fields.items()
-    }
+    fields = {field: solved[field][None] for field in model.fields}
+    for field in fields.keys() & set(states):
+        fields[field] = solved[field][first : first + len(model.fields[field])]
     return Predicted(fields, model.times)
 
 

@@ -106,7 +106,6 @@ def read_whole(origin: Origin) -> dict[str, np.ndarray]:
 
 
 def _chosen(sample: int | None, count: int, source: str) -> int:
-    """Return the number of the run; it may be left out where there is but one."""
     if sample is None and count == 1:
         return 0
     if sample is None or not 0 <= sample < count:
@@ -165,7 +164,6 @@ def _axes(
 
 
 def _times(description: Description, array: Any) -> np.ndarray:
-    """Return when the given frames are, which have to be as far apart as the model's."""
     forecast = description.forecast
     if forecast is None:
         return np.empty(0)

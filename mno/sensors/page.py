@@ -82,8 +82,7 @@ def _verdict(scores: Scores, comparison: Comparison) -> Iterator[str]:
     elif not apart:
         yield "the two cannot be told apart."
     else:
-        worse = scores.difference["rmse"].value > 0
-        yield f"the {'model' if worse else 'solver'} is worse."
+        yield f"the {'model' if scores.difference['rmse'].value > 0 else 'solver'} is worse."
 
 
 def _sensor_row(row: Any) -> Row:
@@ -117,7 +116,6 @@ _MODEL: dict[str, Any] = {"color": PREDICTION_COLOUR, "label": "model"}
 
 
 def _figures(comparison: Comparison, scores: Scores) -> Iterator[Figure]:
-    """Draw a quantity: all readings, and the worst sensor over time."""
     pairs, name, rows = comparison.pairs, scores.quantity, comparison.sensors
     own = [place for place, row in enumerate(rows) if row["quantity"] == name]
     worst = max(own, key=lambda place: rows[place]["model"]["rmse"])
@@ -148,7 +146,6 @@ def _figures(comparison: Comparison, scores: Scores) -> Iterator[Figure]:
 
 
 def _stride(count: int) -> int:
-    """Return one in how many of so many readings is drawn."""
     return -(-count // _MOST_DOTS)
 
 
@@ -191,7 +188,6 @@ def _unit(units: str) -> str:
 
 def write_comparison(comparison: Comparison, folder: Path) -> Path:
     """Write the page, its numbers and its figures, in place of earlier ones; return its path."""
-    pairs = comparison.pairs
     folder.mkdir(parents=True, exist_ok=True)
     figures = [f for scores in comparison.quantities for f in _figures(comparison, scores)]
     drawn = {folder / f"{figure.name}.png": figure.png for figure in figures}
@@ -211,7 +207,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> Path:
         verdicts=verdicts(comparison),
         remarks=[*comparison.remarks, *filter(None, [left_out(comparison)])],
         errors=[(labelled(s.quantity, s.units), error_rows(s)) for s in comparison.quantities],
-        solved=pairs.solver is not None,
+        solved=comparison.pairs.solver is not None,
         sensors=listed,
         numbers=[name for name in listed[0] if name not in ("sensor", "quantity")],
         not_listed=len(comparison.sensors) - len(listed),

@@ -203,9 +203,8 @@ def pair(
     if given.time_units != "1":
         time = time * conversion("s", given.time_units, "time of the prediction")[0]
     places = _places(readings, given.axes, position_units)[readings.series_place]
-    stencil = (
-        on_grid(given.axes, places) if given.points is None else on_points(given.points, places)
-    )
+    points = given.points
+    stencil = on_grid(given.axes, places) if points is None else on_points(points, places)
     curves = [{n: stencil.apply(v) for n, v in said.fields.items()} for said in predictions]
     moving = np.array([name in curves[0] and len(curves[0][name]) > 1 for name in names])
     times = predictions[0].times
@@ -220,17 +219,16 @@ def pair(
         margin = _SAME_TIME * (times[1] - times[0])
         before = moving[row_series] & (time <= given.known_until + margin)
         after = moving[row_series] & (time > times[-1] + margin)
-    kept, left_out = _left_out(
-        {
-            "of quantities that the model does not predict": ~measured[row_series],
-            "again of the same time and sensor": _repeated(readings),
-            "without a place": np.isnan(places[:, 0])[row_series],
-            "outside the domain": ~stencil.inside[row_series],
-            "from the time of the frames that are given": before,
-            "after the last frame that is predicted": after,
-            "where a frame that is given lacks a value": np.isnan(np.sum(columns, axis=0)),
-        }
-    )
+    reasons = {
+        "of quantities that the model does not predict": ~measured[row_series],
+        "again of the same time and sensor": _repeated(readings),
+        "without a place": np.isnan(places[:, 0])[row_series],
+        "outside the domain": ~stencil.inside[row_series],
+        "from the time of the frames that are given": before,
+        "after the last frame that is predicted": after,
+        "where a frame that is given lacks a value": np.isnan(np.sum(columns, axis=0)),
+    }
+    kept, left_out = _left_out(reasons)
     numbered = all(is_made(axis.name) for axis in given.axes)  # of readings: their names say where
     used, own_series = np.unique(row_series[kept], return_inverse=True)
     uncertainty = (readings.uncertainty * factor)[kept]
@@ -262,8 +260,7 @@ def _left_out(reasons: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, 
     kept = np.ones(len(next(iter(reasons.values()))), dtype=bool)
     left_out = {}
     for reason, rows in reasons.items():
-        count = int(np.count_nonzero(kept & rows))
-        if count:
+        if count := int(np.count_nonzero(kept & rows)):
             left_out[reason] = count
         kept &= ~rows
     if not kept.any():
@@ -276,7 +273,6 @@ def _left_out(reasons: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, 
 
 
 def _repeated(readings: Readings) -> np.ndarray:
-    """Return which readings are of the time and the series of one before."""
     order = np.lexsort((readings.series, readings.time))
     repeated = np.zeros(len(readings), dtype=bool)
     same = (np.diff(readings.time[order]) == 0) & (np.diff(readings.series[order]) == 0)

@@ -8,7 +8,7 @@ narrow as the plain one does.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -106,11 +106,8 @@ def estimate(
     theirs, their_draws = _drawn(solver)
     less = {name: ours[name] - theirs[name] for name in COMPARED}
     drawn = {n: our_draws[n] - their_draws[n] for n in COMPARED if n in our_draws}
-    return (
-        found,
-        _estimates(theirs, their_draws, model.num_sensors),
-        _estimates(less, drawn, model.num_sensors),
-    )
+    solvers = _estimates(theirs, their_draws, model.num_sensors)
+    return found, solvers, _estimates(less, drawn, model.num_sensors)
 
 
 def _drawn(errors: SensorErrors) -> tuple[dict[str, float], dict[str, np.ndarray]]:
@@ -199,7 +196,7 @@ def compare(pairs: Pairs, facts: Mapping[str, Any], solver_missing: str = "") ->
     quantities = tuple(_scores_of(pairs, name) for name in pairs.units)
     by_series = np.split(np.argsort(pairs.of, kind="stable"), np.cumsum(np.bincount(pairs.of))[:-1])
     rows = tuple(_sensor_row(pairs, number, own) for number, own in enumerate(by_series))
-    remarks = tuple(remark for scores in quantities for remark in _remarks(scores))
+    remarks = tuple(f"{s.quantity}: {remark}" for s in quantities for remark in _remarks(s))
     return Comparison(pairs, quantities, rows, facts, solver_missing, remarks)
 
 
@@ -219,7 +216,6 @@ def _scores_of(pairs: Pairs, name: str) -> Scores:
 
 
 def _sensor_row(pairs: Pairs, number: int, rows: np.ndarray) -> dict[str, Any]:
-    """Return the errors of one series, whose rows are given, in the quantity's unit."""
     series = pairs.series[number]
     sigma = pairs.uncertainty[rows]
     known = sigma[np.isfinite(sigma)]
@@ -238,22 +234,18 @@ def _sensor_row(pairs: Pairs, number: int, rows: np.ndarray) -> dict[str, Any]:
     return row
 
 
-def _remarks(scores: Scores) -> list[str]:
-    found = []
+def _remarks(scores: Scores) -> Iterator[str]:
     if scores.sensors < 2:
-        found.append("one sensor alone gives no intervals")
+        yield "one sensor alone gives no intervals"
     elif scores.sensors < _FEW_SENSORS:
-        found.append(
+        yield (
             f"{scores.sensors} sensors are few; intervals hold the truth less often than in 95 of "
             "100 cases"
         )
     if not scores.judged:
-        found.append(
-            "no reading has an uncertainty, so that nothing is said of errors relative to it"
-        )
+        yield "no reading has an uncertainty, so that nothing is said of errors relative to it"
     elif scores.judged < scores.readings:
-        found.append(
+        yield (
             f"{scores.judged} of {scores.readings} readings have an uncertainty; the figures "
             "relative to it are of these alone"
         )
-    return [f"{scores.quantity}: {remark}" for remark in found]

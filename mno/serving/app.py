@@ -230,8 +230,7 @@ class Service:
         """
         limit = self._config.answer_timeout
         try:
-            waiting = self.batcher.ask(asked)
-            return await asyncio.wait_for(asyncio.wrap_future(waiting), limit)
+            return await asyncio.wait_for(asyncio.wrap_future(self.batcher.ask(asked)), limit)
         except TimeoutError:
             why = f"not answered within {limit:g} s; ask for fewer samples"
             raise RefusedError(504, why) from None
@@ -279,6 +278,12 @@ def build_app(service: Service, hosts: tuple[str, ...], more: Sequence[Route] = 
     """
     guard = Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     return Starlette(routes=[*service.routes(), *more], middleware=[guard])
+
+
+def json_response(content: Any, status: int = 200, headers: dict | None = None) -> Response:
+    """Return an answer in JSON, whose content may hold arrays."""
+    text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(text, status, headers, media_type=JSON)
 
 
 async def _aside(size: int, work: Callable[..., Any], *arguments: Any) -> Any:

@@ -40,9 +40,8 @@ class Answer(NamedTuple):
 
     def split(self, samples: Sequence[int]) -> "list[Answer]":
         """Return the parts of so many samples each, one after the other."""
-        ends = np.cumsum(samples)
         found = []
-        for end, count in zip(ends, samples, strict=True):
+        for end, count in zip(np.cumsum(samples), samples, strict=True):
             span, known = slice(end - count, end), self.estimate
             known = known if isinstance(known, Absent) else _cut(known, span)
             found.append(Answer(_cut(self.predictions, span), known, self.served))
@@ -189,8 +188,7 @@ class Batcher:
         some = job.asked.inputs.get(description.fields[0])
         space = () if some is None else some.shape[1:][-len(description.space) :]
         most = max(1, POINTS // max(math.prod(space), 1))  # samples of one pass on one core
-        samples = job.samples
-        if not samples:
+        if not (samples := job.samples):
             self._answer([_Part(job, served)])
         elif samples <= most:
             jobs = self._with_others(job, min(most, self._max_batch))
@@ -205,7 +203,6 @@ class Batcher:
             self._answer(parts[:1])
 
     def _with_others(self, first: _Job, most: int) -> list[_Job]:
-        """Return a request, and those that wait and can be answered with it."""
         jobs, samples, nbytes = [first], first.samples, first.nbytes
         with self._changed:
             for job in list(self._jobs):
@@ -245,8 +242,7 @@ class Batcher:
 
     def _predict(self, parts: Sequence[_Part]) -> list[Answer]:
         with self._changed:
-            others = len(self._jobs) + len(self._parts)
-            threads = max(1, self._cores // (self._busy + others))
+            threads = max(1, self._cores // (self._busy + len(self._jobs) + len(self._parts)))
         served, steps = parts[0].served, parts[0].job.asked.steps
         given = [part.inputs for part in parts]
         inputs = given[0] if len(given) == 1 else _together(given)

@@ -11,6 +11,7 @@ files of a workspace added up.
 import json
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -119,10 +120,8 @@ def read(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def _versions(path: Path) -> dict[str, Seen]:
-    try:
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] == FORMAT:
             return {n: Seen.model_validate(seen) for n, seen in content["versions"].items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        pass
     return {}

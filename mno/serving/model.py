@@ -79,24 +79,20 @@ class Follower:
 
     def _follow(self) -> None:
         while not self._stop.wait(self._interval):
-            self._look()
-
-    def _look(self) -> None:
-        """Look once whether another version is named, and take it if it works."""
-        named = ""
-        try:
-            named = self._registry.named()
-            if named != self.current.uri:
-                before = self.current.name
-                self.current = self._load(named)
-                self._on_change(True, f"{self.current.name} takes the place of {before}")
-            self.problem = None
-        except Exception as error:  # whatever a registry, files or a model may do
-            what = f"{named} is not served" if named else "the registry cannot be asked"
-            problem = f"{what}: {first_line(error)}; {self.current.name} goes on"
-            if problem != self.problem:
-                self._on_change(False, problem)
-            self.problem = problem
+            named = ""
+            try:
+                named = self._registry.named()
+                if named != self.current.uri:
+                    before = self.current.name
+                    self.current = self._load(named)
+                    self._on_change(True, f"{self.current.name} takes the place of {before}")
+                self.problem = None
+            except Exception as error:  # whatever a registry, files or a model may do
+                what = f"{named} is not served" if named else "the registry cannot be asked"
+                problem = f"{what}: {first_line(error)}; {self.current.name} goes on"
+                if problem != self.problem:
+                    self._on_change(False, problem)
+                self.problem = problem
 
     def _load(self, uri: str) -> Served:
         surrogate, example, trust = self._registry.load(uri)
@@ -121,10 +117,9 @@ def estimate(
     for name in (*description.forcings, *description.times):
         given[name] = given[name][:, : description.frames_given(name, steps)]
     try:
-        _, beside = Answers(trust, description).complete(given, predictions)
+        return Answers(trust, description).complete(given, predictions)[1]
     except Exception as error:  # an answer is not withheld because its estimate cannot be had
         return Absent("estimate.fails", {"error": first_line(error)})
-    return beside
 
 
 def as_json(served: Served, found: Arrays | Absent, full: bool) -> dict[str, Any]:

@@ -188,7 +188,11 @@ class Plant:
         self._clock, self._begun = Clock(), 0.0
         self._last = run.time
         self.waiting: list[tuple[float, str | float, Mapping[str, float | None]]] = []
-        self._there = _places_there(run)
+        self._there: dict[str, np.ndarray] = {}  # by axis, places that the run says something of
+        for name, values in run.constant.items():
+            if axis := run.description.readings.get(name, ("",))[0]:
+                known = ~np.isnan(values)
+                self._there[axis] = self._there.get(axis, known) | known
         self._unlike = [n for n, values in run.constant.items() if observer.outside(n, values)]
 
     def take(self, time: str | float, cells: Mapping[str, float | None]) -> dict[str, Any] | None:
@@ -198,8 +202,7 @@ class Plant:
         `NotInOrderError` says that it is not later than the one before; an `InputError` that its
         time cannot be read, or a column is not known.
         """
-        unknown = sorted(set(cells) - set(self.observer.columns))
-        if unknown:
+        if unknown := sorted(set(cells) - set(self.observer.columns)):
             raise InputError(
                 f"{', '.join(unknown)[:200]} is not what the model is given; expected some of "
                 f"{', '.join(self.observer.columns)}"
@@ -312,16 +315,6 @@ class Plant:
         plant._clock, plant._begun = Clock(said["clock"]), said["begun"]
         plant.counts.update(said["counts"])
         return plant, json.loads(told["more"])
-
-
-def _places_there(run: Run) -> dict[str, np.ndarray]:
-    """Return which places of an axis there are in a run: those of which it says something."""
-    found: dict[str, np.ndarray] = {}
-    for name, values in run.constant.items():
-        axis = run.description.readings.get(name, ("",))[0]
-        if axis:
-            found[axis] = found.get(axis, np.zeros(values.shape, bool)) | ~np.isnan(values)
-    return found
 
 
 def _rounded(value: float, digits: int = _DIGITS) -> float | None:

@@ -91,8 +91,7 @@ def _read_json(body: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if not isinstance(content, dict) or not isinstance(content.get("inputs"), dict):
         found = sorted(content) if isinstance(content, dict) else type(content).__name__
         raise InputError(f"the request holds {found}; {expected}")
-    unknown = sorted(set(content) - {"inputs", "params"})
-    if unknown:
+    if unknown := sorted(set(content) - {"inputs", "params"}):
         raise InputError(f"the request holds {unknown} besides inputs; expected params at most")
     params = content.get("params") or {}
     if not isinstance(params, dict) or set(params) - set(_PARAMS):
@@ -150,8 +149,7 @@ def _require_harmless(members: list[zipfile.ZipInfo], limit: int) -> None:
             f"the archive has {len(members)} members of {len(names)} names; expected at most "
             f"{_MOST_MEMBERS} of different names"
         )
-    unpacked = sum(member.file_size for member in members)
-    if unpacked > limit:
+    if (unpacked := sum(member.file_size for member in members)) > limit:
         raise InputError(
             f"the archive unpacks to {unpacked} bytes; expected at most {limit}: ask for fewer "
             "samples at a time"

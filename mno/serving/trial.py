@@ -6,12 +6,12 @@ a drawn one. Both must be sent as JSON by content type, which no page elsewhere 
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import anyio.to_thread
 import numpy as np
-import orjson
 from pydantic import Field, FiniteFloat, model_validator
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,10 +22,10 @@ from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
 from mno.data.parts import seen
 from mno.data.reading import Schema, StoredSplit, open_split
-from mno.serving.app import Service
+from mno.serving.app import Service, json_response
 from mno.serving.model import Follower, Served, as_json
 from mno.serving.problem import Problem, Solver, about, describe, draw, solve
-from mno.serving.protocol import JSON, PredictionRequest
+from mno.serving.protocol import PredictionRequest
 from mno.serving.trial_page import page, shown
 from mno.surrogate.description import Description
 
@@ -33,6 +33,7 @@ DATA = "data"
 
 Fields = Mapping[str, np.ndarray]
 _aside = anyio.to_thread.run_sync
+_json = partial(json_response, headers={"Cache-Control": "no-store"})
 
 
 class SampleRequest(Config):
@@ -69,7 +70,7 @@ class TrialPage:
         """Return the addresses with their handlers; all but the bare page ask for the token."""
         guarded = self._service.guarded
         return [
-            Route("/", self._page),
+            Route("/", partial(page, name="page")),
             Route("/try/setup", guarded(self._setup)),
             Route("/try/ask", guarded(self._ask), methods=["POST"]),
             Route("/try/solve", guarded(self._solve), methods=["POST"]),
@@ -78,9 +79,6 @@ class TrialPage:
     def close(self) -> None:
         """End the solver."""
         self._solver.close()
-
-    async def _page(self, request: Request) -> Response:
-        return page(request, "page")
 
     async def _setup(self, _: Request) -> Response:
         served = self._follower.current
@@ -203,8 +201,3 @@ def _truth(description: Description, fields: Fields, frames: Mapping[str, int]) 
     """Return what was to be predicted, of states as many frames as were predicted."""
     states, truth = description.states, description.truth(dict(fields))
     return {name: a[:, : frames[name]] if name in states else a for name, a in truth.items()}
-
-
-def _json(content: Mapping[str, Any]) -> Response:
-    text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(text, media_type=JSON, headers={"Cache-Control": "no-store"})

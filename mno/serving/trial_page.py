@@ -27,7 +27,7 @@ _MOST_VALUES = 2**21  # of a field, 8 MiB; beyond, frames are left out
 _MOST_SCATTERED = 20_000
 
 
-def page(request: Request, name: str) -> Response:
+async def page(request: Request, name: str) -> Response:
     """Return the page of a name in the language that the address or the browser asks for."""
     language, nonce = _language_of(request), secrets.token_urlsafe(16)
     template, words = _template(name), _words(language)

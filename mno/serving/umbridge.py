@@ -14,7 +14,6 @@ from typing import Any
 
 import anyio.to_thread
 import numpy as np
-import orjson
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,9 +21,9 @@ from starlette.routing import Route
 
 from mno.core.config import Config
 from mno.core.errors import InputError, MnoError
-from mno.serving.app import Service, status_of
+from mno.serving.app import Service, json_response, status_of
 from mno.serving.model import Follower, Served
-from mno.serving.protocol import JSON, PredictionRequest
+from mno.serving.protocol import PredictionRequest
 
 _SUPPORTED = {"Evaluate": True, "Gradient": True, "ApplyJacobian": True, "ApplyHessian": False}
 
@@ -66,7 +65,7 @@ class Bridge:
         return [Route("/Info", guarded(self._models)), *posts]
 
     async def _models(self, _: Request) -> Response:
-        return _json({"protocolVersion": 1.0, "models": [_name(self._follower.current)]})
+        return json_response({"protocolVersion": 1.0, "models": [_name(self._follower.current)]})
 
     def _answering(self, what: str, handler: Any) -> Any:
         async def answering(request: Request) -> Response:
@@ -75,10 +74,10 @@ class Bridge:
                 served = self._follower.current
                 if question.name != _name(served):
                     raise InputError(f"there is no model {question.name!r}; ask {_name(served)}")
-                return _json(await handler(what, question, served))
+                return json_response(await handler(what, question, served))
             except MnoError as error:
                 refused = {"error": {"type": "InvalidInput", "message": str(error)}}
-                return _json(refused, status_of(error))
+                return json_response(refused, status_of(error))
 
         return answering
 
@@ -140,15 +139,9 @@ def _one(shapes: Shapes, number: int, said: str) -> Shapes:
 def _fields(vectors: Sequence[Vector], shapes: Shapes, said: str) -> dict[str, np.ndarray]:
     """Return fields of one sample, given their values one behind the other."""
     sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
-    if [len(vector) for vector in vectors] != list(sizes.values()):
-        found = [len(vector) for vector in vectors]
+    if (found := [len(vector) for vector in vectors]) != list(sizes.values()):
         raise InputError(f"{said} has vectors of {found} numbers; expected {sizes}")
     return {
         name: np.array(vector, np.float64).reshape(1, *shape)
         for vector, (name, shape) in zip(vectors, shapes.items(), strict=True)
     }
-
-
-def _json(content: Mapping[str, Any], status: int = 200) -> Response:
-    text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Response(text, status, media_type=JSON)

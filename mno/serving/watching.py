@@ -8,6 +8,7 @@ import asyncio
 import re
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class Watching:
         guarded = self._service.guarded
         return [
             Route("/readings", guarded(self._readings), methods=["POST"]),
-            Route("/watch", self._page),
+            Route("/watch", partial(page, name="watch")),
             Route("/watch/setup", guarded(self._setup)),
             Route("/watch/events", guarded(self._events)),
         ]
@@ -129,9 +130,6 @@ class Watching:
             known_as = served.uri if isinstance(trust, Absent) else trust.model_sha256
             self._observer = served, Observer(served.surrogate, trust, known_as, served.name)
         return self._observer[1]
-
-    async def _page(self, request: Request) -> Response:
-        return page(request, "watch")
 
     async def _setup(self, _: Request) -> Response:
         observer = self._observed()

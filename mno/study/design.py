@@ -202,8 +202,7 @@ class StudySpec(FileSpec):
         return self
 
 
-_SPLIT = {"train": 0.8, "validation": 0.1, "test": 0.1}
-_GENERATE = {"shard_size": 50, "seed": 0, "split": _SPLIT}
+_GENERATE = {"shard_size": 50, "seed": 0, "split": {"train": 0.8, "validation": 0.1, "test": 0.1}}
 _DEFAULTS = {
     "task": TaskConfig, "model": ModelConfig, "train": TrainConfig,
     "learning_curve": LearningCurveConfig, "evaluate": EvaluateConfig, "registry": RegistryConfig,
@@ -329,12 +328,10 @@ def _params(spec: StudySpec, scenario: str, model: Model, seed: int) -> dict[str
     name = own.scenario or scenario
     given = _merged(spec.base.model_dump(), own.model_dump(include=set(Sections.model_fields)))
     given = _merged(given, {"model": model.options, **model.changes})
-    defaults = {section: config().model_dump() for section, config in _DEFAULTS.items()}
-    defaults = {"generate": _GENERATE, **defaults}
+    of_code = {section: config().model_dump() for section, config in _DEFAULTS.items()}
+    defaults = {"generate": _GENERATE, **of_code}
     sections = {key: _merged(default, given.get(key, {})) for key, default in defaults.items()}
-    return {
-        "scenario": name, "seed": seed, "scenarios": {name: dict(own.parameters)}, **sections,
-    }  # fmt: skip
+    return {"scenario": name, "seed": seed, "scenarios": {name: dict(own.parameters)}, **sections}
 
 
 def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -244,7 +244,6 @@ def _step(
 
 
 def _added_mib(call: Callable[[], None]) -> float | None:
-    """Return how much memory a call takes at its peak, in MiB; none where nobody can tell."""
     with suppress(OSError, AttributeError):  # else earlier calls' freed memory would hide this one
         ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):

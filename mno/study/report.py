@@ -7,12 +7,17 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
 from mno.core.files import write_json
-from mno.core.numbers import number, percent
+from mno.core.numbers import number, percent, setting
+from mno.report import style
 from mno.report.page import Figure, render_page
+from mno.report.style import MANY_COLOURS, PER_CENT, curves
 from mno.report.translated import write_pages
-from mno.study.drawing import errors_figure, front_figure, growth_figure
-from mno.study.findings import RULE, Row, ScenarioFindings, machines_of
+from mno.study.findings import RULE, Row, ScenarioFindings, front, machines_of
 from mno.study.results import Found, Study, counts
 from mno.study.statistics import LEVEL, MARGIN, samples_of
 
@@ -27,6 +32,13 @@ _COSTS = {
     "train_seconds": "processor time of a training, s",
     "parameters": "parameters",
 }
+# Each mixer has one of MANY_COLOURS, and each backbone a marker.
+_MARKERS = "osD^vP*X"
+_HEIGHT = style.HEIGHT + 0.6
+_PLAIN = FuncFormatter(lambda value, _: setting(float(f"{value:.3g}")))
+
+Curves = Mapping[str, Sequence[tuple[float, float]]]  # by model points (x, y)
+Kinds = Mapping[str, tuple[str, str]]  # by model its backbone and its mixer
 
 
 @dataclass(frozen=True)
@@ -111,8 +123,7 @@ def peers_section(found: Sequence[Found]) -> Section:
 
 def samples_section(found: Sequence[Found]) -> Section | None:
     """Return the section on error by number of samples; none where that was not measured."""
-    measured = samples_of(found)
-    if not measured:
+    if not (measured := samples_of(found)):
         return None
     kinds = {f.cell.model.name: (f.cell.model.backbone, f.cell.model.mixer) for f in found}
     part = Section("samples", "Error by number of training samples", [SAID["exponent"]])
@@ -133,10 +144,7 @@ def samples_section(found: Sequence[Found]) -> Section | None:
         compared = Table(f"{scenario}: comparisons, a family of {len(pairs)}", pairs)
         title = f"{scenario}: test error by number of training samples"
         part.tables += [Table(title, rows), compared]
-        growth = {
-            model: [(n, mean.value) for n, mean in curve.errors.items()]
-            for model, curve in of.curves.items()
-        }
+        growth = {m: [(n, e.value) for n, e in c.errors.items()] for m, c in of.curves.items()}
         drawn = growth_figure(
             f"samples_{scenario}", f"{scenario}: error by training samples", growth, kinds,
             "training samples", "test error", SAID["samples"],
@@ -159,15 +167,12 @@ def sections_of(
     if len(machines) > 1:
         facts.append("Times of different machines, or numbers of cells at a time, do not compare.")
     how = SAID["how"].format(level=f"{LEVEL:.0%}", margin=f"{MARGIN:.0%}", rule=RULE).splitlines()
-    extra = (
-        peers_section(peers) if peers else None,
-        scaling_section(grids) if grids else None,
-        samples_section(found),
-    )
     return [
         Section("verdicts", "Verdicts", [f"{n}: {f.verdict}." for n, f in findings.items()]),
         *map(scenario_section, findings.values()),
-        *filter(None, extra),
+        *([peers_section(peers)] if peers else []),
+        *([scaling_section(grids)] if grids else []),
+        *filter(None, [samples_section(found)]),
         Section("how", "How it was measured", [*how, *facts]),
     ]
 
@@ -245,9 +250,107 @@ def write_report(
     Its sections are drawn for each language; `source` is what it is written from. A folder that
     cannot be written to is an OSError.
     """
+    page = folder / PAGE
     write_json(folder / NUMBERS, numbers)
     about = {"title": title, "question": question, "warnings": warnings, "source": source}
-    write_pages(
-        folder / PAGE, lambda _: render_page("study/study.html.j2", sections=sections(), **about)
+    write_pages(page, lambda _: render_page("study/study.html.j2", sections=sections(), **about))
+    return page
+
+
+def errors_figure(found: ScenarioFindings) -> Figure:
+    """Draw the error of every model of a scenario: each seed, mean and interval."""
+    styles, height = _styles(_kinds(found)), 1.0 + 0.3 * len(found.rows)
+    return Figure(
+        f"errors_{found.scenario}",
+        f"{found.scenario}: test error",
+        "Relative L2 on the test split: each seed a dot, the mean a line with its 95 % interval. "
+        "Where intervals overlap, the comparisons below say whether the models are told apart.",
+        f"Test errors of {len(found.rows)} models on {found.scenario}; {found.verdict}.",
+        *curves(lambda ax: _errors(ax, found.rows, styles), height),
     )
-    return folder / PAGE
+
+
+def front_figure(found: ScenarioFindings, cost: str, label: str) -> Figure | None:
+    """Draw errors against a cost of `Row`; none where fewer than two models have it."""
+    points = [(r.model, getattr(r, cost), r.mean.value) for r in found.rows if getattr(r, cost)]
+    if len(points) < 2:
+        return None
+    best, styles = front(points), _styles(_kinds(found))
+    by_name = {name: place for name, *place in points}
+    line = np.array([by_name[name] for name in best])
+
+    def draw(ax: Axes) -> None:
+        ax.step(line[:, 0], line[:, 1], where="post", color=style.REFERENCE_COLOUR, lw=1)
+        for name, cost, error in points:
+            ax.plot(cost, error, label=name, ls="", ms=6, **styles[name])
+        _make_logarithmic(ax, label, "relative L2 error")
+
+    return Figure(
+        f"front_{cost}_{found.scenario}",
+        f"{found.scenario}: error against {label}",
+        f"Mean test error against {label}; lower left is better. The line joins the models that "
+        f"no other beats in both: {', '.join(best)}.",
+        f"Error against {label} of {len(points)} models; on the front: {', '.join(best)}.",
+        *curves(draw, _HEIGHT),
+    )
+
+
+def growth_figure(
+    name: str, title: str, growth: Curves, kinds: Kinds, x: str, y: str, why: str
+) -> Figure | None:
+    """Draw a quantity that grows, both axes logarithmic; none without curves of two points."""
+    if not (long := {model: points for model, points in growth.items() if len(points) > 1}):
+        return None
+    styles = _styles(kinds)
+
+    def draw(ax: Axes) -> None:
+        for model, points in long.items():
+            ax.plot(*np.array(points, float).T, label=model, ms=4, lw=1.4, **styles[model])
+        _make_logarithmic(ax, x, y)
+
+    return Figure(name, title, why, f"{title}, of {', '.join(long)}.", *curves(draw, _HEIGHT))
+
+
+def _kinds(found: ScenarioFindings) -> Kinds:
+    return {row.model: (row.backbone, row.mixer) for row in found.rows}
+
+
+def _styles(kinds: Kinds) -> dict[str, dict[str, Any]]:
+    backbones = list(dict.fromkeys(backbone for backbone, _ in kinds.values()))
+    mixers = list(dict.fromkeys(mixer for _, mixer in kinds.values()))
+    many = len(mixers) > len(MANY_COLOURS)  # then markers tell apart what has the same colour
+    styles = {}
+    for model, (backbone, mixer) in kinds.items():
+        turn, colour = divmod(mixers.index(mixer), len(MANY_COLOURS))
+        marker = turn if many else backbones.index(backbone)
+        styles[model] = {"color": MANY_COLOURS[colour], "marker": _MARKERS[marker % len(_MARKERS)]}
+    return styles
+
+
+def _errors(ax: Axes, rows: Sequence[Row], styles: Mapping[str, dict[str, Any]]) -> None:
+    for place, row in enumerate(rows):
+        mean, look = row.mean, styles[row.model]
+        colour = look["color"]
+        ax.plot(list(row.errors.values()), [place] * len(row.errors), ls="", ms=4, **look)
+        if mean.low is not None and mean.high is not None:
+            ax.plot([max(mean.low, 0), mean.high], [place, place], lw=1.5, color=colour)
+        ax.plot([mean.value], [place], "|", ms=14, color=colour)
+    ax.set_yticks(range(len(rows)), [row.model for row in rows])
+    ax.invert_yaxis()
+    ax.set_xlim(left=0)
+    ax.xaxis.set_major_formatter(PER_CENT)
+    ax.set_xlabel("relative L2 error")
+
+
+def _make_logarithmic(ax: Axes, x: str, y: str) -> None:
+    """Give axes that have been drawn into two scales with numbers as people write them."""
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    for axis, text in ((ax.xaxis, _PLAIN), (ax.yaxis, PER_CENT if y.endswith("error") else _PLAIN)):
+        style.log_ticks(axis, text)
+        low, high = sorted(axis.get_view_interval())
+        if high < 10 * low:
+            axis.set_major_locator(MaxNLocator(5))
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    style.draw_legend(ax, columns=3, narrow=2)

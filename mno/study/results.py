@@ -64,9 +64,8 @@ class Code:
 
     def dataset_digest(self, cell: Cell) -> str:
         """Return the digest of what makes a cell's data: parameters and code of `generate`."""
-        scenario = cell.params["scenario"]
-        generate = cell.params["generate"]
-        made_from = {"scenario": scenario, "generate": generate, "parameters": cell.parameters}
+        made_from = {key: cell.params[key] for key in ("scenario", "generate")}
+        made_from["parameters"] = cell.parameters
         code = self._digest(self._names("generate", cell.params))
         return json_sha256({"params": made_from, "code": code})
 
@@ -243,8 +242,7 @@ class Results:
 
     def held(self, cell: Cell, name: str, identity: Identity, code: Code) -> Found:
         """Hold what is kept under a name against what a cell would be now."""
-        record = self.read(name)
-        if record is None:
+        if (record := self.read(name)) is None:
             return Found(cell, identity, "missing", "", {})
         reason = identity.differs_from(record["identity"], code.equivalent)
         if record["state"] != "failed":
@@ -285,11 +283,10 @@ class Study:
         if not self.spec.peers:
             return []
         code, datasets = code or Code(self.root), self.results.datasets()
-        firsts = {cell.scenario: cell for cell in reversed(self.cells)}
-        peers = {c.scenario: identify_peers(c, code, self.spec, datasets) for c in firsts.values()}
+        firsts = {n: next(c for c in self.cells if c.scenario == n) for n in self.spec.scenarios}
         return [
-            self.results.held(firsts[name], f"peers/{name}", peers[name], code)
-            for name in self.spec.scenarios
+            self.results.held(c, f"peers/{n}", identify_peers(c, code, self.spec, datasets), code)
+            for n, c in firsts.items()
         ]
 
 
@@ -344,14 +341,10 @@ def _finite(value: Any) -> Any:
 _DIGITS = 6  # significant, of each sample's error: the files are to be committed
 
 
-def _read(path: Path) -> Any:
-    """Read a report, in words what is absent from it."""
-
-    def in_words(content: dict[str, Any]) -> Any:
-        found = from_kept(content)
-        return str(found) if isinstance(found, Absent) else found
-
-    return json.loads(path.read_text(encoding="utf-8"), object_hook=in_words)
+def _in_words(content: dict[str, Any]) -> Any:
+    """Return what a report holds, in words what is absent from it."""
+    found = from_kept(content)
+    return str(found) if isinstance(found, Absent) else found
 
 
 def done_record(cell: Cell, identity: Identity, folder: Path, workers: int) -> dict[str, Any]:
@@ -359,10 +352,10 @@ def done_record(cell: Cell, identity: Identity, folder: Path, workers: int) -> d
 
     Its identity has the md5 of its data; `workers` cells, at most, were made at the same time.
     """
-    reports = {
-        name: _read(folder / f"reports/{name}.json")
-        for name in ("metrics", "per_sample", "train", "cost", "robustness", "learning_curve")
-    }
+    reports = {}
+    for name in ("metrics", "per_sample", "train", "cost", "robustness", "learning_curve"):
+        text = (folder / f"reports/{name}.json").read_text(encoding="utf-8")
+        reports[name] = json.loads(text, object_hook=_in_words)
     metrics, cost, train = reports["metrics"], reports["cost"], reports["train"]
     return {
         **record_of(cell, identity, "done", workers),

@@ -119,8 +119,7 @@ def mean_with_interval(given: Sequence[float]) -> Mean:
     mean = float(values.mean())
     if n < 2:
         return Mean(mean, None, None, n)
-    quantile = float(stdtrit(n - 1, (1 + LEVEL) / 2))
-    half = quantile * float(values.std(ddof=1)) / math.sqrt(n)
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * float(values.std(ddof=1)) / math.sqrt(n)
     return Mean(mean, mean - half, mean + half, n)
 
 
@@ -179,17 +178,12 @@ def _usual_scatter(errors: Mapping[str, Mapping[int, float]]) -> _Scatter | None
     centred = np.log(variances) - digamma(freedoms / 2) + np.log(freedoms / 2)
     excess = float(centred.var(ddof=1) - polygamma(1, freedoms / 2).mean())
     most = len(errors) - 1.0
-    freedom = min(most, 2 * _inverse_trigamma(excess)) if excess > 0 else most
-    return _Scatter(
-        math.exp(float(centred.mean()) + float(digamma(freedom / 2)) - math.log(freedom / 2)),
-        freedom,
-    )
-
-
-def _inverse_trigamma(value: float) -> float:
-    """Return x with trigamma(x) = value, for a value above 0."""
-    found = root_scalar(lambda log: polygamma(1, math.exp(log)) - value, bracket=(-20, 20))
-    return math.exp(found.root)
+    freedom = most
+    if excess > 0:  # solve trigamma(freedom / 2) = excess
+        found = root_scalar(lambda log: polygamma(1, math.exp(log)) - excess, bracket=(-20, 20))
+        freedom = min(most, 2 * math.exp(found.root))
+    usual = float(centred.mean()) + float(digamma(freedom / 2)) - math.log(freedom / 2)
+    return _Scatter(math.exp(usual), freedom)
 
 
 def _differences(a: Mapping[int, float], b: Mapping[int, float]) -> np.ndarray:
@@ -214,10 +208,7 @@ def _compared(
         shared = (prior.freedom * prior.variance + own.freedom * own.variance) / freedom
         scatter = _Scatter(max(shared, own.variance), freedom)
     error = math.sqrt(scatter.variance / n)
-    if error == 0:
-        p = 1.0 if mean == 0 else 0.0
-    else:
-        p = float(2 * stdtr(scatter.freedom, -abs(mean / error)))
+    p = float(2 * stdtr(scatter.freedom, -abs(mean / error)) if error else mean == 0)
     return Comparison(a, b, math.exp(mean), n, error, scatter.freedom, p)
 
 
@@ -254,8 +245,7 @@ def samples_of(found: Sequence[Found]) -> dict[str, SampleFindings]:
     errors: dict[str, dict[str, Errors]] = {}  # by scenario and model
     for item in found:
         for point in item.record.get("learning_curve", []):
-            error = point["test"]["relative_l2"]
-            if error is not None:
+            if (error := point["test"]["relative_l2"]) is not None:
                 by_model = errors.setdefault(item.cell.scenario, {})
                 by_number = by_model.setdefault(item.cell.model.name, {})
                 by_number.setdefault(point["samples"], {})[point["seed"]] = error
