@@ -76,8 +76,7 @@ def meaning_of(dim: str) -> str | None:
 def field_name(name: str) -> str:
     """Return a name that a dataset's field can have."""
     plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "field"
-    if not plain[0].isalpha():
-        plain = f"field_{plain}"
+    plain = plain if plain[0].isalpha() else f"field_{plain}"
     return _RENAMED.get(plain) or (f"{plain}_value" if plain in _RESERVED else plain)
 
 
@@ -120,8 +119,7 @@ def arrange(
             parameters[name] = array.stored.whole().reshape(-1)[0].item()
             continue
         for found, channel in _fields(told, name, meanings):
-            other = names.setdefault(found.name, name)
-            if other != name:
+            if (other := names.setdefault(found.name, name)) != name:
                 raise file.error(
                     f"{other} and {name} would both be called {found.name}; rename one of them in "
                     "the file"
@@ -142,8 +140,7 @@ def _fields(
     plain = (meaning for meaning in meanings if meaning not in ("sample", "channel"))
     dims = tuple(sorted(plain, key=importer.place))
     told.file.check_sample(name, [n for m, n in sizes.items() if m != "sample"], told.samples)
-    role = told.roles[name] or told.role(name, dims)
-    if role is None:
+    if (role := told.roles[name] or told.role(name, dims)) is None:
         raise told.file.error(
             f"it cannot be told whether {name}, of shape {told.lengths(name)}, is given or "
             f"predicted; say so in a mapping file, as in `fields: {{{name}: {{role: input}}}}` "
@@ -247,8 +244,7 @@ class _Named(_Arrays):
         return {name: tuple(meanings[dim] for dim in dims) for name, dims in values.items()}
 
     def role(self, name: str, dims: Dims) -> Role | None:
-        told = self.arrays[name].attributes.get("role")
-        if told in ROLES:
+        if (told := self.arrays[name].attributes.get("role")) in ROLES:
             return told
         if name in importer.SPACE and dims == ("point",):
             return "coordinate"
@@ -319,8 +315,7 @@ class _Bare(_Arrays):
 
     def _count(self, shapes: Mapping[str, Shape]) -> int:
         """Return the number of samples: the length of the first axis of all arrays."""
-        most = max(map(len, shapes.values()), default=0)
-        if most == 0:
+        if (most := max(map(len, shapes.values()), default=0)) == 0:
             raise self.file.error(
                 "it has no array with an axis of samples; expected arrays of shape (samples, x, "
                 "y), one row for each sample"

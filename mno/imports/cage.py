@@ -83,12 +83,11 @@ class Cage(AbstractContextManager["Cage", None]):
                 process.stdin.flush()
             for line in process.stdout:
                 what, value = json.loads(line)
-                if what == "progress":
-                    progress(value)
-                    continue
                 if what == "done":
                     return value
-                raise (InputError if what == "input" else MnoError)(value)
+                if what != "progress":
+                    raise (InputError if what == "input" else MnoError)(value)
+                progress(value)
         except BaseException as error:
             if not isinstance(error, MnoError):  # interrupted: it may be anywhere
                 self.close()

@@ -184,8 +184,8 @@ def import_files(
     if before:
         _require_continuation(folder, before, kind, mapping)
     mapping = mapping or (before.mapping if before else Mapping())
-    parts = list(before.parts) if before else []
-    files = {}
+    listed = ImportList(kind=kind, mapping=mapping, parts=before.parts if before else [])
+    parts, files = listed.parts, {}
     for path in paths:
         _require_readable(path, kind)
         progress(Step(path, "checksum", 0, 1))
@@ -195,8 +195,7 @@ def import_files(
     _require_alike(folder, parts, files)
     added, known = [], []
     for path, file in files.items():
-        part = next((part for part in parts if part.sha256 == file.sha256), None)
-        if part:
+        if part := next((part for part in parts if part.sha256 == file.sha256), None):
             known.append(part)
             if _store(folder, part).exists():
                 continue
@@ -204,10 +203,8 @@ def import_files(
         part = _convert(folder, path, file, progress)
         parts.append(part)
         added.append(part)
-        listed = ImportList(kind=kind, mapping=mapping, parts=parts)
         write_json(folder / _LIST, listed.model_dump(mode="json"))
     shutil.rmtree(folder / "work", ignore_errors=True)
-    listed = ImportList(kind=kind, mapping=mapping, parts=parts)
     return Outcome(list=listed, added=tuple(added), known=tuple(known))
 
 
@@ -253,8 +250,7 @@ def _require_alike(folder: Path, parts: Sequence[Part], files: dict[Path, FilePa
         if first is not None and file.sha256 in known:
             continue
         contents = FileSource(file, path.resolve().parent).contents
-        other = difference(first, contents) if first is not None else None
-        if other:
+        if first is not None and (other := difference(first, contents)):
             raise InputError(
                 f"{path} {other}; files of one dataset have the same fields at the same "
                 "places: import it under another --name"

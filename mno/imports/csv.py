@@ -9,14 +9,13 @@ A run is what was recorded without a pause longer than a window. Its frames are 
 begin with its first reading; a window is so many frames, one behind the other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.imports.cage import make_room
 from mno.imports.importer import MAX_SAMPLES, Importer, Layout
@@ -66,10 +65,7 @@ class SensorLog(Importer):
         moments = None
         if rules.interval == "readings":
             moments, log.time, interval = _moments(log.time, _SAME * interval, rules.frames)
-        try:
-            self._timeline = Timeline.of(log.time, interval, rules.frames)
-        except InputError as error:
-            raise self.error(str(error)) from None
+        self._timeline = Timeline.of(log.time, interval, rules.frames, self.error)
         self._times = None if moments is None else self._timeline.spread(*moments)
         self._put_in_order(log)
         self.check_sample("the log", (rules.frames, len(self._places)), len(self._kept))
@@ -179,7 +175,7 @@ class SensorLog(Importer):
         )
         facts: dict[str, Any] = {"readings": len(self._value), "sensors": len(log.sensors)}
         facts |= {"interval": timeline.interval, "frames": timeline.frames}
-        epoch = log.epoch(0.0)
+        epoch = log.clock.date(0.0)
         facts |= {"epoch": epoch} if epoch else {}
         runs, starts = timeline.windows_of_runs()
         starts = starts if self._times is None else self._times[:, 0]
@@ -205,8 +201,7 @@ class SensorLog(Importer):
         for one in self._quantities:
             missing = 1 - int(self._filled[one.number]) / (samples * frames * max(one.points, 1))
             yield f"{one.field.name}: {missing:.2%} of its values are missing; none is filled in"
-        left_out = int(self._timeline.windows.sum()) - samples
-        if left_out:
+        if left_out := int(self._timeline.windows.sum()) - samples:
             yield f"{left_out} windows with readings in less than two frames are left out"
         drawn = ": runs, not windows, are drawn for the splits"
         if block:
@@ -243,8 +238,7 @@ def _median_interval(log: Log, of: list[int]) -> float | None:
                 few = count <= _FEW
                 interval = float(steps[few].sum() / count[few].sum()) if few.any() else interval
             intervals[number] = interval
-    known = [intervals[number] for number in of if number in intervals]
-    if not known:
+    if not (known := [intervals[number] for number in of if number in intervals]):
         return None
     exact = float(np.median(known))
     rounded = (float(f"{exact:.{digits}g}") for digits in range(1, 5))
@@ -284,11 +278,11 @@ class Timeline(NamedTuple):
     windows: np.ndarray  # of each run, (runs,)
 
     @classmethod
-    def of(cls, times: np.ndarray, interval: float, frames: int) -> Self:
-        """Find the runs of a recording whose readings have these times, in any order."""
+    def of(cls, times: np.ndarray, interval: float, frames: int, error: Callable) -> Self:
+        """Find the runs of readings with these times, in any order; refuse too many by `error`."""
         times = np.sort(times)
         if (times[-1] - times[0]) / interval > _MOST_FRAMES:
-            raise InputError(
+            raise error(
                 f"readings from {times[0]:g} to {times[-1]:g} s in frames of {interval:g} s; "
                 "expected fewer frames: correct the times, or give a longer sensors.interval"
             )
@@ -296,7 +290,7 @@ class Timeline(NamedTuple):
         begins, ends = times[np.r_[0, pauses + 1]], times[np.r_[pauses, len(times) - 1]]
         windows = np.rint((ends - begins) / interval).astype(np.int64) // frames + 1
         if windows.sum() > MAX_SAMPLES:
-            raise InputError(
+            raise error(
                 f"{windows.sum()} windows of {frames} frames of {interval:g} s; expected at most "
                 f"{MAX_SAMPLES}: give a longer sensors.interval, or more sensors.frames"
             )

@@ -54,8 +54,7 @@ def export_store(
     """
     from mno.imports.export_vtk import check_vtk, write_vtk
 
-    format = FORMATS.get(destination.suffix)
-    if format is None:
+    if (format := FORMATS.get(destination.suffix)) is None:
         raise InputError(
             f"{destination} does not tell the format by its suffix; expected .nc, .npz, or the "
             "name of a folder, without a suffix, for VTK"
@@ -95,17 +94,14 @@ class Selection(AbstractContextManager["Selection", None]):
         self._group = ZarrGroup(source, Mapping(), default="output")
         found = self._group.contents
         known = [field.name for field in found.fields]
-        unknown = [name for name in fields if name not in known]
-        if unknown or not known:
+        if (unknown := [name for name in fields if name not in known]) or not known:
             raise InputError(
                 f"{source} has no field {unknown[0] if unknown else 'at all'}; it has "
                 f"{', '.join(known) or 'none'}"
             )
-        self.fields: tuple[Field, ...] = tuple(
-            field
-            for field in found.fields
-            if not fields or field.name in fields or field.role == "coordinate"
-        )
+        chosen = fields or known
+        kept = (f for f in found.fields if f.name in chosen or f.role == "coordinate")
+        self.fields: tuple[Field, ...] = tuple(kept)
         self.samples = tuple(range(found.samples) if samples is None else samples)
         outside = [number for number in self.samples if not 0 <= number < found.samples]
         if outside or not self.samples:
@@ -239,8 +235,7 @@ def _create(file: h5netcdf.File, selection: Selection) -> dict[str, h5netcdf.Var
             file.attrs[name] = str(selection.about[name])
     file.dimensions = {"sample": len(selection.samples), **selection.lengths}
     for axis in selection.axes:
-        about: dict[str, Any] = {"units": axis.units, "long_name": axis.long_name}
-        about |= axis.flags
+        about: dict[str, Any] = {"units": axis.units, "long_name": axis.long_name, **axis.flags}
         if axis.name in _CF_AXES:
             about["axis"] = _CF_AXES[axis.name]
         about["extent"] = np.asarray(axis.extent, dtype=np.float64)
@@ -256,8 +251,7 @@ def _create(file: h5netcdf.File, selection: Selection) -> dict[str, h5netcdf.Var
         variables[field.name] = variable
         variable.attrs.update(units=field.units, long_name=field.long_name, role=field.role)
         located = places if "point" in field.dims and field.role != "coordinate" else []
-        others = [*(name for name in told if name != "sample"), *located]
-        if others:
+        if others := [*(name for name in told if name != "sample"), *located]:
             variable.attrs["coordinates"] = " ".join(others)
         if field.gaps:
             variable.attrs["gaps"] = np.int32(1)

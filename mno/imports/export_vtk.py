@@ -29,8 +29,7 @@ _HEAD += 'header_type="UInt64">\n'
 
 def check_vtk(selection: Selection) -> None:
     """Refuse what cannot be written as VTK."""
-    space = _space(selection)
-    if not space:
+    if not (space := _space(selection)):
         raise InputError(
             "VTK files hold fields in space, and there are only numbers per sample; choose fields "
             "with --field, or export as npz"
@@ -76,9 +75,8 @@ def _write_frame(
     """
     space = {axis.name: axis.points for axis in _space(selection)}
     along = ("point",) if "point" in space else SPACE
-    fields, numbers = "", ""
-    if frame is not None:
-        numbers = _array("TimeValue", _times(selection)[[frame]].astype("f8"))
+    times, fields = _times(selection).astype("f8"), ""
+    numbers = "" if frame is None else _array("TimeValue", times[[frame]])
     for field in (field for field in selection.fields if field.role != "coordinate"):
         array, dims = values[field.name], field.dims
         if "time" in dims:
@@ -106,8 +104,7 @@ def _write_frame(
         grid = [space.get(name, np.zeros(1)).astype("f8") for name in SPACE]
         part = f'Extent="{" ".join(f"0 {len(points) - 1}" for points in grid)}"'
         kind, whole_grid = "RectilinearGrid", f" Whole{part}"
-        arrays = "".join(map(_array, SPACE, grid))
-        place = f"<Coordinates>\n{arrays}</Coordinates>\n"
+        place = f"<Coordinates>\n{''.join(map(_array, SPACE, grid))}</Coordinates>\n"
     path.write_text(
         f"{_HEAD.format(kind)}<{kind}{whole_grid}>\n<FieldData>\n{numbers}</FieldData>\n"
         f"<Piece {part}>\n<PointData>\n{fields}</PointData>\n{place}</Piece>\n</{kind}>\n"

@@ -53,22 +53,19 @@ class FnoMat(importer.Importer):
         self._samples, *self._space = self._one_frame(list(kept))
         self._time: Axis | None = None
         # Unless the user says otherwise, frames belong to one state, a being the first of them.
-        states = {"a", "u"} if "u" in kept and not {"a", "u"} & given.keys() else set[str]()
-        if states and self._arrays["u"].shape[:-1] == (self._samples, *self._space):
+        unsaid = "u" in kept and not {"a", "u"} & given.keys()
+        if is_one := unsaid and self._arrays["u"].shape[:-1] == (self._samples, *self._space):
             # One state of `u`, and of `a` before it unless `u` begins with it.
             first, frames = "a" if "a" in kept else None, self._arrays["u"].shape[-1]
             self._time, first = self._times(frames, first)
             name, dims = _STATES[len(self._space)], ("time", *importer.SPACE[: len(self._space)])
             joined = [n for n in (first, "u") if n]
             self._keep("u", importer.plain_field(name, "state", dims), joined)
-        else:
-            states = set()
         for name, role in kept.items():
-            if name not in states:
+            if not (is_one and name in ("a", "u")):
                 self._add(name, role)
-        left_out = [n for n in (*self._arrays, *self._others) if n not in kept]
-        left_out = [name for name in left_out if not (name == "t" and self._time)]
-        if left_out:
+        used = {*kept, "t"} if self._time else kept
+        if left_out := [n for n in (*self._arrays, *self._others) if n not in used]:
             self.remarks.append(
                 f"left out: {', '.join(left_out)}; what is to be kept needs a role in a mapping "
                 "file"
@@ -118,8 +115,7 @@ class FnoMat(importer.Importer):
         return {name: array(name, tuple(s)) for name, s, kind in listed if kind in _CLASSES}
 
     def _one_frame(self, kept: list[str]) -> tuple[int, ...]:
-        first = next((name for name in ("coeff", "a", *kept) if name in kept), None)
-        if first is None:
+        if (first := next((name for name in ("coeff", "a", *kept) if name in kept), None)) is None:
             raise self.error(
                 f"it has {', '.join([*self._arrays, *self._others]) or 'nothing'}; expected coeff "
                 "and sol, or a and u: say which is which in a mapping file, as in `fields: {p: "
@@ -186,12 +182,12 @@ class FnoMat(importer.Importer):
     def _space_axes(self, has_ends: bool) -> list[Axis]:
         named = list(zip(importer.SPACE, self._space, strict=False))
         if has_ends:  # solved on points that include both
-            return [importer.axis_of_points(name, np.linspace(0, 1, n)) for name, n in named]
+            return [self.given_axis(name, name, np.linspace(0, 1, n), n) for name, n in named]
         self.remarks.append(
             "the file says nothing of its points; they are taken as the centres of cells from 0 to "
             "1"
         )
-        return [importer.cell_centres(name, length) for name, length in named]
+        return [importer.default_axis(name, length) for name, length in named]
 
 
 IMPORTER = FnoMat

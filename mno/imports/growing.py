@@ -104,8 +104,7 @@ class GrowingLog:
                 return
             else:
                 file.seek(self._position)
-                replaced = self._is_replaced()
-                if not replaced:
+                if not (replaced := self._is_replaced()):
                     yield None
                     time.sleep(_POLL)
 

@@ -54,8 +54,7 @@ class Hdf5File:
 
     def array(self, parent: h5py.Group, name: str) -> FileArray | None:
         """Return an array within a group, its values unread; none if there is none of that name."""
-        found = self._member(parent, name)
-        if found is None:
+        if (found := self._member(parent, name)) is None:
             return None
         where = f"{parent.name}/{name}".lstrip("/")
         subject = f"{self.path}: {where}"
@@ -84,8 +83,7 @@ class Hdf5File:
 
     def needed(self, parent: h5py.Group, name: str) -> FileArray:
         """Return an array within a group, which must have it."""
-        found = self.array(parent, name)
-        if found is None:
+        if (found := self.array(parent, name)) is None:
             raise InputError(
                 f"{self.path}: {parent.name} has no array {name}; it has "
                 f"{', '.join(self.members(parent)[:10]) or 'nothing'}: choose another importer"
@@ -110,8 +108,7 @@ class Hdf5File:
         """Return all attributes that are plain values, by name."""
         with reading(self.path, str(owner.name)):
             names = sorted(owner.attrs)[:_MAX_ATTRIBUTE]
-        values = {name: self.attribute(owner, name) for name in names}
-        return {name: value for name, value in values.items() if value is not None}
+        return {name: value for name in names if (value := self.attribute(owner, name)) is not None}
 
     def _member(self, parent: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
         with reading(self.path, name):

@@ -8,7 +8,7 @@ and never runs code from it. Commands run it in `mno.imports.cage`.
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -86,12 +86,9 @@ class Importer(AbstractContextManager["Importer", None]):
         self.remarks: list[str] = []
         self._sources: dict[str, str] = {}
         self._found: dict[str, Reader] = {}
-        self._stack = ExitStack()
-        try:
+        with ExitStack() as self._stack:  # which closes what was opened of a file that is refused
             self.contents, self._readers = self.lay_out(mapping, self._stack)
-        except BaseException:
-            self.close()
-            raise
+            self._stack = self._stack.pop_all()
 
     @abstractmethod
     def lay_out(self, mapping: "FieldMapping", stack: ExitStack) -> Layout:
@@ -110,7 +107,14 @@ class Importer(AbstractContextManager["Importer", None]):
         groups: np.ndarray | None = None, starts: np.ndarray | None = None,
     ) -> Layout:  # fmt: skip
         """Return all of it (see `Contents`); axes whose points are not even are remarked on."""
-        fields, remarks = tuple(self.fields.values()), (*self.remarks, *uneven(axes))
+        for axis in axes:
+            steps = np.diff(axis.points)
+            if axis.name != "point" and len(steps) and np.ptp(steps) > 0.01 * abs(steps.mean()):
+                self.remarks.append(
+                    f"points along {axis.name} are not evenly spaced (steps {steps.min():g} to "
+                    f"{steps.max():g}); operators take them as if they were"
+                )
+        fields, remarks = tuple(self.fields.values()), tuple(self.remarks)
         contents = Contents(
             samples, tuple(axes), fields, self._sources, parameters or {}, groups, starts, remarks
         )
@@ -160,7 +164,8 @@ class Importer(AbstractContextManager["Importer", None]):
     ) -> Axis:
         """Return the axis of coordinates that a file gives, and calls `source`.
 
-        There must be as many as the arrays have along it (`length`), and they must increase.
+        There must be as many as the arrays have along it (`length`), and they must increase. The
+        extent of one of space ends half a cell beyond them.
         """
         points = np.asarray(points, dtype=np.float64)
         if points.shape != (length,):
@@ -173,7 +178,10 @@ class Importer(AbstractContextManager["Importer", None]):
                 f"{source} does not increase from point to point; expected finite coordinates in "
                 f"order along {name}: sort the arrays, or remove {source}"
             )
-        return axis_of_points(name, points, units)
+        # Points on the ends of a domain cannot be told from cell centres: they are taken for these.
+        cell = 0.0 if name == "time" else (points[-1] - points[0]) / max(length - 1, 1)
+        extent = float(points[0] - cell / 2), float(points[-1] + cell / 2)
+        return Axis(name, units, name, points, extent)
 
 
 def importer_class(kind: str) -> type[Importer]:
@@ -218,47 +226,19 @@ def plain_field(name: str, role: str, dims: tuple[str, ...]) -> Field:
     return Field(name, "1", name.replace("_", " "), role, dims)  # type: ignore[arg-type]
 
 
-def cell_centres(name: str, num_points: int) -> Axis:
-    """Return the axis of a file that says nothing of it: cell centres from 0 to 1."""
-    return Axis(name, "1", name, (np.arange(num_points) + 0.5) / num_points, (0.0, 1.0))
-
-
 def place(axis: str) -> tuple[int, str]:
     """Return what axes are sorted by: those of `ORDER`, then others by name."""
     return ORDER.index(axis) if axis in ORDER else len(ORDER), axis
 
 
 def default_axis(name: str, length: int) -> Axis:
-    """Return the axis of a file that has no coordinates."""
+    """Return the axis of a file that has no coordinates; of space, cell centres from 0 to 1."""
     numbers = np.arange(float(length))
     if name == "time":
         return Axis("time", "1", "time", numbers, (0.0, float(length - 1)))
     if name not in SPACE:
         return Axis(name, "1", f"number of the {name}", numbers, (0.0, float(length)))
-    return cell_centres(name, length)
-
-
-def axis_of_points(name: str, points: np.ndarray, units: str = "1") -> Axis:
-    """Return the axis of coordinates that a file gives, with half a cell beyond both ends.
-
-    Points on the ends of a domain cannot be told from cell centres, so they are taken for these.
-    """
-    points = np.asarray(points, dtype=np.float64)
-    half = 0.0
-    if name != "time" and len(points) > 1:
-        half = (points[-1] - points[0]) / (len(points) - 1) / 2
-    return Axis(name, units, name, points, (float(points[0] - half), float(points[-1] + half)))
-
-
-def uneven(axes: Iterable[Axis]) -> Iterator[str]:
-    """Yield a remark on each axis whose points are not evenly spaced."""
-    for axis in axes:
-        steps = np.diff(axis.points)
-        if axis.name != "point" and len(steps) and np.ptp(steps) > 0.01 * abs(steps.mean()):
-            yield (
-                f"points along {axis.name} are not evenly spaced (steps {steps.min():g} to "
-                f"{steps.max():g}); operators take them as if they were"
-            )
+    return Axis(name, "1", name, (numbers + 0.5) / length, (0.0, 1.0))
 
 
 def scale_said(attributes: Mapping[str, Any]) -> str:

@@ -150,8 +150,7 @@ class MappedFile:
             fields.append(mapped)
             self._origins[mapped.name] = (field.name, *self._scale(field, rule))
         names = [axis.name for axis in found.axes]
-        unknown = sorted(set(mapping.axes) - set(names))
-        if unknown:
+        if unknown := sorted(set(mapping.axes) - set(names)):
             raise importer.error(
                 f"the mapping file names axis {', '.join(unknown)}; the file has {', '.join(names)}"
             )
@@ -214,8 +213,7 @@ class MappedFile:
 
     def _on_its_scale(self, field: Field, rules: dict[str, FieldRule]) -> Field:
         """Return a field on the scale that the file says, if that still makes sense."""
-        other = difference_from(field.scale)
-        if other is None:
+        if (other := difference_from(field.scale)) is None:
             return field
         used = [n for n in (field.name, other) if isinstance(n, str)]
         origins = [self._origins[n][0] if n in self._origins else "" for n in used]

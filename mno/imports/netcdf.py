@@ -127,8 +127,7 @@ class Netcdf(Importer):
         self._dims: dict[str, str] = {}
         for variable in self._variables.values():
             for dim in variable.dims:
-                axis = self._axis_called(dim)
-                if axis is not None:
+                if (axis := self._axis_called(dim)) is not None:
                     self._dims.setdefault(axis, dim)
         self._axes = {dim: axis for axis, dim in self._dims.items()}
         self._points = {
@@ -136,8 +135,7 @@ class Netcdf(Importer):
             for axis, dim in self._dims.items()
             if axis in ORDER and dim in self._variables and self._variables[dim].dims == (dim,)
         }
-        several = {axis: p for axis, p in self._points.items() if len(p) > 1}
-        self._turned = {axis for axis, points in several.items() if points[0] > points[-1]}
+        self._turned = {axis for axis, p in self._points.items() if len(p) and p[0] > p[-1]}
 
     def _axis_called(self, dim: str) -> str | None:
         said = self._variables[dim].attributes if dim in self._variables else {}

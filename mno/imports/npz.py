@@ -32,16 +32,14 @@ class NumpyFile(Importer):
 
     def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
         """Read the headers and find out what the arrays are."""
-        self._archive: zipfile.ZipFile | None = None
         self._files: dict[str, Path] = {}  # that have been unpacked
         with reading(self.path, expected=_EXPECTED):
             with self.path.open("rb") as file:
-                is_archive = file.read(2) == b"PK"
-            if not is_archive:
-                name, size = self.path.stem, self.path.stat().st_size
-                self._files[name] = self.path
-                make_room(size)
-                with self.path.open("rb") as file:
+                if file.read(2) != b"PK":  # as archives begin
+                    file.seek(0)
+                    name, size = self.path.stem, self.path.stat().st_size
+                    self._files[name] = self.path
+                    make_room(size)
                     return arrange(self, {name: self._array(name, file, size)}, mapping)
             self._archive = stack.enter_context(zipfile.ZipFile(self.path))
             members = {
@@ -67,10 +65,8 @@ class NumpyFile(Importer):
         Python objects are refused, which only running code of the file could read.
         """
         with reading(self.path, name, _EXPECTED):
-            version = npy_format.read_magic(stream)
-            read = npy_format.read_array_header_1_0
-            if version != (1, 0):
-                read = npy_format.read_array_header_2_0
+            first = npy_format.read_magic(stream) == (1, 0)
+            read = npy_format.read_array_header_1_0 if first else npy_format.read_array_header_2_0
             shape, fortran, dtype = read(stream)
             begin = stream.tell()
         if dtype.hasobject:
@@ -95,7 +91,6 @@ class NumpyFile(Importer):
 
     def _unpacked(self, name: str) -> Path:
         """Unpack a member, no byte more than it claims; zipfile compares its checksum."""
-        assert self._archive is not None
         member = self._archive.getinfo(f"{name}.npy")
         file = tempfile.NamedTemporaryFile(prefix="mno-import-")  # noqa: SIM115 - closed with us
         target = self._stack.enter_context(file)

@@ -32,8 +32,7 @@ class PdeBench(Importer):
     def lay_out(self, mapping: Mapping, stack: ExitStack) -> Layout:
         """Open the file and find its fields."""
         file = self._file = Hdf5File(self.path, stack)
-        names = [n for n in file.members(file.root) if file.is_array(file.root, n)]
-        if names:
+        if names := [n for n in file.members(file.root) if file.is_array(file.root, n)]:
             return self._lay_out_arrays([n for n in names if n not in _COORDINATES], mapping)
         return self._lay_out_groups()
 
@@ -83,8 +82,7 @@ class PdeBench(Importer):
                 self.add(plain_field(label, role, dims), called, reader)
         used = {dim for field in self.fields.values() for dim in field.dims}
         axes = [self._axis(n, lengths[n]) for n in ("time", *SPACE) if n in used]
-        count = next(iter(samples.values()))
-        return self.layout(count, axes, file.attributes(file.root) | numbers)
+        return self.layout(next(iter(samples.values())), axes, file.attributes(file.root) | numbers)
 
     def _dims(
         self, source: str, array: FileArray, space: int
@@ -129,8 +127,7 @@ class PdeBench(Importer):
             raise InputError(f"{self.path} is empty; expected tensor, or groups with data")
         first = self._data(names[0])
         *shape, channels = first.shape
-        space = len(shape) - 1
-        if not 1 <= space <= 3:
+        if not 1 <= (space := len(shape) - 1) <= 3:
             raise self.error(
                 f"{first.name} has shape {first.shape}; expected times, one to three "
                 "axes of space, and channels: choose another importer"
@@ -158,15 +155,13 @@ class PdeBench(Importer):
 
     def _axes_of(self, name: str) -> tuple[Axis, ...]:
         group = self._file.group(self._file.root, name)
-        grid = group and self._file.group(group, "grid")
-        if grid is None:
+        if (grid := group and self._file.group(group, "grid")) is None:
             raise self.error(
                 f"group {name} has no grid; expected grid/t, grid/x and so on: "
                 "choose another importer"
             )
         axes = []
-        for axis, length in zip(("time", *SPACE), self._shape, strict=False):
-            source = "t" if axis == "time" else axis
+        for axis, source, length in zip(("time", *SPACE), "txyz", self._shape, strict=False):
             points = self._file.needed(grid, source).whole()
             axes.append(self.given_axis(axis, f"{name}/grid/{source}", points, length))
         return tuple(axes)

@@ -93,6 +93,7 @@ class Log:
         series: Numbers of sensor, place (or `NOWHERE`) and quantity of each series.
         unreadable: Number of cells without a reading: empty, or a word for it such as NaN.
         ignored: Columns that are not used.
+        clock: It tells the dates of times.
 
     Raises:
         InputError: There is no such file, a cell is not what its column should have, or there is
@@ -107,7 +108,7 @@ class Log:
         self.quantities: dict[str, int] = {}
         self.places: dict[tuple[float, ...], int] = {}
         self.series: dict[tuple[int, int, int], int] = {}
-        self._clock = Clock()
+        self.clock = Clock()
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 self._read(self._lines(file), rules)
@@ -123,10 +124,6 @@ class Log:
             raise self._error(
                 f"{first_line(error)}; expected quotes around whole cells: correct the row"
             ) from None
-
-    def epoch(self, seconds: float) -> str | None:
-        """Return the date of a time as ISO 8601; None where times are no dates."""
-        return self._clock.date(seconds)
 
     def _lines(self, file: Iterable[str]) -> Iterator[str]:
         for self._line, line in enumerate(file, 1):
@@ -145,8 +142,7 @@ class Log:
         seconds = lru_cache(1)(self._seconds)  # of sensors that are read at once
         times, numbers, values, sigmas = array("d"), array("i"), array("d"), array("d")
         for time, of, value, sigma in (self._wide if rules.columns else self._long)(rows, rules):
-            number = self._number(value, "value")
-            if number is None:
+            if (number := self._number(value, "value")) is None:
                 self.unreadable += 1
                 continue
             times.append(seconds(time))
@@ -177,15 +173,13 @@ class Log:
             for what, known in NAMES.items()
         }
         needed = ("time",) if sensors else ("time", "quantity", "value")
-        lacking = [name for name in needed if self._columns[name] < 0]
-        if lacking:
+        if lacking := [name for name in needed if self._columns[name] < 0]:
             raise InputError(
                 f"{self.path} has no column {lacking[0]!r} (it has {', '.join(header)[:300]}); "
                 "expected time,x,y,quantity,value,unit, or one column for each sensor and "
                 "`sensors: {columns: …}` in a mapping file"
             )
-        missing = [name for name in sensors if name not in header]
-        if missing:
+        if missing := [name for name in sensors if name not in header]:
             raise InputError(
                 f"{self.path}: the mapping file names column {missing[0]!r}; the file has "
                 f"{', '.join(header)[:500]}"
@@ -214,8 +208,7 @@ class Log:
         of = [self._columns[name] for name in ("sensor", "quantity", "unit", *self.axes)]
         for cells in rows:
             key = tuple([cells[at] if at >= 0 else "" for at in of])
-            series = known.get(key)
-            if series is None:
+            if (series := known.get(key)) is None:
                 sensor, quantity, unit, *at = key
                 given = zip(self.axes, at, strict=True)
                 place = {axis: self._number(text, axis) for axis, text in given}
@@ -264,8 +257,7 @@ class Log:
             self.places.setdefault(tuple(given.values()), len(self.places)) if given else NOWHERE,
             self.quantities.setdefault(quantity, len(self.quantities)),
         )
-        number = self.series.setdefault(key, len(self.series))
-        if number >= MAX_SERIES:
+        if (number := self.series.setdefault(key, len(self.series))) >= MAX_SERIES:
             raise InputError(
                 f"{where}: more than {MAX_SERIES} sensors and places; expected sensors that stay "
                 "where they are: is a column of readings named like one of positions?"
@@ -290,7 +282,7 @@ class Log:
 
     def _seconds(self, text: str) -> float:
         try:
-            return self._clock.seconds(text.replace(",", ".") if self._comma else text)
+            return self.clock.seconds(text.replace(",", ".") if self._comma else text)
         except ValueError as error:
             raise self._error(f"time {text[:40]!r}; {error}") from None
 
@@ -348,7 +340,7 @@ def read_readings(
         order = np.argsort(time, kind="stable")
         time, value, uncertainty, series = (a[order] for a in (time, value, uncertainty, series))
     sensor, place, quantity = np.array(list(log.series), dtype=np.int32).T
-    epoch = log.epoch(float(time[0]))
+    epoch = log.clock.date(float(time[0]))
     return Readings(
         time=time - (time[0] if epoch else 0.0), value=value, uncertainty=uncertainty,
         series=series, series_sensor=sensor, series_place=place, series_quantity=quantity,

@@ -47,8 +47,7 @@ class TheWell(Importer):
                 if not {name, f"t{rank}_fields/{name}"} & mapping.dropped:
                     self._add(group, name, rank)  # type: ignore[arg-type]
         parameters = file.attributes(file.root)
-        conditions = file.group(file.root, "boundary_conditions")
-        if conditions is not None:
+        if (conditions := file.group(file.root, "boundary_conditions")) is not None:
             parameters["boundary_conditions"] = {
                 name: file.attribute(file.group(conditions, name), "bc_type")
                 for name in file.members(conditions)
@@ -88,8 +87,7 @@ class TheWell(Importer):
         counts = {"sample_varying": 1, "time_varying": 1, "dim_varying": len(self._names)}
         varies = [flag for what, n in counts.items() for flag in self._flags(owner, what, n)]
         over_time = varies[1]
-        places = find_places(array.shape, self._lengths, varies, rank)
-        if places is None:
+        if (places := find_places(array.shape, self._lengths, varies, rank)) is None:
             raise self.error(
                 f"{array.name} has shape {array.shape}; expected axes of trajectory, "
                 f"time, {', '.join(self._names)} (lengths {self._lengths}) as far as it varies "
@@ -112,8 +110,7 @@ class TheWell(Importer):
         """Return whether an array varies along trajectories, time or space; it does if unsaid."""
         value = self._file.attribute(owner, name)
         flags = value if isinstance(value, list) else [True if value is None else value]
-        flags = [bool(flag) for flag in flags]
-        return flags if len(flags) == count else (flags * count)[:count]
+        return [bool(flag) for flag in flags * count][:count]
 
     def _add_scalars(self, parameters: dict[str, Any]) -> None:
         """Make parameters of the numbers of the whole file, inputs of the others."""
@@ -163,23 +160,18 @@ def find_places(
     along which the array does not vary is left out, or has length 1; a value has `rank` indices.
     There is none if the shape does not fit.
     """
+    # Each index has an axis of components, all of one length.
+    allowed = [(length,) * rank for length in (1, 2, 3)] if rank else [(), (1,)]
     for stored in itertools.product(*((True,) if flag else (False, True) for flag in varies)):
         here = [i for i, is_stored in enumerate(stored) if is_stored]
         behind = tuple(shape[len(here) :])
         wanted = [(lengths[i],) if varies[i] else (1, lengths[i]) for i in here]
         fits = len(shape) >= len(here) and all(
-            length in allowed for length, allowed in zip(shape, wanted, strict=False)
+            length in either for length, either in zip(shape, wanted, strict=False)
         )
-        if fits and _are_components(behind, rank):
+        if fits and behind in allowed:
             return stored, behind
     return None
-
-
-def _are_components(lengths: tuple[int, ...], rank: int) -> bool:
-    """Whether axes may be those of the components of a value with `rank` indices."""
-    if rank == 0:
-        return lengths in ((), (1,))
-    return len(lengths) == rank and len(set(lengths)) == 1 and 1 <= lengths[0] <= 3
 
 
 def components(

@@ -70,10 +70,9 @@ class ZarrGroup(Importer):
         self._recorded = _mapping(attributes.get("shards"))
         listed = attributes.get("fields")
         listed = listed if isinstance(listed, list) else []  # by a dataset of ours
-        first = [name for name in listed if name in names]
         self._texts: dict[str, zarr.Array] = {}
         found: dict[str, Array] = {}
-        for name in dict.fromkeys([*first, *names]):
+        for name in dict.fromkeys([*(name for name in listed if name in names), *names]):
             # What tells which samples of our dataset have equal inputs, or were chosen, is no
             # field: it belongs to that dataset, not to the samples.
             ours = name in ("identity", "round", "score") and bool(listed) and name not in listed
@@ -115,8 +114,7 @@ class ZarrGroup(Importer):
             metadata = json.loads((self.path / name / self._marker).read_text(encoding="utf-8"))
             if metadata.get("node_type") == "group":
                 return None
-            unknown = sorted(set(_codecs(metadata)) - _CODECS)
-            if unknown:
+            if unknown := sorted(set(_codecs(metadata)) - _CODECS):
                 raise self.error(
                     f"{name} has the codec {unknown[0][:40]!r}; expected only those that compress "
                     "numbers, such as zstd, gzip or blosc: write it anew with one of them"
