@@ -138,11 +138,15 @@ def print_audit(audit: Audit, everything: bool = False) -> None:
     print_findings(audit.findings, everything)
     good, changed, missing, unknown = counts(audit.findings).values()
     rest = f"; {unknown} cannot be known" if unknown else ""
-    if differs(audit.findings):
-        said = Text(f"FAILED: {changed} changed, {missing} missing{rest}", style="bold red")
-    else:
-        said = Text(f"PASSED: {good} checks verified{rest}", style="bold green")
-    out.print(Text.assemble("\n", said))
+    said = f"PASSED: {good} checks verified"
+    if failed := differs(audit.findings):
+        said = f"FAILED: {changed} changed, {missing} missing"
+    print_verdict(not failed, said + rest)
+
+
+def print_verdict(good: bool, said: str) -> None:
+    """Draw what a look at a model has come to."""
+    console().print(Text(f"\n{said}", style="bold green" if good else "bold red"))
 
 
 def print_findings(findings: Sequence[Finding], everything: bool) -> None:

@@ -18,7 +18,7 @@ from flows.workspace import find_workspace
 from mno.certificate import folder as certificates
 from mno.certificate.content import certificate_of
 from mno.core.errors import MnoError, first_line
-from mno.lineage.audit import Finding, Verdict, counts, differs
+from mno.lineage.audit import Verdict, counts, differs
 from mno.lineage.replay import targets_of
 
 
@@ -113,24 +113,18 @@ def verify(
     def show(told: dict[str, Any]) -> None:
         console().print(f"Certificate of {model}: {certificate}\n")
         audit.print_findings(findings, everything)
-        _print_verdict(findings, passed)
+        if not good:
+            bad = sum(finding.verdict.is_difference for finding in findings)
+            audit.print_verdict(False, f"FAILED: {bad} difference(s); do not rely on what it says")
+            return
+        verified = counts(findings)[Verdict.VERIFIED]
+        audit.print_verdict(True, f"PASSED: it is as it was written, {verified} checks verified")
+        if passed:
+            console().print("It certifies that the audit found no difference.")
+        else:
+            said = "It says that the audit FOUND DIFFERENCES; read certificate.html."
+            console().print(Text(said, "bold red"))
 
     answer(told, as_json, quiet and good, show)
     if not good:
         raise typer.Exit(audit.DIFFERENCE_FOUND)
-
-
-def _print_verdict(findings: list[Finding], audit_passed: bool | None) -> None:
-    out = console()
-    if bad := sum(finding.verdict.is_difference for finding in findings):
-        said = f"\nFAILED: {bad} difference(s); do not rely on what it says"
-        out.print(Text(said, style="bold red"))
-        return
-    good = counts(findings)[Verdict.VERIFIED]
-    said = f"\nPASSED: it is as it was written, {good} checks verified"
-    out.print(Text(said, style="bold green"))
-    if audit_passed:
-        out.print("It certifies that the audit found no difference.")
-    else:
-        said = "It says that the audit FOUND DIFFERENCES; read certificate.html."
-        out.print(Text(said, "bold red"))

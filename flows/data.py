@@ -11,16 +11,8 @@ import typer
 from rich.filesize import decimal
 from rich.table import Table
 
-from flows.options import (
-    Json,
-    Quiet,
-    answer,
-    command_group,
-    console,
-    interruptible,
-    teller,
-    writing_to,
-)
+from flows import options
+from flows.options import Json, Quiet, answer, console
 from flows.workspace import RUN_LOCK, find_workspace, progress_bar, read_json, require, require_new
 from mno import __version__
 from mno.core.absent import Absent
@@ -32,7 +24,7 @@ if TYPE_CHECKING:
     from mno.imports.collection import Outcome, Step
     from mno.report.inspection import Inspection
 
-inspect_app = command_group("Look at what the line has made, before going on with it.")
+inspect_app = options.command_group("Look at what the line has made, before going on with it.")
 _REPORT = "reports/dataset.json"
 _MOST_SAMPLES = 10_000_000
 _TO_THE_RIGHT = {"samples", "share", "min", "max", "mean", "std", "not finite"}
@@ -67,7 +59,7 @@ def import_(
     from mno.imports.importer import importer_class
     from mno.imports.mapping import read_mapping
 
-    with interruptible():
+    with options.interruptible():
         importer_class(kind)
         if write_mapping:
             _draft_mapping(kind, paths[0], write_mapping, quiet, as_json)
@@ -96,7 +88,7 @@ def _draft_mapping(kind: str, path: Path, file: Path, quiet: bool, as_json: bool
     found, text = caged_draft(path, kind), io.StringIO(_HEAD.format(file=path.name))
     text.seek(0, io.SEEK_END)
     yaml_writer().dump(found, text)
-    with writing_to(file):
+    with options.writing_to(file):
         write_text(file, text.getvalue())
     said = f"Mapping:  {file}\nNext:     mno import {kind} {path} --mapping {file} --dry-run"
     answer({"mapping": str(file), **found}, as_json, quiet, lambda _: print(said))
@@ -267,9 +259,9 @@ def _export_model(
         "model_sha256": candidate_digest(folder),
     }  # fmt: skip
     about |= {"no_trust": str(trust)} if isinstance(trust, Absent) else {}
-    teller(quiet or as_json)(f"exporting {model}, which takes up to a minute")
+    options.teller(quiet or as_json)(f"exporting {model}, which takes up to a minute")
     write = write_fmu if path.suffix == ".fmu" else write_onnx
-    with writing_to(path), interruptible("nothing was written"):
+    with options.writing_to(path), options.interruptible("nothing was written"):
         found = write(graph_of(surrogate, trust), path, about, version)
     found |= {"destination": str(path), "seconds": round(time.monotonic() - begun, 2)}
 
@@ -331,14 +323,13 @@ def inspect_data(
     from mno.report.inspection import inspect_store
     from mno.report.inspection_page import write_inspection
 
-    root = workspace_or_none() if data is not None else find_workspace()
-    store = data or (root or Path()) / "data"
-    folder = output or (root or Path()) / "reports/inspection"
+    root = find_workspace() if data is None else workspace_or_none() or Path()
+    store, folder = data or root / "data", output or root / "reports/inspection"
     beside = store.resolve().parent  # a dataset's own report lies there, or in the workspace
-    report = read_json(beside / _REPORT) or read_json((root or Path()) / _REPORT) or None
+    report = read_json(beside / _REPORT) or read_json(root / _REPORT) or None
     with progress_bar(quiet or as_json) as show:
         inspection = inspect_store(store, report, lambda done, n: show("inspecting", done, n))
-    with writing_to(folder, "; name another with --output"):
+    with options.writing_to(folder, "; name another with --output"):
         page = write_inspection(inspection, folder)
     told = {**inspection.to_dict(), "page": str(page)}
     answer(told, as_json, quiet, lambda _: _print_inspection(inspection, page))
@@ -371,12 +362,9 @@ def table(rows: Sequence[dict[str, str]], right: Collection[str], whole: Collect
     """Return rows, cells by column, as a table; columns on the `right` and `whole` never fold."""
     made = Table(box=None, pad_edge=False)
     for name in rows[0]:
-        made.add_column(
-            name[:1].upper() + name[1:],
-            justify="right" if name in right else "left",
-            no_wrap=name in right or name in whole,
-            overflow="fold",
-        )
+        justify, fixed = "right" if name in right else "left", name in right or name in whole
+        title = name[:1].upper() + name[1:]
+        made.add_column(title, justify=justify, no_wrap=fixed, overflow="fold")
     for row in rows:
         made.add_row(*row.values())
     return made

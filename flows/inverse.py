@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows import options
 from flows.data import from_here, table, workspace_or_none
-from flows.options import Json, Quiet, TableMapping, answer, console, interruptible, writing_to
+from flows.options import Json, Model, Quiet, TableMapping, answer, console
 from flows.predict import model_folder
 from flows.workspace import progress_bar, require
 from mno.core.config import read_file
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 _FILE, _SOLVED = "draws.nc", ".solved"
 _STORE = "a Zarr store with what is known of the run"
 
-Model = Annotated[str, typer.Argument(
-    help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")]  # fmt: skip
 Inputs = Annotated[Path | None, typer.Option(
     help="Zarr store with what is known of the run; data/.", metavar="STORE")]  # fmt: skip
 Sample = Annotated[int | None, typer.Option(min=0, help="The run in the store.", metavar="NUMBER")]
@@ -91,8 +90,8 @@ def infer(
     validation = read_split(run.origin.store, "validation") if run.origin else None
     folder = output or (workspace_or_none() or Path()) / "reports/inference"
     with (
-        writing_to(folder, "; name another with --output"),
-        interruptible("what was solved is kept, run again to go on"),
+        options.writing_to(folder, "; name another with --output"),
+        options.interruptible("what was solved is kept, run again to go on"),
         progress_bar(quiet or as_json) as show,
         solvers(workers, folder / _SOLVED) as run.solvers,
     ):
@@ -177,8 +176,8 @@ def optimise(
     wanted = Wanted(asked, run, seed)
     training = read_split(run.origin.store, "train") if run.origin else None
     with (
-        writing_to(folder, "; name another with --output"),
-        interruptible("what was solved is kept, run again to go on"),
+        options.writing_to(folder, "; name another with --output"),
+        options.interruptible("what was solved is kept, run again to go on"),
         progress_bar(quiet or as_json, "done") as show,
         solvers(workers, folder / _SOLVED) as run.solvers,
     ):

@@ -1,11 +1,12 @@
 """The production line: `mno run` and one command for each of its stages."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,9 +16,11 @@ from rich.console import Console
 
 from flows import options, workspace
 from flows.options import Assignments, Json, Preset, Quiet, Say, answer, console, interruptible
-from mno.core.errors import MnoError, first_line
+from mno.core.errors import InputError, MnoError, first_line
 
 # What takes a moment to import is imported where it is used: every command starts here.
+
+_DATASET = "build/dataset"
 
 
 def own_figures(
@@ -41,7 +44,7 @@ def run(
 
     Example: mno run --preset quick --set train.epochs=10
     """
-    _bring_up_to_date(None, preset, _edits(scenario, edits), quiet, as_json)
+    _bring_up_to_date(None, preset, scenario, edits or (), quiet, as_json)
 
 
 def generate(
@@ -54,7 +57,7 @@ def generate(
 
     Example: mno generate --set generate.samples=2000
     """
-    _bring_up_to_date("data.dvc", preset, _edits(scenario, assignments), quiet, as_json, repair)
+    _bring_up_to_date("data.dvc", preset, scenario, assignments or (), quiet, as_json, repair)
 
 
 def train(
@@ -65,7 +68,7 @@ def train(
 
     Example: mno train --set train.epochs=40 --set model.width=64
     """
-    _bring_up_to_date("train", preset, _edits(scenario, edits), quiet, as_json)
+    _bring_up_to_date("train", preset, scenario, edits or (), quiet, as_json)
 
 
 def evaluate(
@@ -93,8 +96,8 @@ def evaluate(
     """
     figures = own_figures(solver_cost, queries_per_day, hourly_rate, questions)
     chosen = ["learning_curve.shares=[0.125, 0.25, 0.5]"] if learning_curve else []
-    edits = [*chosen, *_edits(scenario, assignments), *figures]
-    _bring_up_to_date("report", preset, edits, quiet, as_json)
+    edits = [*chosen, *(assignments or ()), *figures]
+    _bring_up_to_date("report", preset, scenario, edits, quiet, as_json)
 
 
 def register(
@@ -102,23 +105,17 @@ def register(
     quiet: Quiet = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Register the model in MLflow, after evaluating it; the better one becomes champion."""
-    _bring_up_to_date("register", preset, _edits(scenario, edits), quiet, as_json)
-
-
-def _edits(scenario: str | None, assignments: Sequence[str] | None) -> list[str]:
-    return [*([f"scenario={scenario}"] if scenario else []), *(assignments or [])]
+    _bring_up_to_date("register", preset, scenario, edits or (), quiet, as_json)
 
 
 def _bring_up_to_date(
-    target: str | None, preset: str | None, edits: Sequence[str], quiet: bool, as_json: bool,
-    repair: bool = False,
+    target: str | None, preset: str | None, scenario: str | None, assignments: Sequence[str],
+    quiet: bool, as_json: bool, repair: bool = False,
 ) -> None:  # fmt: skip
+    edits = [*([f"scenario={scenario}"] if scenario else []), *assignments]
     with interruptible():
         result = run_line(target, preset, edits, quiet, repair)
     answer(result, as_json, quiet, print_summary)
-
-
-_RESULTS = ("metrics", "decision")  # reports that a run returns
 
 
 def run_line(
@@ -161,11 +158,10 @@ def run_line(
         for stage in stages:
             if stage["target"] in RESUMABLE:
                 shutil.rmtree(root / RESUMABLE[stage["target"]], ignore_errors=True)
-    results: dict[str, Any] = {
-        n: workspace.read_json(root / f"reports/{n}.json") or None for n in _RESULTS
-    }
     from mno.registry.reading import registered_now
 
+    reports = {n: workspace.read_json(root / f"reports/{n}.json") for n in ("metrics", "decision")}
+    results: dict[str, Any] = {name: report or None for name, report in reports.items()}
     registered = results["registered"] = registered_now(root)
     if any(stage["target"] == "report" and stage["action"] == "ran" for stage in stages):
         if registered and registered.get("decided_now"):
@@ -196,16 +192,60 @@ def _look(
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(read_changes, root) if at_once else None
         params = edit_params(root, preset, edits)
-        if repair:
-            from flows.repair import remove_damage
-
-            if not remove_damage(root, say):
-                say("repair     every byte of the dataset is as it was released")
+        if repair and not _remove_damage(root, say):
+            say("repair     every byte of the dataset is as it was released")
         changes = asked or pool.submit(read_changes, root)
         graph = read_graph(root)
         order = run_order(graph, target)
         current = current_targets(root, graph, changes.result(), say)
     return params, [name for name in order if name in current], order
+
+
+def _remove_damage(root: Path, say: Say) -> bool:
+    """Remove damaged copies of the dataset, here and in DVC's cache; return whether any was.
+
+    DVC trusts sizes, times and its own cache. Here every byte is read; what is removed is then made
+    again by DVC, from what is still good or from the solver.
+    """
+    from mno.data.reading import verify
+    from mno.lineage.dvcfiles import DATA_FILE, locked_out, read_data_version
+
+    found = False
+    for name in (_DATASET, "data"):
+        folder = root / name
+        if not folder.exists():
+            continue
+        try:
+            problems = verify(folder)
+        except InputError as error:
+            problems = [str(error)]
+        if problems:
+            found = True
+            for problem in problems:
+                say(f"repair     {name}/{problem}")
+            shutil.rmtree(folder)
+    recorded = {read_data_version(root / DATA_FILE).md5, locked_out(root, "generate", _DATASET)}
+    for md5 in sorted(filter(None, recorded)):
+        for path in _damaged_objects(root / ".dvc/cache", md5):
+            found = True
+            say(f"repair     {path.relative_to(root)} does not hold what its name promises")
+            path.unlink()
+    return found
+
+
+def _damaged_objects(cache: Path, directory: str) -> Iterator[Path]:
+    from mno.core.files import file_md5
+    from mno.lineage.audit.objects import find_object
+
+    if (listing := find_object([cache], directory)) is None:
+        return
+    if file_md5(listing) != directory.removesuffix(".dir"):
+        yield listing
+        return
+    for md5 in sorted({entry["md5"] for entry in json.loads(listing.read_bytes())}):
+        path = find_object([cache], md5)
+        if path is not None and file_md5(path) != md5:
+            yield path
 
 
 def _run_flow(

@@ -8,13 +8,13 @@ snapshot and lineage record, since it may hold secrets; git ignores it.
 import json
 import logging
 import os
-import threading
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from threading import Thread
+from threading import Thread, get_ident
 from typing import Any, Literal
 
 from pydantic import Field
@@ -80,9 +80,7 @@ class NotifyConfig(Config):
 def read_settings(root: Path) -> NotifyConfig:
     """Read `notify.yaml`; without one, nobody is told. One that cannot be used is refused."""
     path = root / SETTINGS_FILE
-    if not path.exists():
-        return NotifyConfig()
-    config = read_file(NotifyConfig, path)
+    config = read_file(NotifyConfig, path) if path.exists() else NotifyConfig()
     if config.file is None:
         return config
     return config.model_copy(update={"file": str(root / Path(config.file).expanduser())})
@@ -123,9 +121,12 @@ def _append(file: str, event: Event) -> str:
 
 def _send(url: str, event: Event) -> str:
     """Hand an event to Apprise; returns why it did not arrive, which Apprise tells its log."""
+    from logging.handlers import BufferingHandler
+
     import apprise
 
-    said = _Said()
+    said, me = BufferingHandler(sys.maxsize), get_ident()  # of this thread alone
+    said.addFilter(lambda record: record.thread == me and record.levelno != logging.INFO)
     apprise.logger.addHandler(said)
     apprise.logger.setLevel(logging.DEBUG)
     apprise.logger.propagate = False
@@ -135,28 +136,17 @@ def _send(url: str, event: Event) -> str:
             return "Apprise knows no such address"
         receiver.notify_format = apprise.NotifyFormat.TEXT
         title = f"[mno] {' '.join(event.title.split())}"
-        return "" if receiver.notify(event.to_text(), title=title) else said.reason()
+        return "" if receiver.notify(event.to_text(), title=title) else _reason(said.buffer)
     finally:
         apprise.logger.removeHandler(said)
 
 
-class _Said(logging.Handler):
-    """Keeps what is logged in this thread."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.thread, self.lines = threading.get_ident(), []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.thread == self.thread and record.levelno != logging.INFO:
-            self.lines.append(record)
-
-    def reason(self) -> str:
-        """Return what went wrong: warnings, and what a socket said, which is but traced."""
-        warned = [r.getMessage() for r in self.lines if r.levelno >= logging.WARNING]
-        said = [r.getMessage() for r in self.lines]
-        traced = [line.partition(": ")[2] for line in said if line.startswith("Socket Exception")]
-        return " ".join("; ".join([*warned, *traced]).split()) or "not sent"
+def _reason(logged: Sequence[logging.LogRecord]) -> str:
+    """Return what went wrong: warnings, and what a socket said, which is but traced."""
+    warned = [r.getMessage() for r in logged if r.levelno >= logging.WARNING]
+    said = [r.getMessage() for r in logged]
+    traced = [line.partition(": ")[2] for line in said if line.startswith("Socket Exception")]
+    return " ".join("; ".join([*warned, *traced]).split()) or "not sent"
 
 
 def tell(root: Path, event: Event, say: Callable[[str], Any] = str) -> list[str]:

@@ -31,6 +31,8 @@ Assignments = Annotated[list[str] | None, typer.Option(
 )]  # fmt: skip
 TableMapping = Annotated[Path | None, typer.Option(
     help="File that says what the table's columns are.", metavar="FILE")]  # fmt: skip
+Model = Annotated[str, typer.Argument(
+    help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")]  # fmt: skip
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")]
 

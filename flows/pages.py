@@ -1,6 +1,5 @@
 """`mno ui`: MLflow's and Prefect's pages, served on the loopback interface only."""
 
-import contextlib
 import os
 import signal
 import socket
@@ -8,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -39,22 +38,19 @@ def ui(
             f"MLFLOW_TRACKING_URI={registry} is a server, which has pages: open it in a browser"
             + (f", and {served.removesuffix('/api')} for Prefect's" if served else "")
         )
-    ports = {
-        "MLflow": free_port(mlflow_port, "--mlflow-port"),
-        "Prefect": free_port(prefect_port, "--prefect-port"),
-    }
+    mlflow_port = free_port(mlflow_port, "--mlflow-port")
+    prefect_port = free_port(prefect_port, "--prefect-port")
+    ports = {"MLflow": mlflow_port, "Prefect": prefect_port}
     mlflow = [
-        program("mlflow"), "server", "--host", HOST, "--port", str(ports["MLflow"]),
+        program("mlflow"), "server", "--host", HOST, "--port", str(mlflow_port),
         "--artifacts-destination", str(root / "mlartifacts"), "--workers", "1",
     ]  # fmt: skip
-    prefect = [
-        program("prefect"), "server", "start", "--host", HOST, "--port", str(ports["Prefect"]),
-    ]  # fmt: skip
+    prefect = [program("prefect"), "server", "start", "--host", HOST, "--port", str(prefect_port)]
     # Not on the command line, which every user of the machine may read: it may hold a password. And
     # without the processes that would run jobs of MLflow's own, which are 1.4 GiB.
     store = {"MLFLOW_BACKEND_STORE_URI": registry, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     # Prefect's page asks its server at the address it is told here.
-    api = {"PREFECT_UI_API_URL": f"http://{HOST}:{ports['Prefect']}/api"}
+    api = {"PREFECT_UI_API_URL": f"http://{HOST}:{prefect_port}/api"}
     # A plain kill must end the servers too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with ExitStack() as stack:
@@ -66,7 +62,7 @@ def ui(
             wait_until_it_answers(name, server, ports[name])
             print(f"{name:<8} http://{HOST}:{ports[name]}{_first_page(root, name)}", flush=True)
         print("Neither sends anything anywhere: telemetry is off. Ctrl-C stops both.", flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt):
             while all(server.poll() is None for server in servers.values()):
                 time.sleep(0.5)
             ended = next(name for name, server in servers.items() if server.poll() is not None)
@@ -98,7 +94,7 @@ def run_server(
         try:
             yield process
         finally:
-            with contextlib.suppress(ProcessLookupError):
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
             try:
                 process.wait(timeout=10)
@@ -121,7 +117,7 @@ def free_port(wanted: int, option: str = "--port") -> int:
 def port_refused(host: str, port: int, option: str, error: Exception) -> InputError:
     """Return what is said of a port that cannot be had: whose it is, and the option for another."""
     whose = getattr(error, "strerror", None) or "expected a number up to 65535"
-    with contextlib.suppress(psutil.Error, OSError):
+    with suppress(psutil.Error, OSError):
         for taken in psutil.net_connections("tcp"):
             listens = taken.status == psutil.CONN_LISTEN and tuple(taken.laddr)[1:] == (port,)
             if listens and taken.pid:
@@ -137,7 +133,7 @@ def wait_until_it_answers(name: str, server: subprocess.Popen[bytes], port: int)
     """Wait until a server that was started takes connections, or fail with an `MnoError`."""
     deadline = time.monotonic() + STARTUP
     while time.monotonic() < deadline and server.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+        with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
             return
         time.sleep(0.2)
     raise MnoError(f"{name}'s server did not start; see build/logs/{name.lower()}.log")

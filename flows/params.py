@@ -190,14 +190,6 @@ def fitting_settings(root: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def _part_that_there_is(root: Path, document: Any) -> dict[str, Any]:
-    """Return that fields are what a model is for, where a scenario has no readings."""
-    if entry(document, "task", "part") in (None, "fields"):
-        return {}
-    scenario = _source(config.validate(Params, document), root)
-    return {} if has_readings(scenario.fields) else {"task.part": "fields"}
-
-
 def replace_params(root: Path, values: Mapping[str, Any]) -> list[str]:
     """Set parameters by dotted key in `params.yaml`, and return the keys whose values are new."""
     before = config.read_params(root)
@@ -233,8 +225,11 @@ def edit_params(root: Path, preset: str | None, assignments: Sequence[str]) -> P
         for assignment in assignments:
             _assign(document, assignment)
         told = {key.partition("=")[0] for key in assignments}
-        if "scenario" in told and "task.part" not in told:
-            _put(document, _part_that_there_is(root, document))
+        part = entry(document, "task", "part")
+        if "scenario" in told and "task.part" not in told and part not in (None, "fields"):
+            scenario = _source(config.validate(Params, document), root)
+            if not has_readings(scenario.fields):
+                document["task"]["part"] = "fields"
         # DVC tracks scenarios.<name>, so the key must be there even where all are defaults.
         document.setdefault("scenarios", {}).setdefault(document.get("scenario"), {})
 

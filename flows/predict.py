@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from flows.data import from_here, table, workspace_or_none
-from flows.options import Json, Quiet, TableMapping, answer, console, writing_to
+from flows.options import Json, Model, Quiet, TableMapping, answer, console, writing_to
 from flows.workspace import find_workspace, prepare_environment, progress_bar, require, require_new
 from mno.core.absent import Absent
 from mno.core.config import model_subject, read_params
@@ -22,8 +22,7 @@ _MOST_SENSORS = 12  # in the terminal, of each quantity
 
 
 def predict(
-    model: Annotated[str, typer.Argument(
-        help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")],
+    model: Model,
     source: Annotated[Path, typer.Argument(help="Zarr store with the model's input fields.")],
     destination: Annotated[Path, typer.Argument(help="Zarr store to write; must not exist yet.")],
     batch_size: Annotated[int, typer.Option(min=1, help="Samples per forward pass.")] = 32,
@@ -71,9 +70,8 @@ def predict(
             raise InputError(f"--fallback solver needs an error estimate; {trust}")
     else:
         if solves:
-            first = read_inputs(
-                surrogate, open_inputs(surrogate, source, steps), slice(0, 1), steps
-            )
+            stored = open_inputs(surrogate, source, steps)
+            first = read_inputs(surrogate, stored, slice(0, 1), steps)
             shape = first[description.fields[0]].shape[-len(description.space) :]
             solver = Fallback(trust, description, shape, steps, fallback_above)
         answers = Answers(trust, description, solver)

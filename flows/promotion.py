@@ -174,10 +174,9 @@ def decision_event(root: Path, found: Mapping[str, Any]) -> Event:
         "": ("refusal", "is not promoted", f"{approve}   to promote it all the same"),
     }
     kind, what, command = told.get(found["decision"], told[""])
+    title = f"{found['name']} version {version} {what}"
     text = f"{found['reason']}\nDecided by {by}."
-    return Event(
-        kind, f"{found['name']} version {version} {what}", text, command, figures, str(root)
-    )
+    return Event(kind, title, text, command, figures, str(root))
 
 
 def _registry(root: Path, name: str) -> "Workspace":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from flows.audit import DIFFERENCE_FOUND, Caches, Model, audited, print_audit
+from flows.audit import DIFFERENCE_FOUND, Caches, Model, audited, print_audit, print_verdict
 from flows.options import Json, Quiet, Say, answer, console, teller
 from flows.stages import run_dvc
 from flows.workspace import UNWATCHED, end_leftovers, handed_down, program, progress_bar
@@ -176,11 +176,8 @@ def _compare(
 
 def replay_variables(line: Path, quiet: bool) -> dict[str, str]:
     """Return all variables of a replay's processes: code, MLflow and DVC are of its folder."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(_FOREIGN) and name not in _PYTHON
-    }
+    own = [n for n in os.environ if not n.startswith(_FOREIGN) and n not in _PYTHON]
+    kept = {name: os.environ[name] for name in own}
     binaries = str(Path(sys.executable).parent)
     return {
         **kept, **handed_down(line, quiet), **UNWATCHED,
@@ -237,11 +234,8 @@ def print_replay(model: str, outcome: "Outcome") -> None:
             out.print(f"  found    {item.found or 'nothing'}")
     counted = {agreement: outcome.count(agreement) for agreement in Agreement}
     told = ", ".join(f"{number} {agreement}" for agreement, number in counted.items() if number)
-    if outcome.reproduced:
-        said = Text(f"REPRODUCED: {told}", style="bold green")
-    else:
-        said = Text(f"NOT REPRODUCED: {told or 'nothing to compare'}", style="bold red")
-    out.print(Text.assemble("\n", said))
+    said = "REPRODUCED" if outcome.reproduced else "NOT REPRODUCED"
+    print_verdict(outcome.reproduced, f"{said}: {told or 'nothing to compare'}")
     if outcome.folder is not None:
         out.print(f"What was made is in {outcome.folder}; remove it when you have looked")
 

@@ -92,11 +92,9 @@ def served(root: Path, model: str) -> Counts:
     Of samples `judged` (it is known whether they are like the training data) and `flagged` (they
     are not), `bounded` (those with a finite bound on their error) and `bound`, the sum of these.
     """
-    return {
-        name: {key: float(seen[key]) for key in ("judged", "flagged", "bounded", "bound")}
-        for name, seen in read(root).items()
-        if name.startswith(f"{model}/")
-    }
+    keys = ("judged", "flagged", "bounded", "bound")
+    of_model = {name: seen for name, seen in read(root).items() if name.startswith(f"{model}/")}
+    return {name: {key: float(seen[key]) for key in keys} for name, seen in of_model.items()}
 
 
 def drift(before: Counts, counts: Counts, config: DriftConfig) -> Reason | None:

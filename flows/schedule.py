@@ -266,12 +266,9 @@ def _ask_server(api: str, root: Path) -> _Answer:
     import httpx
 
     key, login = (os.environ.get(f"PREFECT_API_{name}") for name in ("KEY", "AUTH_STRING"))
-    client = httpx.Client(
-        base_url=api,
-        headers={"Authorization": f"Bearer {key}"} if key else {},
-        auth=httpx.BasicAuth(*login.split(":", 1)) if login else None,
-        timeout=10.0,
-    )
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    auth = httpx.BasicAuth(*login.split(":", 1)) if login else None
+    client = httpx.Client(base_url=api, headers=headers, auth=auth, timeout=10.0)
 
     def ask(order: str, limit: int, flow_runs: dict[str, Any]) -> list[dict[str, Any]]:
         flows = {"name": {"any_": ["retrain"]}}
@@ -352,11 +349,10 @@ def _describe(found: dict[str, Any]) -> None:
         print(f"Missed:    {found['overdue']}")
     elif found["next"]:
         print(f"Next run:  {local(found['next'])}")
-    print(
-        f"Served by: process {serves['pid']}, since {local(serves['since'])}; {serves['api']}"
-        if serves
-        else "Served by: nobody; start mno schedule serve"
-    )
+    who = "nobody; start mno schedule serve"
+    if serves:
+        who = f"process {serves['pid']}, since {local(serves['since'])}; {serves['api']}"
+    print(f"Served by: {who}")
 
 
 def parse_interval(text: str) -> float:

@@ -6,12 +6,11 @@ crashed, and of the times that passed meanwhile one is made up for.
 """
 
 import asyncio
-import contextlib
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -125,7 +124,7 @@ def change(plan: Mapping[str, Any], how: str) -> None:
             client.resume_deployment(identity)
             _plan_ahead(client, identity)
         else:  # unless it was deleted on Prefect's page meanwhile
-            with contextlib.suppress(ObjectNotFound):
+            with suppress(ObjectNotFound):
                 client.delete_deployment(UUID(identity))
 
 
@@ -162,7 +161,7 @@ def serve(port: int) -> None:
         prepare_environment(root)
         # Until the runner takes over, which does it more gently.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with _server(root, own) as restart, contextlib.suppress(KeyboardInterrupt):
+        with _server(root, own) as restart, suppress(KeyboardInterrupt):
             known = schedule.read_schedule(root)
             plan = known["plan"]
             deployment = _deployment_of(root, plan["schedule"], plan["max_hours"])
@@ -283,7 +282,7 @@ def _server(root: Path, port: int | None) -> Iterator[Callable[[], None]]:
     command = [program("prefect"), "server", "start", "--host", HOST, "--port", str(port)]
     api = f"http://{HOST}:{port}/api"
     settings = {"PREFECT_UI_API_URL": api, "PREFECT_API_SERVICES_SCHEDULER_LOOP_SECONDS": "20"}
-    with contextlib.ExitStack() as stack:
+    with ExitStack() as stack:
 
         def start() -> Any:
             server = stack.enter_context(run_server(command, root, "prefect-schedule", settings))

@@ -101,15 +101,13 @@ def run_dvc(
 
 def stop_group(group: int) -> None:
     """Ask a process group to stop as Ctrl-C would, and kill it after a while."""
-    for number, seconds in ((signal.SIGINT, GRACE), (signal.SIGKILL, GRACE)):
+    for number in (signal.SIGINT, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(group, number)
-        deadline = time.monotonic() + seconds
-        while _group_lives(group):
-            if time.monotonic() > deadline:
-                break
+        deadline = time.monotonic() + GRACE
+        while (lives := _group_lives(group)) and time.monotonic() <= deadline:
             time.sleep(0.05)
-        else:
+        if not lives:
             return
 
 
@@ -219,7 +217,16 @@ def _what_is_gone(root: Path) -> dict[str, str]:
     """Return, by stage, why what it is noted to have done is no more; a version is judged anew."""
     if reason := problem_of_registration(root):
         return dict.fromkeys(("register", "report"), reason)
-    return {"report": reason} if (reason := _of_report(root)) else {}
+    if not (root / DONE / "report").exists():
+        return {}
+    from mno.registry.reading import registered_now
+
+    if missing := [name for name in _TOLD if not (root / "reports" / name).is_file()]:
+        return {"report": f"reports/{missing[0]} is not there"}
+    registered = registered_now(root)
+    if registered and registered["decision"] is None:
+        return {"report": f"version {registered['version']} has not been decided on"}
+    return {}
 
 
 def problem_of_registration(root: Path) -> str:
@@ -235,19 +242,6 @@ def problem_of_registration(root: Path) -> str:
     return why_version_is_unusable(root, registered) or ""
 
 
-def _of_report(root: Path) -> str:
-    if not (root / DONE / "report").exists():
-        return ""
-    from mno.registry.reading import registered_now
-
-    if missing := [name for name in _TOLD if not (root / "reports" / name).is_file()]:
-        return f"reports/{missing[0]} is not there"
-    registered = registered_now(root) or {"decision": "none is registered"}
-    if registered["decision"] is None:
-        return f"version {registered['version']} has not been decided on"
-    return ""
-
-
 def read_stages(root: Path) -> list[dict[str, Any]]:
     """Return, for each target in the order of the line, `name`, `state` and `reasons`.
 
@@ -257,8 +251,7 @@ def read_stages(root: Path) -> list[dict[str, Any]]:
     graph = read_graph(root)
     running = {name for name in graph if lock_holder(root / "build/locks" / name)}
     changes, gone = read_changes(root), _what_is_gone(root)
-    stages: list[dict[str, Any]] = []
-    stale: set[str] = set()
+    stages, stale = list[dict[str, Any]](), set[str]()
     for name in run_order(graph):
         reasons: list[str] = []
         if name in running:

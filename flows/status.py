@@ -84,12 +84,10 @@ def read_status() -> dict[str, Any]:
     try:
         found = read_schedule(root)
         if found["plan"] or found["runs"]:
-            schedule = {
-                "plan": found["plan"]["words"] if found["plan"] else "none",
-                "next": found["next"],
-                "overdue": found["overdue"],
-                "last": found["runs"][-1]["outcome"] if found["runs"] else None,
-            }
+            plan = found["plan"]["words"] if found["plan"] else "none"
+            last = found["runs"][-1]["outcome"] if found["runs"] else None
+            schedule = {"plan": plan, "next": found["next"], "overdue": found["overdue"]}
+            schedule["last"] = last
     except MnoError as error:
         schedule = {"plan": "not known", "next": None, "overdue": str(error), "last": None}
     return {
@@ -106,11 +104,8 @@ def print_status(status: dict[str, Any]) -> None:
 
     running, schedule = status["running"], status["schedule"]
     print(f"Scenario  {status['scenario']}")
-    print(
-        f"Running   {running['activity']}, process {running['pid']}, since {running['since']}"
-        if running
-        else "Running   nothing"
-    )
+    who = "{activity}, process {pid}, since {since}".format(**running) if running else "nothing"
+    print(f"Running   {who}")
     if schedule:
         due = f"next {local(schedule['next'])}" if schedule["next"] else "no run is due"
         last = f"; last run: {schedule['last']}" if schedule["last"] else ""

@@ -244,11 +244,8 @@ def report_study(given: str, folder: Path | None = None) -> dict[str, Any]:
     findings, folder = told.answers.findings, folder or study.root / REPORTS / study.name
     with options.writing_to(folder):
         page = write_study_report(folder, study, found, findings, told.sections)
-    return {
-        "page": str(page),
-        "verdicts": {name: part.verdict for name, part in findings.items()},
-        **counts(found),
-    }
+    verdicts = {name: part.verdict for name, part in findings.items()}
+    return {"page": str(page), "verdicts": verdicts, **counts(found)}
 
 
 def fill_page(template: Path, root: Path) -> tuple[str, dict[str, bytes]]:

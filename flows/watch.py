@@ -4,14 +4,14 @@ import json
 import re
 import sys
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flows.data import workspace_or_none
-from flows.options import Json, Quiet, interruptible, writing_to
+from flows.options import Json, Model, Quiet, interruptible, writing_to
 from flows.predict import model_folder, trust_of
 from flows.workspace import find_workspace, require
 from mno.core.config import read_yaml
@@ -28,8 +28,7 @@ _MOST_SHOWN = 3  # outputs in a line for people
 
 
 def watch(
-    model: Annotated[str, typer.Argument(
-        help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")],
+    model: Model,
     log: Annotated[str, typer.Argument(
         help="CSV file that grows, with a column for each sensor; - is stdin.")] = "-",
     run: Annotated[Path | None, typer.Option(
@@ -150,13 +149,11 @@ def _follow(rows: "GrowingLog", plant: "Plant", state: Path, position: int, mark
         if row is None:
             continue
         found = None
-        try:
-            if row.time is None:
-                plant.counts["unreadable"] += 1
-            else:
+        if row.time is None:
+            plant.counts["unreadable"] += 1
+        else:
+            with suppress(InputError):  # not in order, or its time cannot be read; it is counted
                 found = plant.take(row.time, row.cells)
-        except InputError:  # not in order, or its time cannot be read; it is counted
-            pass
         if found is not None:
             yield found
         if len(plant.waiting) < 2 and (found or time.monotonic() - saved > _PAUSE):

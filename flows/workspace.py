@@ -1,13 +1,12 @@
 """The workspace a command works in, the environment of what it starts, and what it prints."""
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +96,7 @@ def leftovers(root: Path) -> list[psutil.Process]:
     """Return the processes of runs of this workspace that have died."""
     found = []
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
+        with suppress(psutil.Error):
             environment = process.environ()
             if environment.get(WORKSPACE) != str(root) or process.pid == os.getpid():
                 continue
@@ -109,28 +108,22 @@ def leftovers(root: Path) -> list[psutil.Process]:
 
 def end_leftovers(root: Path) -> int:
     """End them, and return how many there were; what they had finished is kept."""
-    found = leftovers(root)
-    for process in found:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-    _, stubborn = psutil.wait_procs(found, timeout=3)
-    for process in stubborn:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(stubborn, timeout=3)
+    found = alive = leftovers(root)
+    for end in (psutil.Process.terminate, psutil.Process.kill):
+        for process in alive:
+            with suppress(psutil.NoSuchProcess):
+                end(process)
+        _, alive = psutil.wait_procs(alive, timeout=3)
     return len(found)
 
 
 def _runs(pid: int, descendant: psutil.Process) -> bool:
     """Whether the run lives; a process younger than what it is said to have started is another."""
-    try:
+    with suppress(psutil.NoSuchProcess):
         run = psutil.Process(pid)
-        return (
-            run.status() != psutil.STATUS_ZOMBIE
-            and run.create_time() <= descendant.create_time() + 1
-        )
-    except psutil.NoSuchProcess:
-        return False
+        if run.status() != psutil.STATUS_ZOMBIE:
+            return run.create_time() <= descendant.create_time() + 1
+    return False
 
 
 @contextmanager

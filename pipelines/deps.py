@@ -58,18 +58,14 @@ def stage_code(root: Path, stage: str) -> list[str]:
 def _shared_by_scenarios(root: Path) -> set[str]:
     """Return what scenarios import, but for scenarios themselves."""
     files = (root / "mno/scenarios").glob("*.py")
-    own = {
-        path.relative_to(root).as_posix()
-        for path in files
-        if "\nSCENARIO = " in path.read_text(encoding="utf-8")
-    }
+    scenarios = [path for path in files if "\nSCENARIO = " in path.read_text(encoding="utf-8")]
+    own = {path.relative_to(root).as_posix() for path in scenarios}
     return imported_files(root, own) - own
 
 
 def _files_in(root: Path, name: str) -> Iterator[str]:
     """Yield what DVC looks at in a folder, or the file of that name."""
-    files = [root / name, *(root / name).rglob("*")]
-    for path in files:
+    for path in (root / name, *(root / name).rglob("*")):
         if path.is_file() and path.suffix not in IGNORED:
             yield path.relative_to(root).as_posix()
 
