@@ -60,8 +60,7 @@ def certificate_files(
 ) -> dict[str, bytes]:
     """Return all files but the signature, the digests last; by a browser dossiers as PDF, too."""
     from mno.certificate.crate import bill_of_materials, crate_metadata
-    from mno.certificate.dossier import render_dossier
-    from mno.certificate.page import render_certificate
+    from mno.certificate.page import render_certificate, render_dossier
     from mno.report.translated import Phrases
 
     pem = public_pem(key.public_key()) if key else None

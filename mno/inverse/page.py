@@ -11,8 +11,7 @@ from matplotlib.axes import Axes
 
 from mno.core.files import write_bytes
 from mno.core.numbers import number, percent
-from mno.inverse.infer import Answer, rows_of
-from mno.inverse.posterior import Posterior
+from mno.inverse.infer import Answer, Posterior, rows_of
 from mno.report import style
 from mno.report.language import fact_rows
 from mno.report.page import Figure, embedded, render_page
