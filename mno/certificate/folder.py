@@ -116,8 +116,7 @@ def sign_folder(folder: Path, key: Path) -> None:
     """Sign every file of a folder: a bundle as `model_signing sign key` writes it."""
     from model_signing import signing
 
-    config = signing.Config().use_elliptic_key_signer(private_key=key)
-    config.sign(folder, folder / SIGNATURE)
+    signing.Config().use_elliptic_key_signer(private_key=key).sign(folder, folder / SIGNATURE)
 
 
 def sums_text(files: Mapping[str, bytes]) -> bytes:
@@ -201,10 +200,9 @@ def certificate_folder(path: Path) -> Path:
 
 def summary(folder: Path) -> tuple[str, bool | None]:
     """Return which model a certificate is of, and whether its audit passed; none if not known."""
-    try:
+    content = None
+    with suppress(OSError, ValueError):
         content = json.loads((folder / names.AUDIT).read_bytes())
-    except (OSError, ValueError):
-        content = None
     passed = entry(content, "passed")
     return str(entry(content, "model")), passed if isinstance(passed, bool) else None
 

@@ -202,11 +202,9 @@ def _answer(text: str, known: Mapping[str, Any]) -> str:
 def _told(form: str | None, value: Any) -> str:
     if form is None:
         return "" if value is None else str(value)
-    return (
-        {"percent": percent, "number": number}[form](value)
-        if isinstance(value, int | float)
-        else ""
-    )
+    if not isinstance(value, int | float):
+        return ""
+    return {"percent": percent, "number": number}[form](value)
 
 
 def _known(certificate: Certificate) -> dict[str, Any]:

@@ -91,8 +91,7 @@ class Posterior:
         for held in range(min(_FOLDS, len(found))) if len(found) > 2 else ():
             lacks, others = self._fitted(found[fold != held], terms[fold != held])
             weights = torch.linalg.solve(others, moves.mT)
-            left = found[fold == held] - terms[fold == held] @ lacks
-            apart = (left @ weights).square().mean(0)
+            apart = ((found[fold == held] - terms[fold == held] @ lacks) @ weights).square().mean(0)
             apart += (weights * self._noise[:, None]).square().sum(0)
             ratios.append((apart / (moves * weights.mT).sum(1)).nanmean())
         scale = torch.stack(ratios).nanmean().nan_to_num(1.0)
@@ -104,8 +103,7 @@ class Posterior:
         lacks, together = torch.linalg.pinv(terms) @ errors, samples / (samples + 2.0 * readings)
         left = errors - terms @ lacks
         found = together * left.mT @ left / max(samples - terms.shape[1], 1)
-        alone = torch.diag((1.0 / together - 1.0) * found.diagonal() + self._noise**2)
-        return lacks, found + alone
+        return lacks, found + torch.diag((1.0 / together - 1.0) * found.diagonal() + self._noise**2)
 
     def variances(self) -> dict[str, float]:
         """Return how far readings of each field are from predictions, as squares in its unit.
@@ -260,10 +258,9 @@ def _answer(
     count = found.z.shape[-1]
 
     def fields(z: np.ndarray) -> dict[str, np.ndarray]:
-        flat = posterior.unknowns(torch.from_numpy(z.reshape(-1, count)))
         return {
             name: values.float().numpy().reshape(*z.shape[:2], *values.shape[1:])
-            for name, values in flat.items()
+            for name, values in posterior.unknowns(torch.from_numpy(z.reshape(-1, count))).items()
         }
 
     # One draw of each of as many equal parts, so that chance is not taken for what was learned.

@@ -123,8 +123,7 @@ def _check_weights(evidence: Evidence) -> Iterator[Finding]:
     named, tag = f"tag {Tag.CANDIDATE} of the", evidence.tags.get(Tag.CANDIDATE)
     yield WEIGHTS.equal(f"{named} version", found, tag)
     yield WEIGHTS.equal(f"{named} run", found, run_tag)
-    md5 = evidence.recorded("model", "md5")
-    if md5 is None:
+    if (md5 := evidence.recorded("model", "md5")) is None:
         yield WEIGHTS.unknown("weights against DVC", "the record names no hash of DVC's")
         return
     yield WEIGHTS.equal("weights against DVC", md5, md5_on_disk(folder), _RESTORE)
@@ -132,8 +131,7 @@ def _check_weights(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _package(evidence: Evidence, files: dict[str, str]) -> Iterator[Finding]:
-    tag = evidence.tags.get(Tag.PACKAGE)
-    if tag is None:
+    if (tag := evidence.tags.get(Tag.PACKAGE)) is None:
         yield WEIGHTS.unknown("package", "the version names no digest of its files")
     else:
         yield WEIGHTS.equal("all files of the package", tag, names_sha256(files), _RESTORE)
@@ -147,8 +145,7 @@ def _package(evidence: Evidence, files: dict[str, str]) -> Iterator[Finding]:
 
 def _cached(evidence: Evidence, md5: str) -> Iterator[Finding]:
     """Check the model's objects in DVC's cache; they may have gone, since the package has them."""
-    listing = find_object(evidence.caches, md5)
-    if listing is None:
+    if (listing := find_object(evidence.caches, md5)) is None:
         return
     names = (listed_files(evidence.caches, md5) or {}).values()
     paths = {name: find_object(evidence.caches, name) for name in names}
