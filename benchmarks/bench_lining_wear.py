@@ -31,8 +31,7 @@ from mno.data.generate.run import generate
 from mno.data.generate.work import make_plan
 from mno.data.reading import read_schema, read_split
 from mno.imports.mapping import Mapping
-from mno.inverse.infer import Answer, infer
-from mno.inverse.posterior import Posterior
+from mno.inverse.infer import Answer, Posterior, infer
 from mno.inverse.question import Question, Unknowns, read_observations
 from mno.inverse.run import Run
 from mno.scenarios.base import scenario_class

@@ -77,9 +77,8 @@ def infer(
     held = model_folder(model)
     from mno.data.reading import read_split
     from mno.imports.mapping import read_mapping
-    from mno.inverse.infer import LEAST_DRAWS, MOST_RHAT, infer, rows_of
+    from mno.inverse.infer import LEAST_DRAWS, MOST_RHAT, Posterior, infer, rows_of
     from mno.inverse.page import write_answer
-    from mno.inverse.posterior import Posterior
     from mno.inverse.question import Question, Unknowns, read_observations
     from mno.inverse.solving import solvers
 

@@ -60,8 +60,7 @@ def certificate_files(
 ) -> dict[str, bytes]:
     """Return all files but the signature, the digests last; by a browser dossiers as PDF, too."""
     from mno.certificate.crate import bill_of_materials, crate_metadata
-    from mno.certificate.dossier import render_dossier
-    from mno.certificate.page import render_certificate
+    from mno.certificate.page import render_certificate, render_dossier
     from mno.report.translated import Phrases
 
     pem = public_pem(key.public_key()) if key else None
@@ -117,8 +116,7 @@ def sign_folder(folder: Path, key: Path) -> None:
     """Sign every file of a folder: a bundle as `model_signing sign key` writes it."""
     from model_signing import signing
 
-    config = signing.Config().use_elliptic_key_signer(private_key=key)
-    config.sign(folder, folder / SIGNATURE)
+    signing.Config().use_elliptic_key_signer(private_key=key).sign(folder, folder / SIGNATURE)
 
 
 def sums_text(files: Mapping[str, bytes]) -> bytes:
@@ -202,10 +200,9 @@ def certificate_folder(path: Path) -> Path:
 
 def summary(folder: Path) -> tuple[str, bool | None]:
     """Return which model a certificate is of, and whether its audit passed; none if not known."""
-    try:
+    content = None
+    with suppress(OSError, ValueError):
         content = json.loads((folder / names.AUDIT).read_bytes())
-    except (OSError, ValueError):
-        content = None
     passed = entry(content, "passed")
     return str(entry(content, "model")), passed if isinstance(passed, bool) else None
 

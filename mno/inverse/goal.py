@@ -146,9 +146,8 @@ class Wanted:
                 f"{', '.join(sorted(known))}"
             )
         for name, varied in goal.vary.items():
-            part = _Setting(name, varied, run, self.count)
-            self._parts[name] = part
-            self.count += part.size
+            self._parts[name] = _Setting(name, varied, run, self.count)
+            self.count += self._parts[name].size
         if self.count > _MOST:
             raise InputError(
                 f"vary: {self.count} numbers may be set; expected {_MOST} at most: set fewer "
@@ -254,7 +253,6 @@ class _Setting:
         self._numbers = slice(first, first + self.size)
 
     def own(self, x: Tensor) -> Tensor:
-        """Return what is set, flat."""
         low, high = self._within
         return low + (high - low) * x[self._numbers]
 

@@ -162,7 +162,6 @@ class _Box(NamedTuple):
 
     @property
     def ends(self) -> tuple[Tensor, Tensor]:
-        """The least and the greatest."""
         low, high = self.middle - self.radius, self.middle + self.radius
         return low.clamp(0.0, 1.0), high.clamp(0.0, 1.0)
 
@@ -289,8 +288,7 @@ class _Tuner:
     def learn(self, tried: Sequence[Tried]) -> Wanted:
         """Return the same goal with a model that has learned what was tried since."""
         run = self._wanted.run
-        later = tried[self._seen :]
-        self._new += [(run.asked(one.given), one.found) for one in later if one.found]
+        self._new += [(run.asked(one.given), one.found) for one in tried[self._seen :] if one.found]
         self._seen = len(tried)
         if self._new:
             self._tune()

@@ -1,6 +1,7 @@
 """The page of an answer: what is known now, what is not, and where a sensor would help most."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,7 @@ from matplotlib.axes import Axes
 
 from mno.core.files import write_bytes
 from mno.core.numbers import number, percent
-from mno.inverse.infer import Answer, rows_of
-from mno.inverse.posterior import Posterior
+from mno.inverse.infer import Answer, Posterior, rows_of
 from mno.report import style
 from mno.report.language import fact_rows
 from mno.report.page import Figure, embedded, render_page
@@ -92,15 +92,14 @@ def _figures(posterior: Posterior, answer: Answer) -> Iterator[Figure]:
     groups: Any = answer.draws
     units = posterior.run.surrogate.description.inputs
     for name in [*groups.posterior.data_vars][:_MOST]:
-        before = groups.prior[name].to_numpy()[0]
-        after = groups.posterior[name].to_numpy()
+        before, after = groups.prior[name].to_numpy()[0], groups.posterior[name].to_numpy()
         after = after.reshape(-1, *after.shape[2:])
         label = labelled(str(name).replace("_", " "), units[str(name)])
         is_number = before.ndim == 1 or before[0].size == 1
         why = "At each place the mean, and within the band nine of ten draws, before and now."
         if is_number:
             why = "How likely each value was before anything was read, and is now."
-        drawn = style.curves((_numbers if is_number else _band)(before, after, label))
+        drawn = style.curves(partial(_numbers if is_number else _band, before, after, label))
         said = f"{name} before and after the readings."
         yield Figure(f"unknown_{name}", f"{name}: before and now", why, said, *drawn)
     rhat: Any = arviz.rhat(arviz.convert_to_dataset({"z": answer.z}))
@@ -115,36 +114,28 @@ def _figures(posterior: Posterior, answer: Answer) -> Iterator[Figure]:
     )
 
 
-def _numbers(before: np.ndarray, after: np.ndarray, label: str) -> Any:
-    def draw(ax: Axes) -> None:
-        was, now = before.ravel(), after.ravel()
-        low, high = np.quantile(np.concatenate([was, now]), [0.002, 0.998])
-        bins: Any = np.linspace(low, high, 60)
-        look: dict[str, Any] = {"bins": bins, "density": True}
-        ax.hist(was, histtype="step", color=style.REFERENCE_COLOUR, label="before", **look)
-        ax.hist(now, alpha=0.6, color=style.PREDICTION_COLOUR, label="now", **look)
-        ax.set_xlabel(label)
-        ax.set_yticks([])
-        style.draw_legend(ax)
-
-    return draw
+def _numbers(before: np.ndarray, after: np.ndarray, label: str, ax: Axes) -> None:
+    was, now = before.ravel(), after.ravel()
+    low, high = np.quantile(np.concatenate([was, now]), [0.002, 0.998])
+    look: dict[str, Any] = {"bins": np.linspace(low, high, 60), "density": True}
+    ax.hist(was, histtype="step", color=style.REFERENCE_COLOUR, label="before", **look)
+    ax.hist(now, alpha=0.6, color=style.PREDICTION_COLOUR, label="now", **look)
+    ax.set_xlabel(label)
+    ax.set_yticks([])
+    style.draw_legend(ax)
 
 
-def _band(before: np.ndarray, after: np.ndarray, label: str) -> Any:
+def _band(before: np.ndarray, after: np.ndarray, label: str, ax: Axes) -> None:
     looks = ((before, style.REFERENCE_COLOUR, "before"), (after, style.PREDICTION_COLOUR, "now"))
-
-    def draw(ax: Axes) -> None:
-        for values, colour, said in looks:
-            rows = values.reshape(len(values), -1)
-            low, high = np.quantile(rows, [0.05, 0.95], axis=0)
-            places = np.arange(rows.shape[1])
-            ax.fill_between(places, low, high, color=colour, alpha=0.25, lw=0)
-            ax.plot(places, rows.mean(0), color=colour, label=said)
-        ax.set_xlabel("place, in the order of the grid")
-        ax.set_ylabel(label)
-        style.draw_legend(ax)
-
-    return draw
+    for values, colour, said in looks:
+        rows = values.reshape(len(values), -1)
+        low, high = np.quantile(rows, [0.05, 0.95], axis=0)
+        places = np.arange(rows.shape[1])
+        ax.fill_between(places, low, high, color=colour, alpha=0.25, lw=0)
+        ax.plot(places, rows.mean(0), color=colour, label=said)
+    ax.set_xlabel("place, in the order of the grid")
+    ax.set_ylabel(label)
+    style.draw_legend(ax)
 
 
 def _ranks(ax: Axes, z: np.ndarray) -> None:

@@ -189,8 +189,7 @@ def read_observations(
         name, _, place = ((rule and rule.name) or quantity).partition(".")
         if name not in description.outputs:
             continue
-        places = _places(name, place, readings, number, mapping, run)
-        if places is None:
+        if (places := _places(name, place, readings, number, mapping, run)) is None:
             continue
         rows = readings.series == number
         factor, offset = conversion(readings.units[quantity], description.outputs[name], quantity)

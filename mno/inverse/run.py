@@ -56,8 +56,7 @@ class Run:
 
     def _at_points(self, name: str, values: Tensor, given: Tensor) -> Tensor:
         """Return values of an input where the model has them, of the frames that it is given."""
-        place = self.surrogate.description.readings.get(name)
-        if place:
+        if place := self.surrogate.description.readings.get(name):
             values = values.reshape(*values.shape[: given.ndim - 1], place[2] - place[1])
         if given.ndim > 1:
             values = values[:, : given.shape[1]]
@@ -72,8 +71,7 @@ class Run:
         layout, solver = None, self.solver
         if isinstance(solver, PartOfScenario):
             layout, solver = solver.layout, solver.whole
-        given = [{n: np.asarray(v, np.float32) for n, v in one.items()} for one in own]
-        runs = [{**self.whole, **one} for one in given]
+        runs = [self.whole | {n: np.asarray(v, np.float32) for n, v in one.items()} for one in own]
         return [
             None if found is None
             else self._later(layout.of(found, stacked=False) if layout else found)
@@ -113,8 +111,7 @@ class Run:
         if self.told.points is not None:
             at = self.told.points[place]
         else:
-            shape = [len(axis.points) for axis in self.told.axes]
-            index = np.unravel_index(place, shape)
+            index = np.unravel_index(place, [len(axis.points) for axis in self.told.axes])
             at = [axis.points[i] for axis, i in zip(self.told.axes, index, strict=True)]
         pairs = zip(self.told.axes, at, strict=True)
         return ", ".join(f"{axis.name} {value:.3g}" for axis, value in pairs)
@@ -128,11 +125,9 @@ class Run:
     @property
     def later(self) -> np.ndarray:
         """When the predicted frames are; there are none of what has no time."""
-        forecast = self.surrogate.description.forecast
-        if forecast is None:
+        if (forecast := self.surrogate.description.forecast) is None:
             return np.empty(0)
-        count = forecast.history + (self.steps or forecast.steps)
-        return self.times(count)[forecast.history :]
+        return self.times(forecast.history + (self.steps or forecast.steps))[forecast.history :]
 
     def _solver(self) -> Any:
         if self.origin is None:
@@ -147,8 +142,7 @@ class Run:
         """Return what the model predicts of what was solved."""
         description = self.surrogate.description
         found = {name: torch.from_numpy(solved[name])[None] for name in description.outputs}
-        forecast = description.forecast
-        if forecast:
+        if forecast := description.forecast:
             steps = self.steps or forecast.steps
             for name in description.states:
                 found[name] = found[name][:, forecast.history : forecast.history + steps]

@@ -28,8 +28,7 @@ Versions = Sequence[RegisteredVersion]
 RecordOf = Callable[[RegisteredVersion], Mapping[str, Any] | None]
 _SCENARIO = re.escape("${scenario}")
 _NO_RECORD = "it has no lineage record that can be relied on"
-# What every stage is made by.
-_OF_ALL_STAGES = ("dvc.yaml", "constraints.txt")
+_OF_ALL_STAGES = ("dvc.yaml", "constraints.txt")  # what every stage is made by
 
 
 class Origin(NamedTuple):
@@ -216,8 +215,7 @@ def _stage_patterns(root: Path, commit: str) -> list[tuple[str, str]]:
     A path is a file or folder; `${scenario}` in it stands for any scenario. Where the commit has no
     `dvc.yaml`, that of the workspace is taken. Where it cannot be read, any stage depends on all.
     """
-    text = asked(root, "show", f"{commit}:./dvc.yaml")
-    if text is None:
+    if (text := asked(root, "show", f"{commit}:./dvc.yaml")) is None:
         text = (root / "dvc.yaml").read_text(encoding="utf-8")
     try:
         stages: dict[str, Any] = YAML(typ="safe").load(text)["stages"]

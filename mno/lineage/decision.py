@@ -125,8 +125,9 @@ def history_of(chain: Iterable[Seal]) -> History:
     decisions, problem = [], None
     for seal in chain:
         if seal.problem:
-            why = f"the seal {seal.pointer} is {seal.problem}"
-            problem = f"{why}: what was decided before is not known"
+            problem = (
+                f"the seal {seal.pointer} is {seal.problem}: what was decided before is not known"
+            )
             break
         decisions.append(_decision_of(seal.content))
     kept: list[Decision] = []

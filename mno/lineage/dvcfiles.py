@@ -15,10 +15,8 @@ from mno.core.imports import TRACKED
 
 DATA_FILE = "data.dvc"
 LOCK_FILE = "dvc.lock"
-# The stages that a registered model and its figures come from.
-MAKING = ("generate", "train", "evaluate")
-# What `.dvcignore` leaves out of folders, too.
-IGNORED = {".pyc", ".nbi", ".nbc", ".md", ".swp"}
+MAKING = ("generate", "train", "evaluate")  # the stages that a model and its figures come from
+IGNORED = {".pyc", ".nbi", ".nbc", ".md", ".swp"}  # what `.dvcignore` leaves out, too
 _PARAMETER = re.compile(r"\$\{([\w.]+)\}")
 
 
@@ -53,14 +51,13 @@ def locked_stages(root: Path) -> dict[str, dict[str, Any]]:
 
     That is by stage `deps` and `outs` (DVC's hash by path) and `params` (value by dotted key).
     """
-    stages = _read(root / LOCK_FILE).get("stages") or {}
     return {
         name: {
             "deps": {dep["path"]: dep.get("md5") for dep in stage.get("deps") or []},
             "outs": {out["path"]: out.get("md5") for out in stage.get("outs") or []},
             "params": {k: v for f in (stage.get("params") or {}).values() for k, v in f.items()},
         }
-        for name, stage in stages.items()
+        for name, stage in (_read(root / LOCK_FILE).get("stages") or {}).items()
         if name in MAKING
     }
 

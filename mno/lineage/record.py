@@ -22,8 +22,7 @@ SCHEMA = 1
 CANDIDATE = "models/candidate"
 PACKAGED = "artifacts/candidate"  # where a registered package has it
 RECORD_FILE = "record.json"  # among the files of the training run
-# How a result is executed and what is kept afterwards does not change it.
-_UNTRACKED_PARAMS = ("execution", "retention", "schedule")
+_UNTRACKED_PARAMS = ("execution", "retention", "schedule")  # which do not change a result
 _NOT_LINEAGE = ("ids", "times", "lineage_sha256")
 
 
@@ -80,12 +79,11 @@ def start_record(
     """
     named = ("file", "sha256", "importer", "importer_version")
     files = [{key: source[key] for key in named if key in source} for source in sources]
-    data = read_data_version(root / DATA_FILE)
     return {
         "schema": SCHEMA, "scenario": params.get("scenario"),
         "snapshot": {"commit": snapshot.commit, "tree": snapshot.tree},
         "head": snapshot.head, "uncommitted": list(snapshot.changed),
-        "data": {**data._asdict(), **({"files": files} if files else {})},
+        "data": read_data_version(root / DATA_FILE)._asdict() | ({"files": files} if files else {}),
         "params_sha256": params_sha256(params), "environment_sha256": environment_sha256(root),
         "seed": params.get("seed"), "threads": threads,
         **({"processes": processes} if processes > 1 else {}),

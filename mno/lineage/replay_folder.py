@@ -199,8 +199,7 @@ def _place_folder(caches: Sequence[Path], name: str | None, folder: Path, show: 
 
 def _object(caches: Sequence[Path], name: str | None) -> Path:
     """Return an object of DVC's caches, after every byte of it was verified."""
-    path = objects.find_object(caches, name)
-    if path is None:
+    if (path := objects.find_object(caches, name)) is None:
         raise MnoError(
             f"{name} is not in DVC's cache: fetch it (dvc fetch), name a cache with --cache, or "
             "make the data again: leave out --stage and --pull"

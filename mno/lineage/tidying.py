@@ -87,13 +87,11 @@ class Needed:
             self.data.setdefault(version.tags[Tag.DATA], version.uri)
         if version.run_id:
             self.add_run(version.run_id, files)
-        pointer = SealPointer.parse(version.tags.get(Tag.SEAL, ""))
-        if pointer is None:
+        if (pointer := SealPointer.parse(version.tags.get(Tag.SEAL, ""))) is None:
             return
         self.runs.add(pointer.run_id)
         text = files.read(pointer.run_id, seal_path(pointer))
-        problem = read_seal(pointer, text).problem
-        if problem:
+        if problem := read_seal(pointer, text).problem:
             self.doubts.append(f"the seal of {version.uri} is {problem}; mno audit says more")
         self._add_text((text or b"").decode(errors="replace"))
 
@@ -129,8 +127,7 @@ def needed_objects(cache: Path, needed: Needed) -> set[str]:
     """
     found = {name for name in needed.hashes if is_object_name(name)}
     for name in [name for name in found if name.endswith(FOLDER_MARK)]:
-        listing = listed_files([cache], name)
-        if listing is not None:
+        if (listing := listed_files([cache], name)) is not None:
             found.update(listing.values())
         elif name in needed.data:
             needed.doubts.append(

@@ -64,8 +64,7 @@ def find_version_of(registry: "Registry", uri: str) -> RegisteredVersion:
         near = meant(uri.removeprefix("models:").lstrip("/"))
         raise InputError(f"{uri!r}: expected models:/NAME/VERSION or models:/NAME@ALIAS{near}")
     name, number, alias = match.groups()
-    found = registry.find(name, int(number) if number else None, alias)
-    if found is None:
+    if (found := registry.find(name, int(number) if number else None, alias)) is None:
         latest = max(registry.versions(name), key=lambda version: version.number, default=None)
         if latest is None or alias != CHAMPION:
             raise InputError(f"{uri} is not in the registry; see what is with: mno status")

@@ -95,8 +95,7 @@ def decide(workspace: Workspace, name: str, version: int, case: Case) -> Ruling:
     The champion's recorded errors count only if they were measured on the same data with the same
     settings; otherwise the champion is loaded and measured now.
     """
-    registry = registry_of(workspace)
-    champion = registry.find(name, alias=CHAMPION)
+    champion = registry_of(workspace).find(name, alias=CHAMPION)
     judged: dict[str, Any] = {
         "how": rule.BY_RULE,
         "by": "the rule in params.yaml",
@@ -178,8 +177,7 @@ def _errors_of(workspace: Workspace, champion: RegisteredVersion, case: Case) ->
     from mno.registry.packaging import load_model
 
     tags = champion.tags
-    measured_on = (tags.get(Tag.DATA), tags.get(Tag.EVALUATION))
-    if measured_on == (case.data_md5, case.evaluation_sha256):
+    if (tags.get(Tag.DATA), tags.get(Tag.EVALUATION)) == (case.data_md5, case.evaluation_sha256):
         path, errors = f"{EVALUATION_FOLDER}/{ERRORS_FILE}", ()
         content = champion.run_id and registry_of(workspace).read(champion.run_id, path)
         with suppress(MnoError):
@@ -227,8 +225,7 @@ def deciding(
     workspace: Workspace, name: str, patience: float = 30.0
 ) -> AbstractContextManager[None]:
     """Be the only one who decides on models of a workspace while the body runs."""
-    lock = workspace.root / f"{DATABASE}.deciding"
-    return locked(lock, f"a decision on {name}", patience)
+    return locked(workspace.root / f"{DATABASE}.deciding", f"a decision on {name}", patience)
 
 
 def champion_of(workspace: Workspace, name: str) -> int | None:
@@ -321,8 +318,7 @@ def _version(workspace: Workspace, name: str, version: int) -> RegisteredVersion
 
 def _finish_announced(workspace: Workspace, name: str, killed: bool) -> None:
     """Finish the decision that is announced; forget one that a kill has interrupted in time."""
-    text = workspace.client.get_registered_model(name).tags.get(Tag.DECIDING)
-    if text is None:
+    if (text := workspace.client.get_registered_model(name).tags.get(Tag.DECIDING)) is None:
         return
     announced = json.loads(text)
     version, ruling = announced["version"], Ruling(**announced["decision"])
@@ -360,8 +356,7 @@ def _conclude(
         workspace.client.set_registered_model_tag(name, Tag.DECIDING, json.dumps(announced))
         _finish_announced(workspace, name, killed=False)
     decided = {"name": name, "version": version, "decision": verdict, "reason": reason}
-    now = aliases(registry_of(workspace), name)
-    return {**decided, **judged, "tried": tried, "aliases": now}
+    return {**decided, **judged, "tried": tried, "aliases": aliases(registry_of(workspace), name)}
 
 
 def _expect_champion(workspace: Workspace, choice: Choice) -> None:

@@ -27,8 +27,7 @@ from mno.registry.settings import Workspace, import_mlflow
 _RUN = re.compile(r"runs:/([0-9a-f]+)(?:/.*)?")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 DESCRIPTION = "surrogate.json"  # beside the weights of every model
-# Of who works on a run, not of what came of it.
-_PASSING = (Tag.OWNER, Tag.STATE, Tag.WORKSPACE)
+_PASSING = (Tag.OWNER, Tag.STATE, Tag.WORKSPACE)  # of who works on a run, not of what came of it
 _REGISTERED_META = "registered_model_meta"  # loading it may leave that in a package
 
 

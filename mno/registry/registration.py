@@ -46,8 +46,7 @@ from mno.registry.tracking import latest_run, log_record
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-# Seconds; measuring a champion anew on a large test split takes a while.
-_PATIENCE = 1800.0
+_PATIENCE = 1800.0  # seconds; measuring a champion anew on a large test split takes a while
 _OF_MODEL = (
     "Surrogate of a solver or a plant, made by `mno run`. The champion is in production, the "
     "challenger is the latest that did not take over; who decided, and why: mno promote --history"
@@ -225,10 +224,7 @@ def _log(
     # At the time of the run's end: MLflow takes the same figure at the same time only once. What is
     # measured anew has a time of its own (ms), or the larger one would be shown.
     when = when or run.info.end_time or run.info.start_time
-    metrics = [
-        Metric(f"{EVALUATION_FOLDER}/{name}", float(value), when, 0)
-        for name, value in figures.items()
-    ]
+    metrics = [Metric(f"{EVALUATION_FOLDER}/{n}", float(x), when, 0) for n, x in figures.items()]
     workspace.client.log_batch(run.info.run_id, metrics=metrics)
     for path in reports:
         log = workspace.client.log_artifacts if path.is_dir() else workspace.client.log_artifact
@@ -293,18 +289,14 @@ def _create_version(
         save_package(candidate, evaluated.inputs, folder, evaluated.trust)
         _try(load_model(folder), evaluated)
         model_id = _log_model(workspace, run, name, folder, tags[Tag.LINEAGE])
-        package = package_digest(folder)
+        tags = {**tags, Tag.PACKAGE: package_digest(folder)}
     try:
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     version = client.create_model_version(
-        name,
-        source=f"models:/{model_id}",
-        run_id=run.info.run_id,
-        model_id=model_id,
-        tags={**tags, Tag.PACKAGE: package},
+        name, source=f"models:/{model_id}", run_id=run.info.run_id, model_id=model_id, tags=tags
     )
     _try(load_model(f"models:/{name}/{version.version}", workspace), evaluated)
     return int(version.version)
@@ -323,15 +315,13 @@ def _log_model(workspace: Workspace, run: "Run", name: str, folder: Path, lineag
     from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
-    client, run_id = workspace.client, run.info.run_id
+    client, run_id, experiment = workspace.client, run.info.run_id, run.info.experiment_id
     used = {version.model_id for version in client.search_model_versions(f"name = '{name}'")}
-    for old in client.search_logged_models(
-        [run.info.experiment_id], filter_string=f"source_run_id = '{run_id}'"
-    ):
+    for old in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
         if old.model_id not in used:
             client.delete_logged_model(old.model_id)
     logged = client.create_logged_model(
-        run.info.experiment_id, name=name, source_run_id=run_id, tags={Tag.LINEAGE: lineage}
+        experiment, name=name, source_run_id=run_id, tags={Tag.LINEAGE: lineage}
     )
     content = Model.load(str(folder))
     content.run_id, content.model_id = run_id, logged.model_id

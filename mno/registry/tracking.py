@@ -63,8 +63,7 @@ class TrainingRun:
             run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
         client.set_tag(run_id, Tag.STATE, "pending")
         # So that a later process with the same number is not taken for this one.
-        owner = f"{os.getpid()}@{psutil.Process().create_time():.0f}"
-        client.set_tag(run_id, Tag.OWNER, owner)
+        client.set_tag(run_id, Tag.OWNER, f"{os.getpid()}@{psutil.Process().create_time():.0f}")
         client.set_tag(run_id, Tag.WORKSPACE, _machine(root))
         # Parameters cannot be changed; those that are not part of the key may differ on resuming.
         known = client.get_run(run_id).data.params
@@ -129,8 +128,7 @@ def log_record(workspace: Workspace, run_id: str, record: Mapping[str, Any]) -> 
 
 def _sweep(workspace: Workspace, experiment: str) -> None:
     ours = f"tags.`{Tag.STATE}` = 'pending' AND tags.`{Tag.WORKSPACE}` = "
-    pending = workspace.client.search_runs([experiment], f"{ours}'{_machine(workspace.root)}'")
-    for run in pending:
+    for run in workspace.client.search_runs([experiment], f"{ours}'{_machine(workspace.root)}'"):
         if not _is_alive(run.data.tags.get(Tag.OWNER, "")):
             _abandon(workspace, run, "KILLED")
 

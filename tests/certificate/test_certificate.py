@@ -29,7 +29,6 @@ from mno.certificate.content import (
     SUMS,
     certificate_of,
 )
-from mno.certificate.dossier import render_dossier
 from mno.certificate.folder import (
     certificate_files,
     certificate_folder,
@@ -42,6 +41,7 @@ from mno.certificate.folder import (
     verify_certificate,
     write_certificate,
 )
+from mno.certificate.page import render_dossier
 from mno.core.errors import InputError, MnoError
 from mno.core.files import folder_files
 from mno.lineage.audit.walk import audit

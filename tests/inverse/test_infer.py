@@ -29,9 +29,8 @@ from mno.data.generate.run import generate
 from mno.data.generate.work import make_plan
 from mno.data.reading import read_split
 from mno.imports.mapping import Mapping
-from mno.inverse.infer import infer, rows_of
+from mno.inverse.infer import Posterior, infer, rows_of
 from mno.inverse.page import helpful
-from mno.inverse.posterior import Posterior
 from mno.inverse.question import Question, Unknowns, read_observations
 from mno.inverse.run import Run
 from mno.inverse.solving import Solvers, solve_all, solvers

@@ -165,8 +165,7 @@ class Evidence:
     @cached_property
     def registered_tree(self) -> Tree | None:
         """The snapshot that the model was registered from; none where it is not sealed."""
-        commit = entry(self.sealed, "snapshot", "commit")
-        if commit is None:
+        if (commit := entry(self.sealed, "snapshot", "commit")) is None:
             return None
         return self.tree if commit == self.tree.commit else read_tree(self.root, commit)
 

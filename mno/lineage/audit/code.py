@@ -103,8 +103,7 @@ def check_parameters(evidence: Evidence) -> Iterator[Finding]:
     """Check the parameters' digest, MLflow's rows, and the key that the training was found by."""
     recorded, named = evidence.recorded("params_sha256"), evidence.tags.get(Tag.PARAMS)
     yield PARAMETERS.equal(f"tag {Tag.PARAMS} of the version", recorded, named)
-    params = evidence.tree.params
-    if params is None:
+    if (params := evidence.tree.params) is None:
         why = f"the snapshot has no {PARAMS_FILE} that can be read"
         yield PARAMETERS.unknown("parameters", why)
         return
@@ -140,8 +139,7 @@ def _training(
     yield PARAMETERS.equal("code and parameters that the run names", inputs.digest, code or None)
     # The digest of the dataset's root file, in which the data have all their checksums.
     listing = objects.listed_files(evidence.caches, evidence.recorded("data", "md5")) or {}
-    root = objects.find_object(evidence.caches, listing.get(ROOT_FILE))
-    if root is not None:
+    if (root := objects.find_object(evidence.caches, listing.get(ROOT_FILE))) is not None:
         yield PARAMETERS.equal("data that the run names", file_sha256(root), data or None)
 
 

@@ -25,8 +25,7 @@ _FETCH = (
 
 def check_data(evidence: Evidence) -> Iterator[Finding]:
     """Check the files of the dataset that the record names, wherever they are found."""
-    name = evidence.recorded("data", "md5")
-    if name is None:
+    if (name := evidence.recorded("data", "md5")) is None:
         yield DATASET.unknown("dataset", "the record names no version of the data")
         return
     yield DATASET.equal("source of the data", name, evidence.recorded("data", "source_md5"))
@@ -58,8 +57,7 @@ def check_data(evidence: Evidence) -> Iterator[Finding]:
 def _versions(evidence: Evidence, name: str) -> Iterator[Finding]:
     """Check that all who name the data name the same: the version, MLflow's run, the snapshot."""
     yield DATASET.equal(f"tag {Tag.DATA} of the version", name, evidence.tags.get(Tag.DATA))
-    given = entry(evidence.facts, "run", "datasets")
-    if given:
+    if given := entry(evidence.facts, "run", "datasets"):
         yield DATASET.equal("dataset of the run", [name], [digest for _, digest, _ in given])
     text, subject = evidence.tree.files.get(DATA_FILE), f"{DATA_FILE} of the snapshot"
     try:
@@ -101,8 +99,7 @@ def _checksums(
     present = {name: found[name].sha256 for name in known}
     good = DATASET.verified(subject, f"{len(recorded)} files")
     yield from DATASET.all_equal("{} (sha256)", known, present, good)
-    files = evidence.recorded("data", "files")
-    if files:
+    if files := evidence.recorded("data", "files"):
         both = (attributes.get("sources", ()), files)
         ours, theirs = (sorted((item["file"], item["sha256"]) for item in part) for part in both)
         yield DATASET.equal("files that were imported", ours, theirs)

@@ -63,8 +63,7 @@ def check_noted(judged: Mapping[str, Any], decision: str, reason: str) -> Iterat
 
 def _own_figure(evidence: Evidence) -> Iterator[Finding]:
     tag, subject = evidence.tags.get(Tag.RELATIVE_L2), "relative L2 of the version"
-    ours = _number(tag)
-    if ours is None:
+    if (ours := _number(tag)) is None:
         yield DECISION.equal(subject, "a number", tag)
         return
     report = entry(evidence.run_json("evaluation/metrics.json"), "relative_l2")
@@ -78,8 +77,7 @@ def _figures(evidence: Evidence, judged: Mapping[str, Any]) -> Iterator[Finding]
     known = _errors(evidence, evidence.version, tags)
     if not _among(ours, known):
         yield DECISION.changed("error that was judged", " or ".join(sorted(known)), ours)
-    rival = judged.get("champion")
-    if rival is not None:
+    if (rival := judged.get("champion")) is not None:
         yield DECISION.equal("rival that was judged", tags.get(Tag.RIVAL), str(rival))
     if judged.get("standing") != "against":
         return
@@ -90,8 +88,7 @@ def _figures(evidence: Evidence, judged: Mapping[str, Any]) -> Iterator[Finding]
     if their_tags is None:
         yield DECISION.missing(f"version {rival}", "the rival that it was compared with")
         return
-    known = _errors(evidence, rival, their_tags, Tag.DATA, Tag.EVALUATION)
-    if not known:
+    if not (known := _errors(evidence, rival, their_tags, Tag.DATA, Tag.EVALUATION)):
         why = "it was measured anew, on other data than it was registered by"
         yield DECISION.unknown(subject, why)
     elif _among(noted, known):

@@ -79,17 +79,15 @@ def read_listing(content: bytes) -> dict[str, str]:
     It is a ValueError if it is no such object, or a path in it leads out of the folder.
     """
     files = {item["relpath"]: item["md5"] for item in json.loads(content)}
-    outside = [name for name in files if not is_inside(name)]
-    if outside:
+    if outside := [name for name in files if not is_inside(name)]:
         raise ValueError(f"{outside[0]} leads out of the folder")
     return files
 
 
 def listed_files(caches: Iterable[Path], name: object) -> dict[str, str] | None:
     """Return the MD5 of each file of a folder; none where its list is not at hand or damaged."""
-    content = whole_object(caches, name)
     try:
-        return None if content is None else read_listing(content)
+        return read_listing(whole_object(caches, name) or b"")
     except UNREADABLE:
         return None
 
