@@ -181,10 +181,8 @@ def _require_fit(surrogate: Surrogate, test: AnySplit) -> None:
         raise InputError(
             f"the {test.name} split is empty; generate more samples or give it a larger share"
         )
-    inputs, outputs = (
-        sorted(field.name for field in fields)
-        for fields in (test.schema.inputs, test.schema.outputs)
-    )
+    kinds = (test.schema.inputs, test.schema.outputs)
+    inputs, outputs = (sorted(field.name for field in fields) for fields in kinds)
     trained = (sorted(surrogate.description.inputs), sorted(surrogate.description.outputs))
     if trained != (inputs, outputs):
         raise InputError(

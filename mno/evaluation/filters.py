@@ -61,9 +61,8 @@ def kalman_filter(
     matrix, noise = sensors.matrix / scale[:, None], sensors.noise / np.outer(scale, scale)
     mean, covariance = first or model.first
     size = mean.shape[-1]
-    belief = Gaussian(
-        np.broadcast_to(mean, (samples, size)), np.broadcast_to(covariance, (samples, size, size))
-    )
+    covariance = np.broadcast_to(covariance, (samples, size, size))
+    belief = Gaussian(np.broadcast_to(mean, (samples, size)), covariance)
 
     def each(belief: Gaussian) -> Iterator[Gaussian]:
         for frame in range(frames):
@@ -152,10 +151,8 @@ def ensemble_filter(
         raise InputError(f"inflation={inflation:g} must be positive; 1 leaves members as they are")
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(samples)]
     pools = np.broadcast_to(first, (samples, *first.shape[-2:])).astype(np.float64)
-    drawn = [
-        rng.choice(len(pool), members, False) for rng, pool in zip(streams, pools, strict=True)
-    ]
-    states = np.stack([pool[rows] for rows, pool in zip(drawn, pools, strict=True)])
+    pairs = zip(streams, pools, strict=True)
+    states = np.stack([pool[rng.choice(len(pool), members, False)] for rng, pool in pairs])
 
     def each(states: np.ndarray) -> Iterator[np.ndarray]:
         for frame in range(frames):

@@ -76,13 +76,9 @@ def influence(surrogate: Surrogate, example: Example) -> Influence:
         if name in description.inputs
     }
     dims = len(description.space)
-    return Influence(
-        example,
-        output,
-        point,
-        {n: size.reshape(-1, *size.shape[-dims:]).sum(0) for n, size in sizes.items() if size.ndim},
-        {n: float(size) for n, size in sizes.items() if not size.ndim},
-    )
+    maps = {n: s.reshape(-1, *s.shape[-dims:]).sum(0) for n, s in sizes.items() if s.ndim}
+    scalars = {name: float(size) for name, size in sizes.items() if not size.ndim}
+    return Influence(example, output, point, maps, scalars)
 
 
 def _size(gradient: Tensor) -> np.ndarray:

@@ -186,13 +186,9 @@ def fit_state_space(runs: Runs, components: int, penalty: float) -> LinearStateS
     states = _components_of(runs, components)
     z = states.components(runs.states)
     first = z[:, 0] if len(z) > z.shape[2] else z.reshape(-1, z.shape[2])
-    mean, noise = first.mean(axis=0), np.cov(first, rowvar=False, ddof=0)
-    return LinearStateSpace(
-        _dynamics(z, runs.controls, penalty),
-        states,
-        _sensors(z, runs.readings),
-        Gaussian(mean, np.atleast_2d(noise)),
-    )
+    noise = np.atleast_2d(np.cov(first, rowvar=False, ddof=0))
+    dynamics, sensors = _dynamics(z, runs.controls, penalty), _sensors(z, runs.readings)
+    return LinearStateSpace(dynamics, states, sensors, Gaussian(first.mean(axis=0), noise))
 
 
 def _components_of(runs: Runs, most: int) -> States:
@@ -226,12 +222,9 @@ def _dynamics(z: np.ndarray, controls: np.ndarray, penalty: float) -> Dynamics:
     weights = solve(moments, x.T @ (changes - level), assume_a="pos")
     left = changes - level - x @ weights
     weights = weights.T / spread
-    return Dynamics(
-        np.eye(size) + weights[:, :size],
-        weights[:, size:],
-        level - weights @ centre,
-        symmetric(left.T @ left / free),
-    )
+    transition, control = np.eye(size) + weights[:, :size], weights[:, size:]
+    noise = symmetric(left.T @ left / free)
+    return Dynamics(transition, control, level - weights @ centre, noise)
 
 
 def _sensors(z: np.ndarray, readings: np.ndarray) -> Sensors:

@@ -9,18 +9,9 @@ import numpy as np
 
 from mno.core.absent import Absent
 from mno.core.fields import Field
+from mno.evaluation import metrics
 from mno.evaluation.config import IntervalConfig
 from mno.evaluation.intervals import intervals_of
-from mno.evaluation.metrics import (
-    METRICS,
-    mean,
-    measured,
-    pooled_relative_l2,
-    relative,
-    relative_l2,
-    root_mean,
-    spectra_of,
-)
 from mno.evaluation.statistics import Space, Statistics, of_frames
 
 FieldArrays = dict[str, np.ndarray]
@@ -61,8 +52,8 @@ class Errors:
         NaN where no sample has a known truth.
         """
         frames = zip(*self.frames.values(), strict=True)
-        known = [[state for state in states if state.measured.any()] for states in frames]
-        return np.array([mean(np.array([relative(s).value() for s in states])) for states in known])
+        found = ([metrics.relative(s).value() for s in of if s.measured.any()] for of in frames)
+        return np.array([metrics.mean(np.array(errors)) for errors in found])
 
 
 class OverTime(NamedTuple):
@@ -138,17 +129,17 @@ class Evaluation:
 
         NaN where a sample has no known truth; see `measured`.
         """
-        return relative_l2(self.model)
+        return metrics.relative_l2(self.model)
 
     @property
     def measured(self) -> np.ndarray:
         """Which samples have a true value of any output field, shape `(samples,)`, boolean."""
-        return measured(self.model)
+        return metrics.measured(self.model)
 
     @property
     def baseline_relative_l2(self) -> np.ndarray:
         """The same for predicting the training split's mean field."""
-        return relative_l2(self.ways["baseline_"].whole)
+        return metrics.relative_l2(self.ways["baseline_"].whole)
 
     @cached_property
     def over_time(self) -> OverTime | None:
@@ -157,7 +148,7 @@ class Evaluation:
             return None
         rmse = {
             name: {
-                f"{way}rmse": [root_mean(s).value() for s in errors.frames[name]]
+                f"{way}rmse": [metrics.root_mean(s).value() for s in errors.frames[name]]
                 for way, errors in self.ways.items()
             }
             for name in self.ways[""].frames
@@ -174,8 +165,9 @@ class Evaluation:
         be. `intervals` has the same paths as the metrics (`mno.evaluation.intervals`).
         """
         whole = {way: errors.whole for way, errors in self.ways.items()}
+        overall = {way: metrics.pooled_relative_l2(fields) for way, fields in whole.items()}
         return {
-            **{f"{way}relative_l2": pooled_relative_l2(s).value() for way, s in whole.items()},
+            **{f"{way}relative_l2": error.value() for way, error in overall.items()},
             "samples": len(self.indices),
             "fields": {output.name: self._metrics_of(output) for output in self.outputs},
             "intervals": intervals_of(whole, self.interval_config),
@@ -194,28 +186,28 @@ class Evaluation:
             "relative_l2": self.relative_l2.tolist(),
             "baseline_relative_l2": self.baseline_relative_l2.tolist(),
             "fields": {output.name: self._per_sample_of(output) for output in self.outputs},
-            "spectra": {name: spectra_of(statistics) for name, statistics in self.model.items()},
+            "spectra": {name: metrics.spectra_of(of) for name, of in self.model.items()},
             **frames,
         }
 
     def _metrics_of(self, output: Field) -> dict[str, Any]:
         values: dict[str, Any] = {"unit": output.units}
         for way, errors in self.ways.items():
-            for metric in METRICS:
+            for metric in metrics.METRICS:
                 value = metric.value(errors.whole[output.name])
                 if not way or not isinstance(value, Absent):
                     values[f"{way}{metric.name}"] = value
-        if self.model[output.name].knows_rise:
-            values["relative_rise"] = relative(self.model[output.name], size="squared_rise").value()
+        counted = self.model[output.name]
+        if counted.knows_rise:
+            values["relative_rise"] = metrics.relative(counted, size="squared_rise").value()
         if output.gaps:
-            counted = self.model[output.name]
             values["values"] = int(counted.total("points"))
             values["missing"] = int(counted.total("missing"))
         return values
 
     def _per_sample_of(self, output: Field) -> dict[str, Any]:
         statistics = self.model[output.name]
-        found = {metric.name: metric.per_sample(statistics) for metric in METRICS}
+        found = {metric.name: metric.per_sample(statistics) for metric in metrics.METRICS}
         values = {n: v.tolist() for n, v in found.items() if not isinstance(v, Absent)}
         if output.gaps:
             values["values"] = statistics.per_sample("points").astype(int).tolist()

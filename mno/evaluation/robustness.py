@@ -16,23 +16,14 @@ from mno.core.absent import Absent
 from mno.core.errors import MnoError, first_line
 from mno.core.fields import Axis
 from mno.data.reading import Schema, Split
+from mno.evaluation import trial as trials
 from mno.evaluation.config import RobustnessConfig
 from mno.evaluation.evaluator import AnySplit, kept_frames, some_samples
 from mno.evaluation.intervals import median_interval
 from mno.evaluation.metrics import measured, relative_l2
 from mno.evaluation.solver import solved_anew, solved_in_time, solver_of
 from mno.evaluation.statistics import of_frames
-from mno.evaluation.trial import (
-    Arrays,
-    Errors,
-    Result,
-    Trial,
-    along,
-    curve,
-    errors_of,
-    under_noise,
-    without_sensors,
-)
+from mno.evaluation.trial import Arrays, Errors, Result, Trial, along, curve, errors_of
 from mno.surrogate.surrogate import Surrogate
 
 KINDS = ("noise", "missing", "resolution", "frame_rate", "outside", "over_time")
@@ -60,8 +51,8 @@ def measure_robustness(
     count, seed, nothing = config.solved_samples, config.seed, Absent("robustness.nothing_listed")
     noise, missing, ratios = config.noise, config.missing, config.resolutions
     return {
-        "noise": under_noise(trial, samples, noise, seed) if noise else nothing,
-        "missing": without_sensors(trial, samples, missing, seed) if missing else nothing,
+        "noise": trials.under_noise(trial, samples, noise, seed) if noise else nothing,
+        "missing": trials.without_sensors(trial, samples, missing, seed) if missing else nothing,
         "resolution": at_resolutions(trial, schema, ratios, count, seed) if ratios else nothing,
         "frame_rate": _at_frame_rates(trial, samples, schema, count, seed),
         "outside": outside_training(trial, schema, count, seed),

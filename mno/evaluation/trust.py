@@ -21,21 +21,11 @@ from mno.evaluation.solver import other_solver, solved_anew, solver_of, stream
 from mno.surrogate.description import Description
 from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust import TrustConfig
+from mno.surrogate.trust import trust as trusts
 from mno.surrogate.trust.bounds import Scale, Signals, quantile, sample_errors, size
 from mno.surrogate.trust.features import Features, describe, smoother
 from mno.surrogate.trust.out_of_distribution import OutOfDistribution
-from mno.surrogate.trust.trust import (
-    Bound,
-    Equation,
-    Measured,
-    Pairs,
-    Rate,
-    Trust,
-    coverage,
-    equation_of,
-    finite,
-    known_signals,
-)
+from mno.surrogate.trust.trust import Bound, Measured, Pairs, Rate, Trust, coverage, finite
 
 Arrays = dict[str, np.ndarray]
 
@@ -94,7 +84,7 @@ def calibrate(
     description, schema = surrogate.description, validation.schema
     steps = frames_to_predict(description, schema)
     shape = tuple(len(axis.points) for axis in schema.space)
-    equation = equation_of(description, schema.parameters, imported=bool(schema.sources))
+    equation = trusts.equation_of(description, schema.parameters, imported=bool(schema.sources))
     every = -(-len(train) // _MOST_TRAINING)
     inputs = [description.given(fields) for fields in batches(train, batch_size, every)]
     usual, smoothed = (
@@ -105,6 +95,7 @@ def calibrate(
     likeness = OutOfDistribution.fit(usual, smoothed, seen.features, config.false_alarm_rate)
     distance = likeness.distances(seen.features)
     solver, residual = solver_of(schema), seen.residual
+    signals = {n: trusts.known_signals(s, distance, residual) for n, s in seen.sizes.items()}
     return Trust(
         model_sha256=model_sha256,
         level=config.level,
@@ -119,9 +110,7 @@ def calibrate(
             name: {
                 measure: bound_by_run(errors, config.level)
                 if description.observes
-                else _bound(
-                    known_signals(seen.sizes[name], distance, seen.residual), errors, config.level
-                )
+                else _bound(signals[name], errors, config.level)
                 for measure, errors in seen.errors[name].items()
             }
             for name in description.outputs
@@ -162,7 +151,7 @@ def _measure(trust: Trust, surrogate: Surrogate, test: AnySplit, batch_size: int
     pairs = {}
     together = sum(e.shape[1] for by_measure in seen.errors.values() for e in by_measure.values())
     for name, by_measure in seen.errors.items():
-        signals, rates[name] = known_signals(seen.sizes[name], distance, seen.residual), {}
+        signals, rates[name] = trusts.known_signals(seen.sizes[name], distance, seen.residual), {}
         for kind, errors in by_measure.items():
             bound = trust.bounds[name][kind]
             bounds = bound.of(signals, errors.shape[1]).numpy()
@@ -200,7 +189,7 @@ class _Observed(NamedTuple):
 def _observe(
     surrogate: Surrogate,
     split: AnySplit,
-    equation: Equation | Absent,
+    equation: trusts.Equation | Absent,
     shape: tuple[int, ...],
     batch_size: int,
     steps: int | None,

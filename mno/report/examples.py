@@ -10,14 +10,7 @@ from mno.data.reading import Schema
 from mno.evaluation.result import Example
 from mno.report import style
 from mno.report.language import Words
-from mno.report.panels import (
-    Panel,
-    labelled,
-    pictures,
-    placed,
-    plane,
-    scale,
-)
+from mno.report.panels import Panel, labelled, pictures, placed, plane, scale
 
 _WIDER = 2.0  # times the truth's, up to which a scale holds the prediction, too
 

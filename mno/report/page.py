@@ -100,7 +100,7 @@ Block = str | Figure | Table | Facts | Folded | list[str] | None
 left out."""
 
 
-def section_of(words: Words, blocks: Iterable[Block], *, kept: bool = True) -> Section:
+def section_of(words: Words, *blocks: Block, kept: bool = True) -> Section:
     """Return the section that some words are of, by its parts.
 
     All text is escaped. Figures that are `kept` become files, too.

@@ -7,9 +7,8 @@ from small_lines import solved_split
 
 from mno.core.absent import Absent
 from mno.evaluation.config import IntervalConfig
-from mno.evaluation.reduced_basis import fit_reduced_basis
 from mno.evaluation.simple_peers import Peer
-from mno.evaluation.tools import measure_tools
+from mno.evaluation.tools import fit_reduced_basis, measure_tools
 from mno.evaluation.trial import errors_of
 from tests.support.untrained import untrained
 

@@ -12,15 +12,7 @@ from mno.evaluation.decision import WAYS, no_better
 from mno.evaluation.metrics import METRICS
 from mno.evaluation.result import Evaluation
 from mno.report.language import Known, Words
-from mno.report.page import (
-    Block,
-    Facts,
-    Folded,
-    Results,
-    Section,
-    Table,
-    section_of,
-)
+from mno.report.page import Block, Facts, Folded, Results, Section, Table, section_of
 
 _MOST_TABLES = 3  # beyond which they are folded away behind one for all outputs
 
@@ -50,14 +42,12 @@ def section(results: Results, words: Words) -> Section:
     meanings = [(words(f"term.{name}"), words(f"meaning.{name}")) for name in terms]
     return section_of(
         words,
-        [
-            *_summary(metrics, words),
-            _spread(results.evaluation, words),
-            words("marked", count=len(weak)) if weak else None,
-            *tables,
-            words("intervals"),
-            Folded(words("what_figures_mean"), [Facts(words("what_figures_mean"), meanings)]),
-        ],
+        *_summary(metrics, words),
+        _spread(results.evaluation, words),
+        words("marked", count=len(weak)) if weak else None,
+        *tables,
+        words("intervals"),
+        Folded(words("what_figures_mean"), [Facts(words("what_figures_mean"), meanings)]),
     )
 
 

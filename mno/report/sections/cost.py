@@ -23,31 +23,28 @@ def section(results: Results, words: Words) -> Section | None:
     pays, why = decision["break_even"], unknown(decision["break_even"], words)
     return section_of(
         words,
-        [
-            words("measured_here"),
-            Table(words(f"price.{results.schema.part}"), _prices(pays, words), _heads(pays, words)),
-            words("pays_why", why=why) if why else None,
-            *_tools(results, words),
-            _equal_error_figure(cost["equal_error"], words),
-            Facts(words("caption"), _facts(cost, pays, words)),
-            *(
-                words(f"absent.{name}", why=words.why(cost[name]))
-                for name in ("solver", "equal_error")
-                if isinstance(cost[name], Absent)
-            ),
-            _spent(cost, words),
-            words("estimate"),
-        ],
+        words("measured_here"),
+        Table(words(f"price.{results.schema.part}"), _prices(pays, words), _heads(pays, words)),
+        words("pays_why", why=why) if why else None,
+        *_tools(results, words),
+        _equal_error_figure(cost["equal_error"], words),
+        Facts(words("caption"), _facts(cost, pays, words)),
+        *(
+            words(f"absent.{name}", why=words.why(cost[name]))
+            for name in ("solver", "equal_error")
+            if isinstance(cost[name], Absent)
+        ),
+        _spent(cost, words),
+        words("estimate"),
         kept=False,
     )
 
 
-def plant_hours(solves: int, pays: Known, words: Words) -> str:
+def plant_hours(solves: int, pays: Known, words: Words, key: str = "cost.price.plant") -> str:
     """Return how many hours of plant time so many answers cover, in brackets, where known."""
-    covered = pays.get("plant_seconds")
-    return (
-        words("cost.price.plant", hours=words.number(solves * covered / 3600, 2)) if covered else ""
-    )
+    if not (covered := pays.get("plant_seconds")):
+        return ""
+    return words(key, hours=words.number(solves * covered / 3600, 2))
 
 
 def _heads(pays: Known, words: Words) -> list[str]:

@@ -21,12 +21,10 @@ def section(results: Results, words: Words) -> Section:
     checks = [dict(zip(heads, check.values(), strict=True)) for check in check_rows(dataset, words)]
     return section_of(
         words,
-        [
-            Table(words("fields"), rows, numbers),
-            words("outside"),
-            Table(words("checks_of"), checks, numbers),
-            Facts(words("dataset"), [*fact_rows(others, words), *_axis_rows(schema, words)]),
-        ],
+        Table(words("fields"), rows, numbers),
+        words("outside"),
+        Table(words("checks_of"), checks, numbers),
+        Facts(words("dataset"), [*fact_rows(others, words), *_axis_rows(schema, words)]),
     )
 
 

@@ -109,10 +109,7 @@ def _tiles(results: Results, words: Words) -> list[tuple[str, str, str]]:
     beside = "" if solve is None else words("tile.solve", seconds=words.duration(solve))
     tiles.append((words("latency"), words.duration(found["surrogate_seconds"]), beside))
     pays = words(f"pays.{found['state']}", solves=words.number(found["solves"] or 0))
-    beside, covered = "", found.get("plant_seconds")
-    if covered and found["solves"]:
-        hours = words.number(found["solves"] * covered / 3600, 2)
-        beside = words("tile.plant", hours=hours)
+    beside = plant_hours(found["solves"], found, words, "tile.plant") if found["solves"] else ""
     return [*tiles, (words("pays_after"), pays, beside)]
 
 

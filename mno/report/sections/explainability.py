@@ -34,8 +34,8 @@ def section(results: Results, words: Words) -> Section | None:
         return _section_of_readings(found, schema, words)
     shares = Facts(words("shares"), _shares(found, results, words))
     picture = _influence_figure(found, schema, words)
-    said = [words("method"), _finding(found, words), picture, shares, words("caution")]
-    return section_of(words, said)
+    finding = _finding(found, words)
+    return section_of(words, words("method"), finding, picture, shares, words("caution"))
 
 
 def _section_of_readings(found: Influence, schema: Schema, words: Words) -> Section:
@@ -58,12 +58,10 @@ def _section_of_readings(found: Influence, schema: Schema, words: Words) -> Sect
     said = words("finding.readings", count=half, of=len(sizes)) if shares else None
     return section_of(
         words,
-        [
-            words("method_readings", **where),
-            said or words("finding.none"),
-            _bars(found, dict(islice(shares.items(), _MOST_BARS)), len(sizes), where, words),
-            words("caution_readings"),
-        ],
+        words("method_readings", **where),
+        said or words("finding.none"),
+        _bars(found, dict(islice(shares.items(), _MOST_BARS)), len(sizes), where, words),
+        words("caution_readings"),
     )
 
 

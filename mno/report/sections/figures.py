@@ -20,12 +20,11 @@ def section(results: Results, words: Words) -> Section:
     """Return the section: the worst and the median sample, and where errors sit."""
     found, schema = results.evaluation, results.schema
     shown = [example for example in reversed(found.examples) if example.ranks != ("best",)]
-    figures = [
-        *(figure for example in shown for figure in _drawn(example, results, words)),
-        _error_map(found, schema, words),
-    ]
-    first = _first(results)
-    return section_of(words, [f for f in figures if f and f.name != first])
+    figures = [figure for example in shown for figure in _drawn(example, results, words)]
+    first = "_".join(["example", *found.example("median").ranks])
+    first = "plant" if results.bodies else first
+    others = (figure for figure in figures if figure.name != first)
+    return section_of(words, *others, _error_map(found, schema, words))
 
 
 def first_figure(results: Results, words: Words) -> Figure | None:
@@ -36,16 +35,9 @@ def first_figure(results: Results, words: Words) -> Figure | None:
     return next(_drawn(example, results, words), None)
 
 
-def _first(results: Results) -> str:
-    ranks = results.evaluation.example("median").ranks
-    return "plant" if results.bodies else "_".join(["example", *ranks])
-
-
 def _drawn(example: Example, results: Results, words: Words) -> Iterator[Figure]:
-    schema, rank = (
-        results.schema,
-        words("and").join(words(f"rank.{rank}") for rank in example.ranks),
-    )
+    schema = results.schema
+    rank = words("and").join(words(f"rank.{rank}") for rank in example.ranks)
     if schema.readings:
         bounds = results.bounds.get(example.index, {})
         yield from example_figures(example, schema, bounds, rank, words)

@@ -22,13 +22,13 @@ def section(results: Results, words: Words) -> Section | None:
         return None
     curve = fit_points(measured) if measured["points"] else None
     if curve is None or isinstance(curve, Absent):
-        return section_of(words, [words("off" if curve is None else "no_curve")])
+        return section_of(words, words("off" if curve is None else "no_curve"))
     kpis = results.decision.get("kpis", ())
     target = next((kpi["target"] for kpi in kpis if kpi["name"] == "relative_l2"), None)
     answer = [] if target is None else [_answer(curve, results, target, words)]
     tenfold = words("tenfold", times=words.number(FURTHEST), **_furthest_errors(curve, words))
     figure = _curve_figure(measured["points"], curve, target, words)
-    return section_of(words, [*answer, tenfold, words("how"), figure])
+    return section_of(words, *answer, tenfold, words("how"), figure)
 
 
 def _answer(curve: LearningCurve, results: Results, target: float, words: Words) -> str:

@@ -17,9 +17,7 @@ def section(results: Results, words: Words) -> Section:
     limits = [*(name for name, found in measured.items() if not found), truth, "luck"]
     return section_of(
         words,
-        [
-            [words(f"failure.{name}") for name in _FAILURES],
-            Heading(words("not_said")),
-            [words(f"limit.{name}") for name in limits],
-        ],
+        [words(f"failure.{name}") for name in _FAILURES],
+        Heading(words("not_said")),
+        [words(f"limit.{name}") for name in limits],
     )

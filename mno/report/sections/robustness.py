@@ -52,7 +52,7 @@ def section(results: Results, words: Words) -> Section | None:
     numbers = [words(f"tried.{key}") for key in ("error", "times", "guess")]
     table = Table(words("tried.caption"), rows, numbers)
     intro = words("intro") if rows else None
-    return section_of(words, [*checked, intro, table, notes, *over_time])
+    return section_of(words, *checked, intro, table, notes, *over_time)
 
 
 def _not_tried(what: str, why: Absent, words: Words) -> str:
@@ -189,16 +189,12 @@ def physics_verdict(found: Any, words: Words) -> tuple[bool | None, str]:
     checks = found["checks"]
     if not checks:
         return None, words("physics.unchecked")
-    broken = broken_checks(found)
-    if not broken:
+    if not (broken := broken_checks(found)):
         return True, words("physics.kept", count=len(checks))
     check = checks[name := broken[0]]
     told = {key: words.number(check["prediction"][key], 2) for key in ("median", "largest")}
-    told |= {
-        "what": words.check(name, check["description"]).partition(" (")[0],
-        "of": words.number(len(checks)),
-    }
-    told["tolerance"] = words.number(check["tolerance"], 2)
+    told["what"] = words.check(name, check["description"]).partition(" (")[0]
+    told |= {"of": words.number(len(checks)), "tolerance": words.number(check["tolerance"], 2)}
     return False, words("physics.broken", broken=len(broken), **told)
 
 

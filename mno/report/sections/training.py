@@ -29,11 +29,9 @@ def section(results: Results, words: Words) -> Section:
     history = results.training
     return section_of(
         words,
-        [
-            losses(history, words) if history else None,
-            Facts(words("model"), fact_rows(_of_the_model(results.model), words)),
-            Facts(words("training"), fact_rows(results.settings, words)),
-        ],
+        losses(history, words) if history else None,
+        Facts(words("model"), fact_rows(_of_the_model(results.model), words)),
+        Facts(words("training"), fact_rows(results.settings, words)),
     )
 
 

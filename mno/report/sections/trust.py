@@ -15,23 +15,19 @@ _KINDS = ("noise", "scaled", "constant", "shuffled", "dead")
 
 def section(results: Results, words: Words) -> Section | None:
     """Return the section; none where nothing was calibrated."""
-    if not results.trust:
-        return None
-    trust = Trust.model_validate_json(json.dumps(results.trust))
-    if (measured := trust.measured) is None:
+    trust = Trust.model_validate_json(json.dumps(results.trust)) if results.trust else None
+    if trust is None or (measured := trust.measured) is None:
         return None
     outputs = {field.name: field for field in results.schema.outputs}
     rows = [_bound_row(trust, measured, outputs[name], words) for name in trust.bounds]
     return section_of(
         words,
-        [
-            words("explained", level=words.percent(trust.level)),
-            Table(words("bounds.caption"), rows),
-            Heading(words("alarms.title")),
-            words("alarms.explained"),
-            Table(words("alarms.caption"), _alarm_rows(results, measured, words)),
-            _notes(trust, measured, words),
-        ],
+        words("explained", level=words.percent(trust.level)),
+        Table(words("bounds.caption"), rows),
+        Heading(words("alarms.title")),
+        words("alarms.explained"),
+        Table(words("alarms.caption"), _alarm_rows(results, measured, words)),
+        _notes(trust, measured, words),
     )
 
 
