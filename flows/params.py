@@ -27,7 +27,13 @@ from mno.lineage.tidying import RetentionConfig
 from mno.nn.config import ModelConfig, for_dataset
 from mno.registry.config import PromotionConfig, RegistryConfig
 from mno.scenarios.part import part_of
-from mno.training.config import LearningCurveConfig, TrainConfig, check_unroll, scales_of
+from mno.training.config import (
+    LearningCurveConfig,
+    TrainConfig,
+    check_derivatives,
+    check_unroll,
+    scales_of,
+)
 
 
 class DriftConfig(Config):
@@ -110,7 +116,9 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
     if task.observes:
         said = scenario.provenance.get("observe")
         fields = observing_of(fields, task.sensors, task.hidden, said).fields
-    check_unroll(params.train, forecast_of(task, fields, scenario.axes))
+    forecast = forecast_of(task, fields, scenario.axes)
+    check_unroll(params.train, forecast)
+    check_derivatives(params.train, params.generate.derivatives is not None, forecast)
     told = [field.name for field in fields if field.role in ("output", "state")]
     check_kpis(params.evaluate.kpis, told)
     model = for_dataset(params.model, scenario, task)

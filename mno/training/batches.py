@@ -24,7 +24,7 @@ from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split, StoredSplit
 from mno.data.samples import Samples
 from mno.surrogate.description import INTERVALS, Description
-from mno.training.config import TrainConfig
+from mno.training.config import TrainConfig, check_derivatives
 from mno.training.processes import Rank
 
 Purpose = Literal["turn", "window", "direction"]
@@ -274,17 +274,8 @@ def changes_of(
         driving = [n for n in description.forcings if n.removesuffix(READ) not in sensors]
         told, times = description.outputs, (*description.times,)
         changes.append(Readings(sensors, description.normaliser, told, driving, seed, times))
+    check_derivatives(config, bool(training.rates), forecast)
     if config.derivatives:
-        if not training.rates:
-            raise InputError(
-                f"train.derivatives={config.derivatives:g} needs derivatives in the dataset, which "
-                "has none: set generate.derivatives=8, or train.derivatives=0"
-            )
-        if (forecast and forecast.scheme == "rollout") or description.along_time:
-            raise InputError(
-                f"train.derivatives={config.derivatives:g} is for predictions made at once; set "
-                "task.scheme=horizon and a model without time as an axis, or train.derivatives=0"
-            )
         arrays = {name: array[:] for name, array in training.rates.items()}
         count = next(iter(arrays.values())).shape[1]
         changes.append(Rates(arrays, description.normaliser, drawn(count, "direction")))

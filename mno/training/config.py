@@ -108,6 +108,21 @@ def check_unroll(config: TrainConfig, forecast: Forecast | None) -> None:
         )
 
 
+def check_derivatives(config: TrainConfig, there: bool, forecast: Forecast | None) -> None:
+    """Refuse to match derivatives where the dataset has none, or predictions follow each other."""
+    wanted = f"train.derivatives={config.derivatives:g}"
+    if config.derivatives and not there:
+        raise InputError(
+            f"{wanted} needs derivatives in the dataset, which has none: set "
+            "generate.derivatives=8, or train.derivatives=0"
+        )
+    if config.derivatives and forecast and (forecast.scheme == "rollout" or forecast.along_time):
+        raise InputError(
+            f"{wanted} is for predictions made at once; set task.scheme=horizon and a model without "
+            "time as an axis, or train.derivatives=0"
+        )
+
+
 def scales_of(
     fields: Sequence[data.Field], chosen: Mapping[str, str], walls: str
 ) -> dict[str, str]:
