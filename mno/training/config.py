@@ -118,8 +118,8 @@ def check_derivatives(config: TrainConfig, there: bool, forecast: Forecast | Non
         )
     if config.derivatives and forecast and (forecast.scheme == "rollout" or forecast.along_time):
         raise InputError(
-            f"{wanted} is for predictions made at once; set task.scheme=horizon and a model without "
-            "time as an axis, or train.derivatives=0"
+            f"{wanted} is for predictions made at once; set task.scheme=horizon and a model "
+            "without time as an axis, or train.derivatives=0"
         )
 
 
