@@ -112,19 +112,20 @@ def _derivatives_table(cells: Cells) -> str:
             (c["learned"] for c in cells if (c["problem"], c["arm"]) == (problem, arms[0][1])), ""
         )
         cost = derivatives.costs()[problem]["solves"]
-        change = worth = "–"
+        seeds, change, worth = "–", "–", "–"
         if found[0] is not None and found[1] is not None and found[2] is not None:
-            seeds = min(len(found[0]), len(found[2]))
-            change = _change(relative_change(found[0][:seeds], found[2][:seeds]))
+            count = min(len(values) for values in found if values is not None)
+            change = _change(relative_change(found[0][:count], found[2][:count]))
+            seeds = str(count)
             few, many = (math.log(values.mean()) for values in (found[1], found[2]))
             share = (few - math.log(found[0].mean())) / (few - many)
             worth = f"{derivatives.FEW * (derivatives.MANY / derivatives.FEW) ** share:.0f}"
         rows.append((
-            problem, str(of["directions"]), f"{cost:.2f}", str(samples),
+            problem, seeds, str(of["directions"]), f"{cost:.2f}", str(samples),
             *(_error(values) for values in found), change, worth,
         ))  # fmt: skip
     columns = (
-        "problem", "directions", "solves a sample", "samples learned", "100 solves, with",
+        "problem", "seeds", "directions", "solves a sample", "samples learned", "100 solves, with",
         "100 solves, without", "500 solves, without", "with 100 against 500", "worth of solves",
     )  # fmt: skip
     return Table(columns, rows).markdown()
