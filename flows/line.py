@@ -38,7 +38,7 @@ def own_figures(
 
 def run(
     preset: Preset = None, scenario: options.Scenario = None, edits: Assignments = None,
-    quiet: Quiet = False, as_json: Json = False,
+    device: options.Device = None, quiet: Quiet = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Bring the whole line up to date: generate, train, evaluate, register.
 
@@ -62,7 +62,7 @@ def generate(
 
 def train(
     preset: Preset = None, scenario: options.Scenario = None, edits: Assignments = None,
-    quiet: Quiet = False, as_json: Json = False,
+    device: options.Device = None, quiet: Quiet = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Train the operator, after generating what it needs.
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,20 @@ TableMapping = Annotated[Path | None, typer.Option(
     help="File that says what the table's columns are.", metavar="FILE")]  # fmt: skip
 Model = Annotated[str, typer.Argument(
     help="models:/NAME@ALIAS, models:/NAME/VERSION or a model's folder.")]  # fmt: skip
+
+
+def _computing_on(device: str | None) -> str | None:
+    if device:
+        from mno.core.device import DEVICE, asked_device
+
+        os.environ[DEVICE] = device  # for all processes of the command
+        asked_device()
+    return device
+
+
+Device = Annotated[str | None, typer.Option(
+    callback=_computing_on, help="Compute on cpu or cuda. If not given, training takes a GPU where "
+    "there is one, and the processor answers.", metavar="cpu|cuda")]  # fmt: skip
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from flows.data import from_here, table, workspace_or_none
-from flows.options import Json, Model, Quiet, TableMapping, answer, console, writing_to
+from flows.options import Device, Json, Model, Quiet, TableMapping, answer, console, writing_to
 from flows.workspace import find_workspace, prepare_environment, progress_bar, require, require_new
 from mno.core.absent import Absent
 from mno.core.config import model_subject, read_params
@@ -34,7 +34,7 @@ def predict(
         min=0.0, help="Also solve where the error bound is larger.", metavar="BOUND")] = None,
     readings_alone: Annotated[bool, typer.Option(
         "--readings-alone", help="Leave fields out, of a model of both; it costs less.")] = False,
-    quiet: Quiet = False, as_json: Json = False,
+    device: Device = None, quiet: Quiet = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Predict the output fields of every sample in a Zarr store, and how far to trust them.
 

@@ -37,8 +37,8 @@ Workers = Annotated[int, typer.Option(
 
 @study_app.command("run")
 def study_run(
-    study: StudyName, budget: Budget = None, workers: Workers = 1, quiet: Quiet = False,
-    as_json: Json = False,
+    study: StudyName, budget: Budget = None, workers: Workers = 1, device: options.Device = None,
+    quiet: Quiet = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Make what is missing of a study; finished cells are kept, whatever stops it.
 
@@ -183,7 +183,8 @@ def _states(known: Mapping[str, Any]) -> str:
 def study_tune(
     search: Annotated[str, typer.Argument(
         help="A file, or the name of one in studies/tune/.", metavar="SEARCH")],
-    budget: Budget = None, workers: Workers = 1, quiet: Quiet = False, as_json: Json = False,
+    budget: Budget = None, workers: Workers = 1, device: options.Device = None,
+    quiet: Quiet = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Search parameters on the validation split, and keep the winner as a preset; resumable.
 

@@ -10,17 +10,12 @@ wheel of version 0.3.0, `pip download --no-deps neuraloperator==0.3.0`, holds th
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
 import sys
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
-
-import torch
 
 from benchmarks.accuracy import page, study
 from benchmarks.accuracy.cells import read
+from benchmarks.cells import made
 
 
 def main() -> None:
@@ -30,36 +25,29 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, help="where the public data is")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", help="where the public data is; part published needs none"
+    )
     parser.add_argument("--part", choices=study.PARTS, help="make the cells of this part alone")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="cells made at a time (default: cores)"
+        "--workers", type=int, help="cells made at a time (default: as many as there are cores)"
     )
     chosen = parser.parse_args()
+    if chosen.folder is None and chosen.part != "published":
+        parser.error("name the folder of the public data, or choose --part published")
     missing = [
         (cell, recipe)
         for cell, recipe in study.cells()
         if read(cell, recipe) is None and chosen.part in (None, cell.part)
     ]
-    start = time.monotonic()
-    workers = ProcessPoolExecutor(
-        chosen.workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)
-    )
-    with workers:
-        running = {
-            workers.submit(study.make, cell, recipe, chosen.folder): cell
-            for cell, recipe in missing
-        }
-        for i, future in enumerate(as_completed(running), start=1):
-            cell, kept = running[future], future.result()
-            left = (time.monotonic() - start) / 60 * (len(missing) / i - 1)
-            print(
-                f"[{i}/{len(missing)}, {left:.0f} min left] {cell.path.stem}: validation error "
-                f"{kept['validation_error']:.4f} after {kept['training_seconds'] / 60:.1f} min",
-                file=sys.stderr,
-            )
-    kept = [read(cell, recipe) for cell, recipe in study.cells()]
-    page.write([cell for cell in kept if cell is not None], len(study.SEEDS))
+    jobs = [(cell, recipe, chosen.folder) for cell, recipe in missing]
+    for so_far, (cell, *_), kept in made(study.make, jobs, chosen.workers):
+        print(
+            f"{so_far} {cell.path.stem}: validation error {kept['validation_error']:.4f} after "
+            f"{kept['training_seconds'] / 60:.1f} min",
+            file=sys.stderr,
+        )
+    page.write(study.kept(), len(study.SEEDS))
 
 
 if __name__ == "__main__":

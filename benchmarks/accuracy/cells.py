@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +14,16 @@ import torch
 
 from benchmarks.accuracy import public_darcy
 from benchmarks.accuracy.recipes import Recipe
+from mno.core.files import write_text
+from mno.core.forecast import TaskConfig
 from mno.data.reading import Split
+from mno.nn.config import ModelConfig
 from mno.surrogate.surrogate import Surrogate
 from mno.training.fit import train
 
 RESULTS = Path(__file__).parents[1] / "results" / "accuracy"
+UNFINISHED = "unfinished"
+"""Folder of checkpoints, by which a training that was stopped goes on, on another machine, too."""
 NOISE = (0.1, 0.2, 0.4)
 """Noise in the inputs of the test, in standard deviations of the field."""
 MASK = (0.02, 0.05, 0.1)
@@ -53,34 +57,43 @@ class Cell:
 
 
 def read(cell: Cell, recipe: Recipe) -> dict[str, Any] | None:
-    """Return what is kept of a cell, or `None` where it is missing or was made otherwise."""
+    """Return what is kept of a cell, or `None` where it is missing or was made otherwise.
+
+    An option of models and tasks that came later is at its default, which leaves them as they were.
+    """
     try:
         kept = json.loads(cell.path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    return kept if kept["made_with"] == recipe.made_with() else None
+    made_with, now = kept["made_with"], recipe.made_with()
+    for section, config in (("model", ModelConfig()), ("task", TaskConfig())):
+        if section in made_with:
+            made_with[section] = {**config.model_dump(mode="json"), **made_with[section]}
+    return kept if made_with == now else None
 
 
 def make(cell: Cell, recipe: Recipe, splits: dict[str, Split]) -> dict[str, Any]:
-    """Train, measure on the test split and keep the result."""
-    start = time.perf_counter()
-    with tempfile.TemporaryDirectory() as work:
-        surrogate, history = train(
-            recipe.prepared(splits["train"]),
-            splits["validation"],
-            model=recipe.model,
-            config=recipe.config(cell.samples),
-            task=recipe.task,
-            seed=cell.seed,
-            work=Path(work),
-            quiet=True,
-        )
+    """Train, or go on, measure on the test split and keep the result."""
+    work = cell.path.parent / UNFINISHED / cell.path.stem
+    work.mkdir(parents=True, exist_ok=True)
+    clock = _Clock(work / "seconds")
+    surrogate, history = train(
+        recipe.prepared(splits["train"]),
+        splits["validation"],
+        model=recipe.model,
+        config=recipe.config(cell.samples),
+        task=recipe.task,
+        seed=cell.seed,
+        work=work,
+        observers=[clock],
+        quiet=True,
+    )
     kept = {
         **asdict(cell),
         "made_with": recipe.made_with(),
         "parameters": surrogate.num_parameters,
         "epochs": len(history),
-        "training_seconds": round(time.perf_counter() - start, 1),
+        "training_seconds": round(clock.seconds, 1),
         "threads": torch.get_num_threads(),
         "train_error": round(history.best.train_relative_l2, 5),
         "validation_error": round(history.best.validation_relative_l2, 5),
@@ -89,11 +102,24 @@ def make(cell: Cell, recipe: Recipe, splits: dict[str, Split]) -> dict[str, Any]
     if recipe.mirrored:
         answer = public_darcy.averaged(surrogate, splits["test"])
         kept["errors"]["averaged"] = relative_errors(answer, splits["test"])
-    cell.path.parent.mkdir(parents=True, exist_ok=True)
-    partial = cell.path.with_suffix(".partial")
-    partial.write_text(json.dumps(kept) + "\n", encoding="utf-8")
-    os.replace(partial, cell.path)
+    write_text(cell.path, json.dumps(kept) + "\n")
+    shutil.rmtree(work)
     return kept
+
+
+class _Clock:
+    """Processor seconds that a training has taken, with those before it was stopped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.start = path, time.process_time()
+        self.before = float(path.read_text(encoding="utf-8")) if path.exists() else 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self.before + time.process_time() - self.start
+
+    def __call__(self, epoch: int, metrics: dict[str, float]) -> None:
+        write_text(self.path, f"{self.seconds:.1f}\n")
 
 
 def errors_of(surrogate: Surrogate, test: Split) -> dict[str, list[float]]:

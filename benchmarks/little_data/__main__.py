@@ -7,15 +7,11 @@ many at a time as there are cores. What is solved is kept in `build/little_data`
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
 import sys
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
+from statistics import mean
 
-import torch
-
+from benchmarks.cells import made
 from benchmarks.little_data import page
 from benchmarks.little_data.questions import QUESTIONS, make
 
@@ -31,7 +27,7 @@ def main() -> None:
     )
     parser.add_argument("--question", choices=QUESTIONS, help="make the cells of this one alone")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="cells made at a time (default: cores)"
+        "--workers", type=int, help="cells made at a time (default: as many as there are cores)"
     )
     chosen = parser.parse_args()
     missing = [
@@ -42,20 +38,9 @@ def main() -> None:
     ]
     if missing:
         make(missing.pop(0), WORK.resolve())  # what all others share is solved once
-    start = time.monotonic()
-    workers = ProcessPoolExecutor(
-        chosen.workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)
-    )
-    with workers:
-        running = {workers.submit(make, cell, WORK.resolve()): cell for cell in missing}
-        for i, future in enumerate(as_completed(running), start=1):
-            cell, errors = running[future], future.result()["errors"]
-            left = (time.monotonic() - start) / 60 * (len(missing) / i - 1)
-            print(
-                f"[{i}/{len(missing)}, {left:.0f} min left] {cell.path.stem}: "
-                f"{sum(errors) / len(errors):.4f}",
-                file=sys.stderr,
-            )
+    jobs = [(cell, WORK.resolve()) for cell in missing]
+    for so_far, (cell, _), kept in made(make, jobs, chosen.workers):
+        print(f"{so_far} {cell.path.stem}: {mean(kept['errors']):.4f}", file=sys.stderr)
     page.write({
         name: [kept for cell in module.cells() if (kept := cell.read(module.made_with(cell)))]
         for name, module in QUESTIONS.items()

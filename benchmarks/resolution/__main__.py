@@ -6,35 +6,22 @@ stopped. Each cell is made on one thread, so that no figure depends on how many 
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import sys
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 
-import torch
-
+from benchmarks.cells import made
 from benchmarks.resolution import cells, page
 
 
 def main() -> None:
     """Make what is missing and write the page."""
     missing = [names for names in cells.names() if cells.read(*names) is None]
-    start = time.monotonic()
-    workers = ProcessPoolExecutor(
-        os.cpu_count(), multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)
-    )
-    with workers:
-        running = {workers.submit(cells.make, *names): names for names in missing}
-        for i, future in enumerate(as_completed(running), start=1):
-            task, name, seed = running[future]
-            errors = future.result()["errors"]["scaled"]["validation"].items()
-            left = (time.monotonic() - start) / 60 * (len(missing) / i - 1)
-            print(
-                f"[{i}/{len(missing)}, {left:.0f} min left] {task}: {name}, seed {seed}:",
-                ", ".join(f"{grid}: {error:.2%}" for grid, error in errors),
-                file=sys.stderr,
-            )
+    for so_far, (task, name, seed), cell in made(cells.make, missing):
+        errors = cell["errors"]["scaled"]["validation"].items()
+        print(
+            f"{so_far} {task}: {name}, seed {seed}:",
+            ", ".join(f"{grid}: {error:.2%}" for grid, error in errors),
+            file=sys.stderr,
+        )
     page.write([cell for names in cells.names() if (cell := cells.read(*names))])
 
 

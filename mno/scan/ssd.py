@@ -361,4 +361,6 @@ def _launch() -> Any:
 def _full_precision(x: Tensor) -> AbstractContextManager[Any]:
     """Return a context without autocast, which would make products of bfloat16."""
     kind = x.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.autocast(kind, enabled=False)
+    return nullcontext()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from mno.core.device import asked_device
 from mno.core.errors import InputError, first_line
 from mno.core.fields import LOG
 from mno.core.forecast import check_ascending
@@ -51,15 +53,20 @@ class Surrogate:
         """Number of trained weights; a complex one counts as two."""
         return count_parameters(self.operator)
 
-    def answering(self) -> nn.Module:
-        """Return the lean form of the operator with its weights as they are now."""
+    def answering(self, device: str = "cpu") -> nn.Module:
+        """Return the operator as it answers on a device, with its weights as they are now.
+
+        On the processor that is its lean form.
+        """
         if not isinstance(self.operator, Operator):
-            return self.operator
-        version = self._version()
+            return self.operator.to(device)
+        version = [device, *self._version()]
         if self._lean is None or self._lean[0] != version:
             modules = list(self.operator.modules())
             self._parts = [part for m in modules for part in (m._parameters, m._modules) if part]
-            self._lean = self._version(), lean(self.operator)
+            on_cpu = device == "cpu"
+            form = lean(self.operator) if on_cpu else copy.deepcopy(self.operator).to(device)
+            self._lean = [device, *self._version()], form
         return self._lean[1]
 
     def _version(self) -> list[Any]:
@@ -148,14 +155,15 @@ class Surrogate:
         description = self.description
         arrays, told = self.at_points(inputs, steps, readings_alone)
         intervals = None if times is None else self._intervals(times, arrays, steps)
-        parts, operator = [], self.answering()
+        device = asked_device() or "cpu"
+        parts, operator = [], self.answering(device)
         with torch.inference_mode():
             for start in range(0, max(len(arrays[description.fields[0]]), 1), batch_size):
                 rows = slice(start, start + batch_size)
-                given = {name: torch.from_numpy(array[rows]) for name, array in arrays.items()}
-                spaced = None if intervals is None else intervals[rows]
+                given = {n: torch.from_numpy(array[rows]).to(device) for n, array in arrays.items()}
+                spaced = None if intervals is None else intervals[rows].to(device)
                 out = self.answers(operator, given, steps, spaced)
-                parts.append({name: field.numpy() for name, field in out.items()})
+                parts.append({name: field.cpu().numpy() for name, field in out.items()})
         left_out = description.of_cells if readings_alone else ()
         names = [name for name in description.outputs if name not in left_out]
         found = {name: np.concatenate([part[name] for part in parts]) for name in names}

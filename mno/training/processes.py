@@ -18,6 +18,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mno.core.device import asked_device
 from mno.core.errors import InputError
 
 T = TypeVar("T")
@@ -25,11 +26,11 @@ _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def training_device() -> str:
-    """Return where training computes: `cuda` where there is such a device, else `cpu`.
+    """Return where training computes: as asked, or `cuda` where there is such a device, or `cpu`.
 
     Apple's MPS is left out: it has no deterministic kernels for all that is used.
     """
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return asked_device() or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.accuracy import cells, in_time, page, public_darcy, study
+from benchmarks.accuracy import cells, in_time, page, public_darcy, published_darcy, study
 from benchmarks.accuracy.cells import Cell
 from benchmarks.accuracy.intervals import interval, relative_change
 from benchmarks.accuracy.recipes import Recipe
 from mno.nn.config import ModelConfig
+from mno.scenarios.base import make_scenario
 from tests.support.untrained import untrained
 
 POINTS = public_darcy.POINTS
@@ -152,6 +153,7 @@ def test_a_cell_in_time_is_measured_on_the_frames_that_follow(tmp_path, monkeypa
         *(f"noise {level}" for level in cells.NOISE),
         *(f"missing {share}" for share in cells.MASK),
     }
+    assert not any((tmp_path / cells.UNFINISHED).iterdir())
     # Saying zero everywhere is an error of one; a model that has hardly learned is near it.
     assert all(0.05 < error < 20 for error in made["errors"]["clean"])
     later = {name: field[:, 1:] for name, field in splits["test"].fields.items()}
@@ -159,10 +161,36 @@ def test_a_cell_in_time_is_measured_on_the_frames_that_follow(tmp_path, monkeypa
     assert cells.relative_errors({n: 2 * f for n, f in later.items()}, splits["test"]) == [1.0] * 3
 
 
+def test_samples_of_the_published_protocol_are_every_fifth_cell_of_what_is_solved_finely():
+    fields = published_darcy.solve(1, 3)
+    again = published_darcy.solve(2, 3)
+    assert set(np.unique(fields["permeability"])) == {3.0, 12.0}
+    for name, field in fields.items():
+        assert field.shape == (2, 85, 85)
+        np.testing.assert_array_equal(field[1], again[name][0])
+    # The scenario solves for the same function on its own grid, whose points are close by.
+    scenario = make_scenario("darcy", 424, {})
+    given = scenario.sample(np.random.default_rng([1, published_darcy.FINE]))
+    near = np.round((np.arange(85) * 5 + 0.5) / 421 * 424 - 0.5).astype(int)
+    pressure = scenario.solve(given)["pressure"][np.ix_(near, near)]
+    difference = np.linalg.norm(fields["pressure"][0] - pressure) / np.linalg.norm(pressure)
+    assert difference < 0.02
+
+
+def test_a_cell_that_is_kept_is_fresh_until_its_recipe_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(cells, "RESULTS", tmp_path)
+    cell, recipe = study.cells()[0]
+    made_with = recipe.made_with()
+    del made_with["model"]["patch"]  # an option that came later
+    cell.path.write_text(json.dumps({"made_with": made_with}))
+    assert cells.read(cell, recipe) is not None
+    assert cells.read(cell, replace(recipe, steps=recipe.steps + 1)) is None
+
+
 def test_the_page_shows_only_trainings_whose_seeds_are_all_there(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "PAGE", tmp_path / "accuracy.md")
     monkeypatch.setattr(page, "ALL", tmp_path / "all.md")
-    names = ("public", "options", "robust")
+    names = ("public", "published", "options", "robust")
     marks = "".join(f"<!-- {name} -->\nold\n<!-- end of {name} -->\n" for name in names)
     page.PAGE.write_text(f"before\n{marks}after\n")
 

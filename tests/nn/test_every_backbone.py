@@ -39,6 +39,20 @@ def test_it_overfits_one_batch(backbone, mixer, one_thread):
     assert losses[0] > 0.5 and losses[-1] < 0.06
 
 
+@pytest.mark.parametrize("mixer", ["own", *MIXERS])
+@each
+def test_all_that_it_computes_with_is_where_its_inputs_are(backbone, mixer):
+    if mixer != "own" and backbone not in MIXING:
+        pytest.skip("it has no mixers")
+    # What lies on `meta` has no values, and torch refuses to combine it with what does not.
+    operator = build(backbone, mixer, scalars=("s",), gaps=("a",), walls="zero").to("meta")
+    fields, scalars = {"a": random(2, 8, 8).to("meta")}, {"s": random(2).to("meta")}
+    found = operator(Batch(fields, unit_grid(8, 8), scalars)).fields["p"]
+    assert found.is_meta and found.shape == (2, 8, 8)
+    found.sum().backward()
+    assert all(w.grad is not None and w.grad.is_meta for w in operator.parameters())
+
+
 @each_and_mixer
 @pytest.mark.parametrize("shape", [(8,), (6, 5), (4, 6, 3)])
 def test_one_code_serves_several_fields_frames_and_scalars_in_one_to_three_dimensions(

@@ -17,6 +17,7 @@ from smoothing_problem import CONFIG, MODEL, TRAINING, VALIDATION, make_split, r
 from torch import nn
 
 from mno.core.batch import Batch
+from mno.core.device import DEVICE
 from mno.core.errors import InputError, MnoError
 from mno.data.loading import Loader, epoch_order
 from mno.nn.config import ModelConfig
@@ -505,3 +506,15 @@ def test_a_named_model_that_is_not_handed_over_is_not_ignored(tmp_path):
     config = TrainConfig(**(CONFIG.model_dump() | given))
     with pytest.raises(InputError, match="`initial` is not given"):
         run(tmp_path, **COARSE, config=config)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_gpu_trains_as_the_processor_does_and_its_weights_are_read_anywhere(
+    usual, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(DEVICE, "cuda")
+    surrogate, history = run(tmp_path / "gpu")
+    expected = usual[2].best.validation_relative_l2
+    assert history.best.validation_relative_l2 == pytest.approx(expected, rel=0.1)
+    assert {weight.device.type for weight in surrogate.operator.parameters()} == {"cpu"}
