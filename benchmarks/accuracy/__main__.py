@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.accuracy import page, study
 from benchmarks.accuracy.cells import read
-from benchmarks.cells import made
+from benchmarks.pool import made
 
 
 def main() -> None:

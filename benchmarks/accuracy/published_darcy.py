@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cells import made
+from benchmarks.pool import made
 from mno.core.fields import Axis
 from mno.core.files import replacing
 from mno.data.reading import Schema, Split

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from statistics import mean
 
-from benchmarks.cells import made
 from benchmarks.little_data import page
 from benchmarks.little_data.questions import QUESTIONS, make
+from benchmarks.pool import made
 
 WORK = Path("build/little_data")
 

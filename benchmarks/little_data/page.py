@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 
 from benchmarks.accuracy.intervals import Interval, interval, relative_change
-from benchmarks.little_data import another_plant, derivatives
+from benchmarks.little_data import another_plant, derivatives, fidelities
 from benchmarks.page import Table
 from mno.core.files import write_text
 
@@ -28,16 +28,24 @@ SHOWN = {
 COLOURS = {"trained further": "#0b6e4f", "new": "#c8553d", "gaussian_process": "#5b6c8f",
            "ridge": "#9a9a9a"}  # fmt: skip
 
+OF_SOLVES = {
+    fidelities.BOTH: "coarse then fine", fidelities.TOLD: "both at once, told which",
+    fidelities.COARSE: "coarse alone", fidelities.FINE: "fine alone",
+    fidelities.PEER: "Gaussian process, fine alone",
+}  # fmt: skip
+
 Cells = Sequence[Mapping[str, Any]]
 
 
 def parts(kept: Mapping[str, Cells]) -> dict[str, str]:
     """Return what stands between the page's marks, by their names."""
-    plants, rates = (kept.get(m.QUESTION, []) for m in (another_plant, derivatives))
+    questions = (another_plant, derivatives, fidelities)
+    plants, rates, solves = (kept.get(module.QUESTION, []) for module in questions)
     return {
         "plant": _plant_table(plants) if plants else NOTHING,
         "worth": _worth(plants) if plants else NOTHING,
         "derivatives": _derivatives_table(rates) if rates else NOTHING,
+        "fidelities": _fidelities_table(solves) if solves else NOTHING,
     }
 
 
@@ -127,6 +135,25 @@ def _derivatives_table(cells: Cells) -> str:
     columns = (
         "problem", "seeds", "directions", "solves a sample", "samples learned", "100 solves, with",
         "100 solves, without", "500 solves, without", "with 100 against 500", "worth of solves",
+    )  # fmt: skip
+    return Table(columns, rows).markdown()
+
+
+def _fidelities_table(cells: Cells) -> str:
+    rows = []
+    for problem in fidelities.PROBLEMS:
+        ratio = fidelities.costs()[problem]["ratio"]
+        for paid in fidelities.PAID:
+            found = {arm: errors(cells, problem, paid, arm) for arm in fidelities.ARMS}
+            fine, both = found[fidelities.FINE], found[fidelities.BOTH]
+            change = "–"
+            if fine is not None and both is not None and len(fine) == len(both):
+                change = _change(relative_change(both, fine))
+            bought = f"{paid // 2} and {(paid - paid // 2) * ratio:.0f}"
+            rows.append((str(paid), bought, *(_error(found[arm]) for arm in OF_SOLVES), change))
+    columns = (
+        "seconds, in fine solves", "half each: fine and coarse", *OF_SOLVES.values(),
+        "coarse then fine against fine alone",
     )  # fmt: skip
     return Table(columns, rows).markdown()
 

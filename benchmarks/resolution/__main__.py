@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.cells import made
+from benchmarks.pool import made
 from benchmarks.resolution import cells, page
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.little_data import another_plant, derivatives, page
+from benchmarks.little_data import another_plant, derivatives, fidelities, page
 from benchmarks.little_data.cells import Cell, paid_for
 from benchmarks.little_data.questions import QUESTIONS
 from mno.core.fields import Axis, Field
@@ -37,6 +37,13 @@ def test_derivatives_are_paid_for_in_solves():
     assert 0.8 * count * cost + 0.2 * count == pytest.approx(derivatives.FEW, abs=cost)
     plain = Cell(derivatives.QUESTION, "darcy_ring", derivatives.FEW, derivatives.WITHOUT, 0)
     assert derivatives.samples_of(plain) == derivatives.FEW
+
+
+@pytest.mark.parametrize("arm", fidelities.ARMS)
+def test_whatever_is_bought_costs_as_many_seconds(arm):
+    fine, coarse = fidelities.bought(Cell(fidelities.QUESTION, "car_bottom", 50, arm, 0))
+    ratio = fidelities.costs()["car_bottom"]["ratio"]
+    assert fine + coarse / ratio == pytest.approx(50, abs=0.1)
 
 
 def test_a_cell_that_was_made_otherwise_is_made_again(tmp_path, monkeypatch):
