@@ -106,18 +106,20 @@ def make(cell: Cell, work: Path) -> Kept:
             found = {"seconds": round(peer.seconds, 2), "errors": errors.round(5).tolist()}
         else:
             initial = None if cell.arm == "new" else _model_of_source(work, cell.seed)
-            found = _best(few, cell.seed, initial, test)
+            found = best(few, cell.seed, initial, test)
     cell.write(made_with(cell), found)
     return found
 
 
-def _best(few: tuple[Split, Split], seed: int, initial: Surrogate | None, test: Split) -> Kept:
+def best(
+    splits: tuple[Split, Split], seed: int, initial: Surrogate | None, test: Split,
+    steps: int = STEPS,
+) -> Kept:  # fmt: skip
     """Train by each rate; return what the one of least validation error has on the test split."""
     tried = []
     for rate in RATES:
-        surrogate, error, seconds = trained(
-            few, MODEL, _config(STEPS, len(few[0]), rate), TASK, seed, initial
-        )
+        config = config_of(steps, len(splits[0]), rate)
+        surrogate, error, seconds = trained(splits, MODEL, config, TASK, seed, initial)
         tried.append((error, rate, surrogate, seconds))
     error, rate, surrogate, _ = min(tried, key=lambda one: one[0])
     return {
@@ -126,7 +128,8 @@ def _best(few: tuple[Split, Split], seed: int, initial: Surrogate | None, test: 
     }  # fmt: skip
 
 
-def _config(steps: int, samples: int, rate: float) -> TrainConfig:
+def config_of(steps: int, samples: int, rate: float) -> TrainConfig:
+    """Return the configuration of a training of so many steps."""
     epochs = max(1, round(steps / -(-samples // BATCH)))
     return TrainConfig.model_validate({**TRAIN, "epochs": epochs, "learning_rate": rate})
 
@@ -137,7 +140,7 @@ def _model_of_source(work: Path, seed: int) -> Surrogate:
     if not kept.exists():
         splits = _solved(work, "car_bottom")
         pair = (splits["train"], splits["validation"])
-        config = _config(5 * STEPS, len(splits["train"]), RATES[0])
+        config = config_of(5 * STEPS, len(splits["train"]), RATES[0])
         with replacing_folder(kept) as fresh:
             trained(pair, MODEL, config, TASK, seed)[0].save(fresh)
     return Surrogate.load(kept)

@@ -20,7 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.little_data.another_plant import BATCH, MODEL, RATES, STEPS, TASK, TRAIN
+from benchmarks.little_data.another_plant import (
+    MODEL,
+    RATES,
+    STEPS,
+    TASK,
+    TRAIN,
+    best,
+    config_of,
+)
 from benchmarks.little_data.cells import (
     RESULTS,
     Cell,
@@ -37,8 +45,6 @@ from mno.core.files import write_text
 from mno.data.reading import Split
 from mno.evaluation.simple_peers import errors_of_peer, fit_peer
 from mno.scenarios.base import make_scenario
-from mno.surrogate.surrogate import Surrogate
-from mno.training.config import TrainConfig
 from mno.training.problem import describe
 
 QUESTION = "fidelities"
@@ -114,40 +120,20 @@ def make(cell: Cell, work: Path) -> Kept:
     elif cell.arm == TOLD:
         assert few is not None and many is not None
         learned = _joined(_told(few[0], 0.0), _told(many[0], 1.0))
-        found = _best((learned, _told(few[1], 0.0)), cell.seed, None, _told(test, 0.0), LONGER)
+        splits = (learned, _told(few[1], 0.0))
+        found = best(splits, cell.seed, None, _told(test, 0.0), LONGER * STEPS)
     else:
         taught = many and trained(
-            many, MODEL, _config(LONGER * STEPS, len(many[0]), RATES[0]), TASK, cell.seed
+            many, MODEL, config_of(LONGER * STEPS, len(many[0]), RATES[0]), TASK, cell.seed
         )
         if few is None:
             assert taught is not None
             found = {"seconds": taught[2], "errors": errors_of(taught[0], test)}
         else:
-            found = _best(few, cell.seed, taught and taught[0], test, 1)
+            found = best(few, cell.seed, taught and taught[0], test)
             found["seconds"] = round(found["seconds"] + (taught[2] if taught else 0.0), 1)
     cell.write(made_with(cell), found)
     return found
-
-
-def _best(
-    splits: tuple[Split, Split], seed: int, initial: Surrogate | None, test: Split, longer: int
-) -> Kept:
-    """Train by each rate; return what the one of least validation error has on the test split."""
-    tried = []
-    for rate in RATES:
-        config = _config(longer * STEPS, len(splits[0]), rate)
-        surrogate, error, seconds = trained(splits, MODEL, config, TASK, seed, initial)
-        tried.append((error, rate, surrogate, seconds))
-    error, rate, surrogate, _ = min(tried, key=lambda one: one[0])
-    return {
-        "rate": rate, "validation_error": round(error, 5), "errors": errors_of(surrogate, test),
-        "seconds": round(sum(one[3] for one in tried), 1),
-    }  # fmt: skip
-
-
-def _config(steps: int, samples: int, rate: float) -> TrainConfig:
-    epochs = max(1, round(steps / -(-samples // BATCH)))
-    return TrainConfig.model_validate({**TRAIN, "epochs": epochs, "learning_rate": rate})
 
 
 def _told(split: Split, fidelity: float) -> Split:

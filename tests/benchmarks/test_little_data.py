@@ -46,6 +46,14 @@ def test_whatever_is_bought_costs_as_many_seconds(arm):
     assert fine + coarse / ratio == pytest.approx(50, abs=0.1)
 
 
+def test_a_model_of_both_is_told_how_each_sample_was_solved(pool):
+    fine, coarse = fidelities._told(pool, 0.0), fidelities._told(pool.take(np.arange(3)), 1.0)
+    joined = fidelities._joined(fine, coarse)
+    assert [field.name for field in joined.schema.inputs] == ["fidelity"] and len(joined) == 23
+    np.testing.assert_array_equal(joined.fields["fidelity"], [0.0] * 20 + [1.0] * 3)
+    np.testing.assert_array_equal(joined.fields["u"][20:], pool.fields["u"][:3])
+
+
 def test_a_cell_that_was_made_otherwise_is_made_again(tmp_path, monkeypatch):
     monkeypatch.setattr("benchmarks.little_data.cells.RESULTS", tmp_path)
     cell = Cell("plant", "relined", 25, "trained further", 0)
