@@ -157,14 +157,46 @@ class External(Scenario):
         Raises:
             MnoError: It does not answer, or refuses, or answers something else.
         """
-        vectors = [
-            np.asarray(inputs[name], np.float64).ravel().tolist() for name in self.parameters.inputs
-        ]
-        output: Any = self._asked("Evaluate", {"input": vectors}).get("output", [])
-        names = list(self.parameters.outputs)
+        output: Any = self._asked("Evaluate", {"input": self._vectors(inputs)}).get("output", [])
+        found = self._shaped(list(self.parameters.outputs), output)
+        return {name: values.astype(np.float32) for name, values in found.items()}
+
+    @property
+    def has_derivatives(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the server says that it multiplies with its Jacobian."""
+        support: Any = self._asked("ModelInfo", {}).get("support")
+        return isinstance(support, dict) and support.get("ApplyJacobian") is True
+
+    def solve_along(
+        self, inputs: Fields, directions: Fields
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Ask the server, also for its Jacobian's products: one a direction, input and output.
+
+        Raises:
+            MnoError: As `solve`.
+        """
+        vectors, moving = self._vectors(inputs), list(enumerate(self.parameters.inputs))
+        rates: dict[str, list[np.ndarray]] = {name: [] for name in self.parameters.outputs}
+        for row in range(len(next(iter(directions.values())))):
+            for number, name in enumerate(rates):
+                total = np.zeros(self.shapes[name])
+                for wrt, given in moving:
+                    if given in directions:
+                        vec = np.asarray(directions[given][row], np.float64).ravel().tolist()
+                        question = {"outWrt": number, "inWrt": wrt, "input": vectors, "vec": vec}
+                        answer = self._asked("ApplyJacobian", question).get("output")
+                        total += self._shaped([name], [answer])[name]
+                rates[name].append(total)
+        return self.solve(inputs), {name: np.stack(rows) for name, rows in rates.items()}
+
+    def _vectors(self, inputs: Fields) -> list[list[float]]:
+        of = self.parameters.inputs
+        return [np.asarray(inputs[name], np.float64).ravel().tolist() for name in of]
+
+    def _shaped(self, names: list[str], output: Any) -> dict[str, np.ndarray]:
         try:
-            found = {
-                name: np.asarray(values, np.float64).reshape(self.shapes[name]).astype(np.float32)
+            return {
+                name: np.asarray(values, np.float64).reshape(self.shapes[name])
                 for name, values in zip(names, output, strict=True)
             }
         except (TypeError, ValueError):
@@ -173,7 +205,6 @@ class External(Scenario):
                 f"{self.parameters.address} answered {json.dumps(output)[:100]}; expected vectors "
                 f"of {sizes} numbers: correct the server, or scenarios.external.outputs"
             ) from None
-        return found
 
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
         """Measure nothing."""

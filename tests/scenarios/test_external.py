@@ -77,10 +77,12 @@ def rod(url, resolution=8, **changes):
     return External(validate(ExternalParameters, {**ROD, "address": url, **changes}), resolution)
 
 
-def plan_at(address, **changes):
+def plan_at(address, derivatives=None, **changes):
     given = validate(ExternalParameters, {**ROD, "address": address, **changes})
     split = {"train": 0.5, "validation": 0.25, "test": 0.25}
-    config = GenerateConfig(samples=12, resolution=8, shard_size=3, seed=0, split=split)
+    config = GenerateConfig(
+        samples=12, resolution=8, shard_size=3, seed=0, split=split, derivatives=derivatives
+    )
     return make_plan(External, given, config, "")
 
 
@@ -97,6 +99,33 @@ def test_what_a_server_solves_is_what_its_code_solves(address):
     assert {field.name: field.dims for field in scenario.fields} == {
         "conductivity": ("x",), "power": (), "temperature": ("x",), "hottest": ("hottest_number",)
     }  # fmt: skip
+
+
+def test_its_derivatives_are_those_of_what_it_answers(address):
+    scenario = rod(address)
+    given, other = (scenario.sample(np.random.default_rng(seed)) for seed in (0, 1))
+    assert scenario.has_derivatives
+    along = {n: np.stack([other[n] - given[n], given[n]]).astype(float) for n in given}
+    solved, rates = scenario.solve_along(given, along)
+    for name, values in scenario.solve(given).items():
+        np.testing.assert_array_equal(solved[name], values)
+        for row, rate in enumerate(rates[name]):
+            ahead, behind = (
+                scenario.solve({n: given[n] + step * along[n][row] for n in given})[name]
+                for step in (0.01, -0.01)
+            )
+            np.testing.assert_allclose(rate, (ahead - behind) / 0.02, rtol=0.02, atol=0.02)
+    alone = scenario.solve_along(given, {"power": np.ones((1, *given["power"].shape))})[1]
+    np.testing.assert_allclose(
+        alone["temperature"][0], (solved["temperature"] - 293) / given["power"], rtol=1e-3
+    )
+
+
+def test_a_dataset_may_hold_its_derivatives(address, tmp_path):
+    plan = plan_at(address, derivatives=2)
+    generate(plan, tmp_path / "work", tmp_path / "data", ExecutionConfig(workers=1))
+    rates = read_split(tmp_path / "data", "train").rates
+    assert rates["temperature"].shape == (6, 2, 8) and np.isfinite(rates["temperature"]).all()
 
 
 def test_a_dataset_is_the_same_by_any_number_of_workers_and_after_a_server_died(tmp_path):
@@ -181,6 +210,13 @@ def test_a_wrong_answer_is_one_clear_line(address, answer, message):
     scenario = rod(address, config={"answer": answer})
     with pytest.raises(MnoError, match=message):
         scenario.solve(scenario.sample(np.random.default_rng(0)))
+
+
+def test_rates_of_another_length_are_one_clear_line(address):
+    scenario = rod(address, config={"answer": "short rates"})
+    given = scenario.sample(np.random.default_rng(0))
+    with pytest.raises(MnoError, match="refuses: InvalidOutput|expected vectors of"):
+        scenario.solve_along(given, {"power": np.ones((1, *given["power"].shape))})
 
 
 def test_an_answer_of_other_vectors_is_one_clear_line(address):

@@ -92,7 +92,8 @@ class DatasetPlan:
         if self.directions and not getattr(source, "has_derivatives", False):
             raise InputError(
                 f"generate.derivatives={self.directions}, but {source.dataset_name} has no "
-                "derivatives as it is set; leave it out, or choose darcy, darcy_ring or furnace"
+                "derivatives as it is set; leave it out, or choose darcy, darcy_ring, furnace, or "
+                "external with a server that applies its Jacobian"
             )
         moved = [f for f in source.fields if self.directions and f.role != "coordinate"]
         return tuple(
