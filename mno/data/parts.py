@@ -22,6 +22,8 @@ def seen(
 ) -> Split | StoredSplit:
     """Return a split as operators of a part see it; itself where it has no readings.
 
+    Rates are those of fields; other parts have none.
+
     Of fields over time, so many first frames are left out. With `sensors` it is what an observer
     sees; where none are said, they are those that the dataset has.
 
@@ -45,7 +47,12 @@ def seen(
         schema, fields=layout.fields, axes=layout.axes, symmetries=(), part=part,
         readings=layout.readings, grid=layout.grid,
     )  # fmt: skip
-    return Split(split.name, there, layout.of(arrays), split.indices)
+    rates = {name: array[:] for name, array in split.rates.items() if part == "fields"}
+    if rates:  # a direction is a sample of its own to a layout
+        stacked = next(iter(rates.values())).shape[:2]
+        flat = layout.of({n: rate.reshape(-1, *rate.shape[2:]) for n, rate in rates.items()})
+        rates = {name: rate.reshape(*stacked, *rate.shape[1:]) for name, rate in flat.items()}
+    return Split(split.name, there, layout.of(arrays), split.indices, rates)
 
 
 def _observed(

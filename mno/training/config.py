@@ -113,8 +113,8 @@ def check_derivatives(config: TrainConfig, there: bool, forecast: Forecast | Non
     wanted = f"train.derivatives={config.derivatives:g}"
     if config.derivatives and not there:
         raise InputError(
-            f"{wanted} needs derivatives in the dataset, which has none: set "
-            "generate.derivatives=8, or train.derivatives=0"
+            f"{wanted} needs derivatives of fields in the dataset, which has none: set "
+            "generate.derivatives=8 and task.part=fields, or train.derivatives=0"
         )
     if config.derivatives and forecast and (forecast.scheme == "rollout" or forecast.along_time):
         raise InputError(

@@ -15,9 +15,11 @@ from ruamel.yaml import YAML
 from mno.core.config import validate
 from mno.core.errors import InputError, MnoError
 from mno.core.files import folder_sha256
+from mno.core.forecast import TaskConfig
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.generate.run import generate
 from mno.data.generate.work import make_plan
+from mno.data.parts import open_parts
 from mno.data.reading import read_split
 from mno.scenarios.external import External, ExternalParameters
 
@@ -126,6 +128,13 @@ def test_a_dataset_may_hold_its_derivatives(address, tmp_path):
     generate(plan, tmp_path / "work", tmp_path / "data", ExecutionConfig(workers=1))
     rates = read_split(tmp_path / "data", "train").rates
     assert rates["temperature"].shape == (6, 2, 8) and np.isfinite(rates["temperature"]).all()
+    fields, readings = (
+        open_parts(tmp_path / "data", TaskConfig(part=part), "train")[0].rates
+        for part in ("fields", "readings")
+    )
+    assert set(fields) == {"conductivity", "power", "temperature"} and not readings
+    for name, rate in fields.items():
+        np.testing.assert_array_equal(rate, rates[name])
 
 
 def test_a_dataset_is_the_same_by_any_number_of_workers_and_after_a_server_died(tmp_path):

@@ -187,7 +187,7 @@ def test_what_has_no_derivatives_is_refused_in_one_line(darcy, tmp_path):
     assert not (tmp_path / "data").exists()
     training, validation = open_splits(darcy, "train", "validation")
     plain = replace(training, rates={})
-    with pytest.raises(InputError, match=r"set generate.derivatives=8, or train.derivatives=0"):
+    with pytest.raises(InputError, match=r"set generate.derivatives=8 and task.part=fields, or"):
         train(plain, validation, model=MODEL, config=CONFIG, seed=0, work=tmp_path / "t")
 
 
