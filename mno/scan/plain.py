@@ -14,6 +14,7 @@ from functools import partial
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -58,6 +59,7 @@ def _piece_by_piece(
     if size is None:
         return step(state, A, u, dt, B, C)
     remade = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    remade = remade and forward_ad._current_level < 0  # what is remade would have no tangents
     run = partial(checkpoint, step, use_reentrant=False) if remade else step
     for start in range(0, u.shape[1], size):
         cut = [x[:, start : start + size] for x in (u, dt, B, C)]

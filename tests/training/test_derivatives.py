@@ -16,6 +16,7 @@ from mno.data.generate.run import generate
 from mno.data.generate.work import make_plan
 from mno.data.reading import open_split, open_splits
 from mno.nn.config import ModelConfig
+from mno.nn.mixers import MIXERS
 from mno.scenarios.base import make_scenario, scenario_class
 from mno.training.batches import TrainingSamples, changes_of
 from mno.training.config import TrainConfig
@@ -161,6 +162,22 @@ def test_training_that_is_told_rates_meets_them_better(darcy, tmp_path):
         return predict_rates(surrogate.operator, description, batch, seen)[1].mean().item()
 
     assert off(0.5) < 0.8 * off(0.0)
+
+
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_whatever_mixes_learns_from_rates(mixer, darcy, tmp_path):
+    training, validation = open_splits(darcy, "train", "validation")
+    model = MODEL.model_copy(update={"mixer": [mixer]})
+
+    def error(weight):
+        config = CONFIG.model_copy(update={"epochs": 1, "derivatives": weight})
+        _, history = train(
+            training, validation, model=model, config=config, task=task_of(training), seed=0,
+            work=tmp_path / str(weight), quiet=True,
+        )  # fmt: skip
+        return history.best.validation_relative_l2
+
+    assert np.isfinite(error(0.5)) and error(0.5) != error(0.0)
 
 
 def test_rates_count_for_the_fingerprint_only_where_they_are_used(darcy):
