@@ -21,7 +21,7 @@ from mno.core.numbers import number, percent
 from mno.study.design import StudySpec
 from mno.study.findings import Row, ScenarioFindings, findings_of, machines_of, usable
 from mno.study.report import Section, sections_of
-from mno.study.results import Found, Study
+from mno.study.results import Code, Found, Study
 from mno.study.statistics import Comparison, Mean, SampleFindings, mean_with_interval, samples_of
 
 
@@ -208,8 +208,9 @@ class Reported:
 
 def reported(study: Study, found: Sequence[Found] | None = None) -> Reported:
     """Return what a page asks a study for, of its cells as they are now; refuse one without any."""
-    used = usable(study.found() if found is None else found)
-    grids, peers = usable(study.scaling()), usable(study.peers())
+    same = Code(study.root).equivalent
+    used = usable(study.found() if found is None else found, same)
+    grids, peers = usable(study.scaling(), same), usable(study.peers(), same)
     if not used:
         raise InputError(f"{study.name} has no finished cell yet; run: mno study run {study.name}")
     findings = findings_of(study.spec, used)

@@ -115,13 +115,16 @@ def machines_of(found: Iterable[Found]) -> list[tuple[str | None, int, int]]:
     return sorted({(m["cpu"], m["cores"], m["workers"]) for m in made}, key=str)
 
 
-def usable(found: Iterable[Found]) -> list[Found]:
+def usable(
+    found: Iterable[Found], equivalent: frozenset[tuple[str, str]] = frozenset()
+) -> list[Found]:
     """Return the cells that were made, if they go together; refuse them by the name of one, else.
 
     Code that has changed since takes nothing away, but all cells of a scenario must come of the
-    same code and data, and of the study file as it is.
+    same code and data, and of the study file as it is. What code was shown to be `equivalent`
+    (`Code.equivalent`) is the same.
     """
-    used, made_by = [], {}
+    used, made_by = [], dict[str, tuple[str, str]]()
     for item in found:
         if item.state not in ("fresh", "stale"):
             continue
@@ -129,8 +132,11 @@ def usable(found: Iterable[Found]) -> list[Found]:
         remedy = f"run: mno study run {cell.study}"
         if identity["params"] != item.identity.params:
             raise InputError(f"{cell.name} is of another study file; {remedy}")
-        made = "now" if item.state == "fresh" else (identity["code"], identity["data"])
-        if made_by.setdefault(cell.scenario, made) != made:
+        is_fresh = item.state == "fresh"
+        code, data = ("", "") if is_fresh else (identity["code"], identity["data"])
+        first, of = made_by.setdefault(cell.scenario, (code, data))
+        same = first == code or {(first, code), (code, first)} & equivalent
+        if not same or of != data:
             why = f": {item.reason}" if item.reason else ""
             raise InputError(
                 f"cells of {cell.scenario} come of different code or data ({cell.name}{why}); "

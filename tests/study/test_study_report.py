@@ -81,7 +81,7 @@ def test_a_report_is_a_page_with_figures(kept, study_file, tmp_path):
     assert numbers["scenarios"]["darcy"]["best"] == "plain-axial"
 
 
-def test_cells_of_different_code_are_not_mixed(kept, study_file, tmp_path):
+def test_cells_of_different_code_are_not_mixed(kept, study_file, tmp_path, monkeypatch):
     study = load_study(str(study_file), ROOT)
     name = "darcy--plain-softmax--1"
     _set_code(kept, name, "older")
@@ -97,6 +97,13 @@ def test_cells_of_different_code_are_not_mixed(kept, study_file, tmp_path):
         _set_code(kept, cell.name, "older")
     done = report_study(str(study_file), tmp_path / "out")  # all of one code, if not of today's
     assert "5 cells were made by other code or data" in Path(done["page"]).read_text()
+    assert reported(study).answers.cells == 5
+    _set_code(kept, name, "oldest")
+    with pytest.raises(InputError, match="come of different code or data"):
+        reported(study)
+    shown = tmp_path / "equivalences.json"  # that the older code makes what the oldest made
+    shown.write_text(json.dumps({"equivalences": [{"code": {"oldest": "older"}, "datasets": {}}]}))
+    monkeypatch.setattr("mno.study.results.EQUIVALENCES", shown)
     assert reported(study).answers.cells == 5
 
 
