@@ -142,19 +142,14 @@ def _derivatives_table(cells: Cells) -> str:
 def _fidelities_table(cells: Cells) -> str:
     rows = []
     for problem in fidelities.PROBLEMS:
-        ratio = fidelities.costs()[problem]["ratio"]
         for paid in fidelities.PAID:
             found = {arm: errors(cells, problem, paid, arm) for arm in fidelities.ARMS}
             fine, both = found[fidelities.FINE], found[fidelities.BOTH]
             change = "–"
             if fine is not None and both is not None and len(fine) == len(both):
                 change = _change(relative_change(both, fine))
-            bought = f"{paid // 2} and {(paid - paid // 2) * ratio:.0f}"
-            rows.append((str(paid), bought, *(_error(found[arm]) for arm in OF_SOLVES), change))
-    columns = (
-        "seconds, in fine solves", "half each: fine and coarse", *OF_SOLVES.values(),
-        "coarse then fine against fine alone",
-    )  # fmt: skip
+            rows.append((str(paid), *(_error(found[arm]) for arm in OF_SOLVES), change))
+    columns = ("paid, in fine solves", *OF_SOLVES.values(), "first against fine alone")
     return Table(columns, rows).markdown()
 
 
