@@ -46,8 +46,9 @@ def _computing_on(device: str | None) -> str | None:
 
 
 Device = Annotated[str | None, typer.Option(
-    callback=_computing_on, help="Compute on cpu or cuda. If not given, training takes a GPU where "
-    "there is one, and the processor answers.", metavar="cpu|cuda")]  # fmt: skip
+    callback=_computing_on, help="Train, or predict, on cpu or cuda. If not given, training takes "
+    "a GPU where there is one; an evaluation measures the processor in any case.",
+    metavar="cpu|cuda")]  # fmt: skip
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON on stdout.")]
 

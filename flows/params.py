@@ -118,7 +118,8 @@ def check_params(values: Mapping[str, Any], root: Path) -> Params:
         fields = observing_of(fields, task.sensors, task.hidden, said).fields
     forecast = forecast_of(task, fields, scenario.axes)
     check_unroll(params.train, forecast)
-    check_derivatives(params.train, params.generate.derivatives is not None, forecast)
+    there = params.generate.derivatives is not None and task.part == "fields"
+    check_derivatives(params.train, there, forecast)
     told = [field.name for field in fields if field.role in ("output", "state")]
     check_kpis(params.evaluate.kpis, told)
     model = for_dataset(params.model, scenario, task)

@@ -49,11 +49,13 @@ def predict(
     require(source, "a Zarr store with the model's input fields, as data/", folder=True)
     require_new(destination)
     folder = model_folder(model)
+    from mno.core.device import asked_device
     from mno.surrogate.predictions import open_inputs, predict_store, read_inputs
     from mno.surrogate.surrogate import Surrogate
     from mno.surrogate.trust.answers import Answers, Fallback
 
     surrogate, trust = Surrogate.load(folder), trust_of(model, folder)
+    surrogate.device = asked_device() or "cpu"
     description, solver, answers = surrogate.description, None, None
     if steps is not None and description.observes:
         raise InputError(

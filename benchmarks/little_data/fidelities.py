@@ -59,7 +59,7 @@ PROBLEMS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }  # fmt: skip
 """Settings of the solver by which each problem is solved, from the table of its benchmark. With the
-coarsest there, of one step in an interval, a run in some hundred breaks the scenario's bounds."""
+coarsest there, of one step in an interval, one of the first hundred runs broke its bounds."""
 GENERATE = {"resolution": 8, "shard_size": 20}
 PAID, POOL, TEST = (25, 50, 100), 200, 150
 SEEDS = (0, 1, 2)

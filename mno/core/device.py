@@ -13,7 +13,8 @@ DEVICE = "MNO_DEVICE"
 def asked_device() -> str | None:
     """Return the device that was asked for, `cpu` or `cuda`; none where nothing was.
 
-    Training then takes a CUDA device where there is one, and answers are the processor's.
+    Training then takes a CUDA device where there is one, and `mno predict` the processor. What an
+    evaluation measures is always the processor's.
 
     Raises:
         InputError: It is another, or not there.

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mno.core.device import asked_device
 from mno.core.errors import InputError, first_line
 from mno.core.fields import LOG
 from mno.core.forecast import check_ascending
@@ -44,6 +43,7 @@ class Surrogate:
     def __init__(self, description: Description, operator: nn.Module) -> None:
         self.description = description
         self.operator = operator.eval()
+        self.device = "cpu"  # that `predict` computes on
         self._lean: tuple[Any, nn.Module] | None = None
         self._parts: list[Mapping[str, Any]] = []
         """Of the operator and all modules in it, the mappings of weights and of modules."""
@@ -155,7 +155,7 @@ class Surrogate:
         description = self.description
         arrays, told = self.at_points(inputs, steps, readings_alone)
         intervals = None if times is None else self._intervals(times, arrays, steps)
-        device = asked_device() or "cpu"
+        device = self.device
         parts, operator = [], self.answering(device)
         with torch.inference_mode():
             for start in range(0, max(len(arrays[description.fields[0]]), 1), batch_size):
