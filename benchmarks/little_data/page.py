@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 
 from benchmarks.accuracy.intervals import Interval, interval, relative_change
-from benchmarks.little_data import another_plant, derivatives, fidelities
+from benchmarks.little_data import another_plant, another_problem, derivatives, fidelities
 from benchmarks.page import Table
 from mno.core.files import write_text
 
@@ -34,16 +34,22 @@ OF_SOLVES = {
     fidelities.PEER: "Gaussian process, fine alone",
 }  # fmt: skip
 
+OF_PROBLEMS = {
+    another_problem.FURTHER: "union, trained further", another_problem.NEW: "new model",
+    another_problem.PEER: "Gaussian process",
+}  # fmt: skip
+
 Cells = Sequence[Mapping[str, Any]]
 
 
 def parts(kept: Mapping[str, Cells]) -> dict[str, str]:
     """Return what stands between the page's marks, by their names."""
-    questions = (another_plant, derivatives, fidelities)
-    plants, rates, solves = (kept.get(module.QUESTION, []) for module in questions)
+    questions = (another_plant, another_problem, derivatives, fidelities)
+    plants, problems, rates, solves = (kept.get(module.QUESTION, []) for module in questions)
     return {
         "plant": _plant_table(plants) if plants else NOTHING,
         "worth": _worth(plants) if plants else NOTHING,
+        "problems": _problems_table(problems) if problems else NOTHING,
         "derivatives": _derivatives_table(rates) if rates else NOTHING,
         "fidelities": _fidelities_table(solves) if solves else NOTHING,
     }
@@ -92,8 +98,12 @@ def _worth(cells: Cells) -> str:
         ]
         few, least = another_plant.SOLVES[0], known[-1]
         further = errors(cells, problem, few, "trained further")
-        if as_it_is is None or further is None:
+        if further is None:
             continue
+        asked = "its layout is another, so the model of the first furnace cannot be asked as it is"
+        if as_it_is is not None:
+            off = f"{as_it_is.mean():.0%}"
+            asked = f"asked as it is, the model of the first furnace is {off} off"
         error = further.mean()
         if error < least[1]:
             needs = f"which no new model has with {least[0]}"
@@ -102,10 +112,29 @@ def _worth(cells: Cells) -> str:
             same = math.exp(np.interp(math.log(error), means, solves))
             needs = f"as a new model with about {same:.0f}"
         lines.append(
-            f"- **{problem}**: asked as it is, the model of the first furnace is "
-            f"{as_it_is.mean():.0%} off; trained further on {few} solves {error:.1%}, {needs}."
+            f"- **{problem}**: {asked}; trained further on {few} solves {error:.1%}, {needs}."
         )
     return "\n".join(lines)
+
+
+def _problems_table(cells: Cells) -> str:
+    rows = []
+    for problem in another_problem.TARGETS:
+        for solves in another_problem.SOLVES:
+            found = [errors(cells, problem, solves, arm) for arm in OF_PROBLEMS]
+            further, new = found[:2]
+            seeds, change = "–", "–"
+            if further is not None and new is not None:
+                count = min(len(further), len(new))
+                seeds, change = str(count), _change(relative_change(further[:count], new[:count]))
+            known = "yes" if problem not in another_problem.UNION else "no"
+            rows.append((
+                problem, known, str(solves), seeds, *(_error(values) for values in found), change
+            ))  # fmt: skip
+    columns = (
+        "problem", "equation known", "solves", "seeds", *OF_PROBLEMS.values(), "first against new"
+    )  # fmt: skip
+    return Table(columns, rows).markdown()
 
 
 def _derivatives_table(cells: Cells) -> str:
@@ -166,7 +195,8 @@ def _change(change: Interval) -> str:
 
 
 def _draw(cells: Cells) -> None:
-    figure, panels = pyplot.subplots(1, len(another_plant.OTHERS), figsize=(9, 3.6), sharey=True)
+    count = len(another_plant.OTHERS)
+    figure, panels = pyplot.subplots(1, count, figsize=(11, 3.6), sharey=True)
     for panel, problem in zip(panels, another_plant.OTHERS, strict=True):
         for arm, name in SHOWN.items():
             points = [

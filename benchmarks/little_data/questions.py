@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks.little_data import another_plant, derivatives, fidelities
+from benchmarks.little_data import another_plant, another_problem, derivatives, fidelities
 from benchmarks.little_data.cells import Cell, Kept
 
 QUESTIONS: dict[str, ModuleType] = {
-    module.QUESTION: module for module in (another_plant, derivatives, fidelities)
+    module.QUESTION: module for module in (another_plant, another_problem, derivatives, fidelities)
 }
 
 

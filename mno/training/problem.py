@@ -253,7 +253,7 @@ def continued(
     return replace(initial, **{key: getattr(fresh, key) for key in _RENEWED})
 
 
-_RENEWED = ("scenario", "model", "offset", "forecast", "sensors", "labels")
+_RENEWED = ("scenario", "model", "extent", "offset", "forecast", "readings", "sensors", "labels")
 _FIELDS = ("inputs", "outputs", "coordinates", "times")
 _CONTINUED = ("history", "scheme", "frames_at_once", "interval", "along_time")
 
@@ -264,7 +264,8 @@ def _facets(description: Description) -> dict[str, Any]:
     return {
         **description.model.model_dump(mode="json", exclude={"dropout"}),
         **{kind: dict(getattr(description, kind)) for kind in _FIELDS},
-        "extent": description.extent,
+        "extent": "" if description.readings else description.extent,  # numbers of their points
+        "cells": description.cells,
         "gaps": list(description.gaps),
         **{key: getattr(forecast, key) for key in _CONTINUED if forecast},
         "predict": "change" if description.normaliser.changes else "state",

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 
-from benchmarks.little_data import another_plant, derivatives, fidelities, page
+from benchmarks.little_data import another_plant, another_problem, derivatives, fidelities, page
 from benchmarks.little_data.cells import Cell, paid_for
 from benchmarks.little_data.questions import QUESTIONS
 from mno.core.fields import Axis, Field
 from mno.data.reading import Schema, Split
+from mno.nn.config import ModelConfig
 from mno.scenarios.chamber.plant import Plant
+from mno.surrogate.surrogate import Surrogate
+from mno.training.problem import describe
 
 
 @pytest.fixture
@@ -67,8 +70,61 @@ def test_the_other_furnaces_are_plants(tmp_path):
         another_plant.write_plant(tmp_path, name)
         plant = Plant.read(name, tmp_path)
         first = Plant.read("car_bottom", another_plant.ROOT)
-        assert len(plant.thermocouples) == len(first.thermocouples)
-        assert len(plant.zones) == len(first.zones) and plant.schedule == first.schedule
+        same = len(plant.zones) == len(first.zones)
+        assert same == (len(plant.thermocouples) == len(first.thermocouples))
+        assert plant.schedule == first.schedule
+        asked = [c for c in another_plant.cells() if c.problem == name and not c.solves]
+        assert bool(asked) == same  # as it is, a model answers for its own layout alone
+
+
+def _in_time(name, scalar, samples=2):
+    axes = [Axis(n, "1", n, np.arange(8.0), (-0.5, 7.5)) for n in ("time", "x", "y")]
+    fields = (
+        Field(scalar, "1", scalar, "input", ()),
+        Field(name, "1", name, "state", ("time", "x", "y")),
+    )
+    rng = np.random.default_rng(len(name))
+    values = {scalar: rng.random(samples), name: rng.random((samples, 8, 8, 8))}
+    split = Split(
+        "train", Schema(name, fields, tuple(axes)),
+        {n: v.astype(np.float32) for n, v in values.items()}, np.arange(samples),
+    )  # fmt: skip
+    return split, another_problem.on_the_grid(split)
+
+
+def test_problems_in_time_are_from_their_first_frame_to_their_last():
+    split, flat = _in_time("heat", "viscosity")
+    assert [f.name for f in flat.schema.inputs] == ["viscosity", "heat"]
+    np.testing.assert_array_equal(flat.fields["heat at the end"], split.fields["heat"][:, -1])
+    np.testing.assert_array_equal(flat.fields["viscosity"][:, 3, 4], split.fields["viscosity"])
+
+
+def test_a_model_of_several_problems_gives_what_has_the_same_place(tmp_path):
+    one, other = _in_time("heat", "viscosity")[1], _in_time("depth", "viscosity", 3)[1]
+    both = another_problem.joined([one, other], "train")
+    assert np.isnan(both.fields["depth"][:2]).all() and np.isnan(both.fields["heat"][2:]).all()
+    np.testing.assert_array_equal(
+        both.fields["depth at the end"][2:], other.fields["depth at the end"]
+    )
+    options = {**another_problem.MODEL, "width": 8, "layers": 2, "heads": 2, "patch": 2}
+    model = ModelConfig.model_validate(options)
+    source, fresh = (
+        Surrogate(description, description.build())
+        for split in (both, other)
+        for description in [describe(split, model, another_problem.TASK)]
+    )
+    before = fresh.operator.state_dict()["lattice.local.0.weight"].clone()
+    found, count = another_problem.given_on(source, fresh)
+    theirs, ours = source.operator.state_dict(), found.operator.state_dict()
+    assert 0.5 < count / found.num_parameters < 1
+    np.testing.assert_array_equal(theirs["lattice.down.weight"], ours["lattice.down.weight"])
+    inward = "lattice.local.0.weight"  # viscosity, depth, two axes; heat is not among ours
+    inputs = list(source.description.inputs)
+    for place, name in enumerate(found.description.inputs):
+        np.testing.assert_array_equal(
+            ours[inward][:, place], theirs[inward][:, 2 * inputs.index(name)]
+        )
+    assert not np.array_equal(before, ours[inward])
 
 
 def test_the_page_is_that_of_the_cells():

@@ -21,6 +21,8 @@ from mno.scenarios.base import make_scenario
 from mno.scenarios.part import part_of
 from mno.surrogate.predictions import predict_store
 from mno.surrogate.surrogate import Surrogate
+from mno.training.config import TrainConfig
+from mno.training.fit import train
 from mno.training.problem import describe
 
 FIELDS = (
@@ -33,21 +35,24 @@ FIELDS = (
     Field("loss", "J", "loss", "state", ("time",)),
     Field("ready", "s", "ready", "output", (), gaps=True),
 )
+LENGTHS = {"time": 4, "x": 5, "zone": 2, "piece": 3}
 AXES = tuple(
-    Axis(name, "1", name, np.arange(float(n)), (0.0, float(n)))
-    for name, n in (("time", 4), ("x", 5), ("zone", 2), ("piece", 3))
+    Axis(name, "1", name, np.arange(float(n)), (0.0, float(n))) for name, n in LENGTHS.items()
 )
 
 
-def split_of(samples=3):
-    rng, sizes = np.random.default_rng(0), {axis.name: len(axis.points) for axis in AXES}
+def split_of(samples=3, name="train", **lengths):
+    rng, sizes = np.random.default_rng(0), LENGTHS | lengths
+    axes = [
+        Axis(name, "1", name, np.arange(float(n)), (0.0, float(n))) for name, n in sizes.items()
+    ]
     fields = {
         f.name: rng.random((samples, *(sizes[d] for d in f.dims))).astype(np.float32)
         for f in FIELDS
     }
     fields["core"][:, :, 2] = np.nan
     fields["size"][:, 2] = np.nan
-    return Split("train", Schema("made_up", FIELDS, AXES), fields, np.arange(samples))
+    return Split(name, Schema("made_up", FIELDS, tuple(axes)), fields, np.arange(samples))
 
 
 def test_readings_are_points_and_come_back_as_they_were():
@@ -226,3 +231,27 @@ def test_models_of_readings_have_a_name_of_their_own():
     assert model_subject({**params, "task": {}}) == dataset_name(params) == "batch_furnace"
     own = {"scenario": "imported", "scenarios": {"imported": {"name": "plant"}}}
     assert model_subject(own) == "plant"
+
+
+def test_a_model_of_readings_is_trained_further_on_a_plant_of_another_layout(tmp_path):
+    model = ModelConfig(width=8, layers=1, mixer=["softmax"], heads=2)
+
+    def trained(work, part, initial=None, **lengths):
+        splits = (seen(split_of(name=n, **lengths), part) for n in ("train", "validation"))
+        config = TrainConfig(epochs=1, batch_size=2)
+        task = TaskConfig(part=part)
+        return train(
+            *splits, model=model, config=config, task=task, seed=0, work=tmp_path / work,
+            initial=initial, quiet=True,
+        )[0]  # fmt: skip
+
+    first = trained("first", "readings")
+    further = trained("further", "readings", first, zone=3, piece=4)
+    assert further.description.readings["core"] == ("piece", 3, 7)
+    assert further.description.normaliser == first.description.normaliser
+    given = further.description.given(seen(split_of(zone=3, piece=4), "readings").fields)
+    answer = further.predict(given)["core"]
+    assert answer.shape[-1] == 8 and np.isfinite(answer[..., 3:7]).all()
+    cells = trained("cells", "both")
+    with pytest.raises(InputError, match=r"cells=\(5,\); expected cells=\(6,\)"):
+        trained("other cells", "both", cells, x=6)
