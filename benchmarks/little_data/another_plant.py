@@ -61,7 +61,6 @@ OTHERS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 """What each furnace has otherwise, by section."""
-ZONES = 2  # of the furnace of which there is a model
 PARAMETERS = {"cells_per_point": 2.0}
 GENERATE = {"resolution": 8, "shard_size": 20, "seed": 0}
 SOURCE, TEST = 2000, 200
@@ -85,8 +84,7 @@ def cells() -> Iterator[Cell]:
     """All cells; seeds last, so that a part is a small study."""
     for seed in SEEDS:
         for problem in OTHERS:
-            if "zones" not in OTHERS[problem] or len(OTHERS[problem]["zones"]) == ZONES:
-                yield Cell(QUESTION, problem, 0, "as it is", seed)  # with another layout it cannot
+            yield Cell(QUESTION, problem, 0, "as it is", seed)
             for solves in SOLVES:
                 for arm in (*ARMS[:2], *(PEERS if solves in SOLVES else ())):
                     yield Cell(QUESTION, problem, solves, arm, seed)

@@ -98,12 +98,8 @@ def _worth(cells: Cells) -> str:
         ]
         few, least = another_plant.SOLVES[0], known[-1]
         further = errors(cells, problem, few, "trained further")
-        if further is None:
+        if as_it_is is None or further is None:
             continue
-        asked = "its layout is another, so the model of the first furnace cannot be asked as it is"
-        if as_it_is is not None:
-            off = f"{as_it_is.mean():.0%}"
-            asked = f"asked as it is, the model of the first furnace is {off} off"
         error = further.mean()
         if error < least[1]:
             needs = f"which no new model has with {least[0]}"
@@ -112,7 +108,8 @@ def _worth(cells: Cells) -> str:
             same = math.exp(np.interp(math.log(error), means, solves))
             needs = f"as a new model with about {same:.0f}"
         lines.append(
-            f"- **{problem}**: {asked}; trained further on {few} solves {error:.1%}, {needs}."
+            f"- **{problem}**: asked as it is, the model of the first furnace is "
+            f"{as_it_is.mean():.0%} off; trained further on {few} solves {error:.1%}, {needs}."
         )
     return "\n".join(lines)
 

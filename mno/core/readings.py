@@ -179,7 +179,7 @@ def to_points(
     point is its number; with cells there is one for each axis, counted in cells, and the points of
     readings stand in a row before the middle of the grid, apart from the cells. Readings `alone`
     have no points of cells beside them, and fields in space are left out. An `InputError` says that
-    a field has another grid than these cells.
+    a field has another grid than these cells, or as many values as another layout.
     """
     whole = max(last for _, _, last in readings.values())
     left_out = {name for name, (axis, *_) in readings.items() if alone and is_in_space(axis)}
@@ -196,6 +196,11 @@ def to_points(
                     f"readings, was made for {cells}: give it that grid, or train on another"
                 )
             own = own.reshape(*own.shape[:-dims], last - first)
+        elif own.shape[-1:] != (last - first,):
+            raise InputError(
+                f"field {name} has shape {own.shape}; this model knows {last - first} of {axis}: "
+                "give it those of its own plant, or train it further on the other one"
+            )
         padded = np.full((*own.shape[:-1], count), np.nan, np.float32)
         padded[..., first:last] = own
         found[name] = padded

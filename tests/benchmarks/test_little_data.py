@@ -73,8 +73,6 @@ def test_the_other_furnaces_are_plants(tmp_path):
         same = len(plant.zones) == len(first.zones)
         assert same == (len(plant.thermocouples) == len(first.thermocouples))
         assert plant.schedule == first.schedule
-        asked = [c for c in another_plant.cells() if c.problem == name and not c.solves]
-        assert bool(asked) == same  # as it is, a model answers for its own layout alone
 
 
 def _in_time(name, scalar, samples=2):

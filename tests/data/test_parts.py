@@ -252,6 +252,10 @@ def test_a_model_of_readings_is_trained_further_on_a_plant_of_another_layout(tmp
     given = further.description.given(seen(split_of(zone=3, piece=4), "readings").fields)
     answer = further.predict(given)["core"]
     assert answer.shape[-1] == 8 and np.isfinite(answer[..., 3:7]).all()
+    with pytest.raises(
+        InputError, match=r"has shape \(3, 4, 3\); this model knows 2 of zone: give"
+    ):
+        to_points(first.description.readings, split_of(zone=3).fields)
     cells = trained("cells", "both")
     with pytest.raises(InputError, match=r"cells=\(5,\); expected cells=\(6,\)"):
         trained("other cells", "both", cells, x=6)
