@@ -20,8 +20,8 @@ from mno.core.absent import as_json
 from mno.core.config import read_params, section
 from mno.core.memory import keep_freed_memory
 from mno.data.config import ExecutionConfig, GenerateConfig
+from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.run import generate
-from mno.data.generate.work import DatasetPlan
 from mno.data.normalise import Normaliser
 from mno.data.reading import StoredSplit, open_split
 from mno.evaluation.config import EvaluateConfig

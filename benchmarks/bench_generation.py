@@ -11,8 +11,8 @@ from benchmarks.memory import extra_peak, is_told
 from benchmarks.page import Section, Table, figure
 from benchmarks.timing import Times, in_turn, median_ratio
 from mno.data.config import ExecutionConfig, GenerateConfig
+from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.run import generate
-from mno.data.generate.work import DatasetPlan
 from mno.scenarios.base import scenario_class
 
 THREADS = 1

@@ -27,8 +27,8 @@ from benchmarks.timing import use_threads
 from mno.core.config import validate
 from mno.core.files import write_json
 from mno.data.config import ExecutionConfig, GenerateConfig
+from mno.data.generate.plan import make_plan
 from mno.data.generate.run import generate
-from mno.data.generate.work import make_plan
 from mno.data.reading import read_schema, read_split
 from mno.imports.mapping import Mapping
 from mno.inverse.infer import Answer, Posterior, infer

@@ -18,8 +18,8 @@ from mno.core.config import read_params, section
 from mno.core.forecast import TaskConfig, forecast_of
 from mno.core.memory import keep_freed_memory
 from mno.data.config import ExecutionConfig, GenerateConfig
+from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.run import generate
-from mno.data.generate.work import DatasetPlan
 from mno.data.loading import Loader
 from mno.data.normalise import Normaliser
 from mno.data.samples import Samples

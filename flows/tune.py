@@ -16,7 +16,7 @@ from mno.core.config import IMPORTED, dataset_name, read_params
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import locked
 from mno.core.workers import LostError, Worker, keep_busy
-from mno.data.generate.work import make_plan
+from mno.data.generate.plan import make_plan
 from mno.data.imported import source_class, source_parameters
 from mno.data.reading import read_root
 from mno.lineage.dvcfiles import flat

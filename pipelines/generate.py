@@ -11,8 +11,8 @@ from rich import progress
 from mno.core.config import section
 from mno.core.files import write_json
 from mno.data.config import ExecutionConfig, GenerateConfig
+from mno.data.generate.plan import make_plan
 from mno.data.generate.run import Progress, generate
-from mno.data.generate.work import make_plan
 from mno.data.imported import source_class, source_parameters
 from pipelines.stage import Stage, run_stage
 

@@ -16,8 +16,8 @@ from mno.core.config import validate
 from mno.core.files import write_text
 from mno.core.forecast import TaskConfig
 from mno.data.config import ExecutionConfig, GenerateConfig
+from mno.data.generate.plan import make_plan
 from mno.data.generate.run import generate
-from mno.data.generate.work import make_plan
 from mno.data.parts import open_parts
 from mno.data.reading import Split
 from mno.evaluation.evaluator import split_error

@@ -10,8 +10,8 @@ import tempfile
 from pathlib import Path
 
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
+from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.run import generate
-from mno.data.generate.work import DatasetPlan
 from mno.report.inspection import inspect_store
 from mno.report.inspection_page import draw_inspection
 from mno.scenarios.darcy import Darcy, DarcyParameters

@@ -14,8 +14,8 @@ from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
 from mno.core.files import folder_files, sha256
 from mno.data.config import ExecutionConfig, SamplesConfig
+from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.run import DatasetReport, Progress, generate
-from mno.data.generate.work import DatasetPlan
 from mno.imports.cage import make_room
 from mno.imports.importer import Contents, importer_class
 from mno.imports.mapping import MappedFile, Mapping

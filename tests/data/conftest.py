@@ -8,8 +8,8 @@ import pytest
 from heat import Heat
 
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
+from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.run import DatasetReport, generate
-from mno.data.generate.work import DatasetPlan
 from tests.support.file_hashes import hashes
 
 HERE = Path(__file__).parent

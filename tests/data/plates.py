@@ -5,8 +5,8 @@ import numpy as np
 from mno.core.config import Config
 from mno.core.fields import Axis, Field
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
+from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.run import generate
-from mno.data.generate.work import DatasetPlan
 from mno.scenarios.base import Scenario
 
 FRAMES, SHAPE, POINTS = 7, (6, 4), 9

@@ -13,8 +13,9 @@ import pytest
 
 from mno.core.errors import MnoError
 from mno.data.config import ExecutionConfig
+from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.run import _ShardTask, generate, loaded_sources
-from mno.data.generate.work import DatasetPlan, WorkFolder
+from mno.data.generate.work import WorkFolder
 from mno.data.reading import read_split
 from mno.scenarios.darcy import Darcy
 from tests.data.conftest import HERE, ROOT, hashes, make, make_plan

@@ -18,8 +18,8 @@ import pytest
 from markdown_files import ROOT, fences
 
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
+from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.run import generate
-from mno.data.generate.work import DatasetPlan
 from mno.scenarios.base import scenario_class
 
 BLOCK_AND_OUTPUT = r"^```python\n(.*?)^```\n(?:\n```text\n(.*?)^```)?"

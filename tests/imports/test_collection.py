@@ -13,8 +13,8 @@ import pytest
 
 from mno.core.errors import InputError, MnoError
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
+from mno.data.generate.plan import make_plan
 from mno.data.generate.run import generate
-from mno.data.generate.work import make_plan
 from mno.data.imported import FOLDER, Imported
 from mno.data.reading import read_split, verify
 from mno.imports.collection import Step, checksum, import_files, look, read_list, sweep

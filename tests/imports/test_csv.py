@@ -12,7 +12,8 @@ from plant_log import POWER, Plant, without, write_long
 
 from mno.core.errors import InputError
 from mno.data.config import SamplesConfig
-from mno.data.generate.work import DatasetPlan, solve_shard
+from mno.data.generate.plan import DatasetPlan
+from mno.data.generate.work import solve_shard
 from mno.data.reading import difference
 from mno.imports.convert import FileParameters, FileSource
 from mno.imports.csv import SensorLog

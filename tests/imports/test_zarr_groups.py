@@ -16,7 +16,7 @@ from mno.core.config import Config
 from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.data.config import GenerateConfig, SplitConfig
-from mno.data.generate.work import DatasetPlan
+from mno.data.generate.plan import DatasetPlan
 from mno.data.shard_file import write_shard_file
 from mno.data.store import seal, shard_file
 from mno.imports.collection import import_files

@@ -25,8 +25,8 @@ from mno.core.config import validate
 from mno.core.distributions import Distribution
 from mno.core.errors import InputError, MnoError
 from mno.data.config import ExecutionConfig, GenerateConfig
+from mno.data.generate.plan import make_plan
 from mno.data.generate.run import generate
-from mno.data.generate.work import make_plan
 from mno.data.reading import read_split
 from mno.imports.mapping import Mapping
 from mno.inverse.infer import Posterior, infer, rows_of

@@ -15,8 +15,8 @@ from flows.inverse import optimise as command
 from mno.core.config import validate
 from mno.core.errors import InputError
 from mno.data.config import ExecutionConfig, GenerateConfig
+from mno.data.generate.plan import make_plan
 from mno.data.generate.run import generate
-from mno.data.generate.work import make_plan
 from mno.data.reading import read_split
 from mno.inverse.goal import Goal, Wanted
 from mno.inverse.optimise import optimise

@@ -7,7 +7,7 @@ import numpy as np
 from mno.core.config import Config
 from mno.core.fields import Axis
 from mno.data.config import GenerateConfig, SplitConfig
-from mno.data.generate.work import DatasetPlan
+from mno.data.generate.plan import DatasetPlan
 from mno.data.shard_file import write_shard_file
 from mno.data.store import seal, shard_file
 from mno.scenarios.base import Scenario

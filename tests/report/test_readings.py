@@ -11,7 +11,7 @@ from PIL import Image
 
 from mno.core.bodies import Body
 from mno.data.config import GenerateConfig, SplitConfig
-from mno.data.generate.work import DatasetPlan
+from mno.data.generate.plan import DatasetPlan
 from mno.data.reading import read_schema
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.evaluator import evaluate, mean_fields

@@ -8,8 +8,8 @@ from ruamel.yaml import YAML
 
 from mno.core.forecast import TaskConfig
 from mno.data.config import ExecutionConfig, GenerateConfig
+from mno.data.generate.plan import make_plan
 from mno.data.generate.run import generate
-from mno.data.generate.work import make_plan
 from mno.data.parts import seen
 from mno.data.reading import read_split
 from mno.nn.config import ModelConfig

@@ -17,8 +17,8 @@ from mno.core.errors import InputError, MnoError
 from mno.core.files import folder_sha256
 from mno.core.forecast import TaskConfig
 from mno.data.config import ExecutionConfig, GenerateConfig
+from mno.data.generate.plan import make_plan
 from mno.data.generate.run import generate
-from mno.data.generate.work import make_plan
 from mno.data.parts import open_parts
 from mno.data.reading import read_split
 from mno.scenarios.external import External, ExternalParameters

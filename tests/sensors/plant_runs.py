@@ -3,8 +3,8 @@
 import numpy as np
 
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
+from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.run import generate
-from mno.data.generate.work import DatasetPlan
 from mno.data.reading import read_schema, read_split
 from mno.imports.mapping import SensorRules
 from mno.imports.readings import read_readings

@@ -18,8 +18,8 @@ from mno.core.config import read_params, validate
 from mno.core.errors import InputError, MnoError
 from mno.core.files import file_sha256
 from mno.data.config import ExecutionConfig
+from mno.data.generate.plan import make_plan
 from mno.data.generate.run import generate
-from mno.data.generate.work import make_plan
 from mno.data.store import seal
 from mno.scenarios.darcy import Darcy, DarcyParameters
 from mno.study.search_report import write_search_report

@@ -12,8 +12,8 @@ from mno.core.errors import InputError
 from mno.core.fields import RATE
 from mno.core.forecast import TaskConfig
 from mno.data.config import ExecutionConfig, GenerateConfig
+from mno.data.generate.plan import make_plan
 from mno.data.generate.run import generate
-from mno.data.generate.work import make_plan
 from mno.data.reading import open_split, open_splits
 from mno.nn.config import ModelConfig
 from mno.nn.mixers import MIXERS

@@ -7,8 +7,8 @@ import torch
 from mno.core.errors import InputError
 from mno.data import reading as blocks
 from mno.data.config import ExecutionConfig, GenerateConfig, SplitConfig
+from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.run import generate
-from mno.data.generate.work import DatasetPlan
 from mno.data.normalise import Normaliser
 from mno.data.reading import StoredSplit, open_split, read_split
 from mno.nn.config import ModelConfig

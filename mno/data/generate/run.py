@@ -16,8 +16,8 @@ from mno.core.errors import MnoError
 from mno.core.files import file_sha256
 from mno.core.memory import keep_freed_memory
 from mno.data.config import SPLITS, ExecutionConfig
+from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.work import (
-    DatasetPlan,
     ShardRecord,
     WorkFolder,
     refuse_duplicates,
