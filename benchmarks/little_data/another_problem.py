@@ -5,7 +5,8 @@ and predicted at their last, a number of a sample is a field that is the same ev
 of several problems holds all their fields by name, and those that a sample does not have are
 missing. A model of it gives what follows all weights that have the same place in the new one:
 mixers, networks of tokens and of points, and what takes a field of the same name; the others are
-fresh. A fifth of the solves choose the rate and the epoch, for both ways alike.
+fresh. One such model serves all seeds, which draw the solves; a fifth of these choose the rate and
+the epoch, for both ways alike.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 
 from benchmarks.little_data.cells import Cell, Kept, dataset, errors_of, paid_for, trained
 from mno.core.absent import Absent
+from mno.core.errors import InputError
 from mno.core.fields import Field
 from mno.core.files import replacing_folder
 from mno.core.forecast import TaskConfig
@@ -172,7 +174,14 @@ def _config(steps: int, samples: int, rate: float, **more: Any) -> TrainConfig:
 
 
 def joined(splits: Sequence[Split], name: str) -> Split:
-    """Return one split of several problems, with what they all have by name."""
+    """Return one split of several problems, with what they all have by name.
+
+    An `InputError` says that two have a field of one name in two units.
+    """
+    units = {f"{f.name} [{f.units}]" for split in splits for f in split.schema.fields}
+    names = [unit.partition(" [")[0] for unit in units]
+    if twice := sorted(unit for unit in units if names.count(unit.partition(" [")[0]) > 1):
+        raise InputError(f"{' and '.join(twice)} are one name in two units; rename one, or convert")
     fields = {f.name: replace(f, gaps=True) for split in splits for f in split.schema.fields}
     schema = replace(
         splits[0].schema, scenario="union", fields=tuple(fields.values()), symmetries=(),

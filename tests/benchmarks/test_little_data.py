@@ -1,11 +1,14 @@
 """The studies of little data: solves that are paid for, cells that are kept, their tables."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from benchmarks.little_data import another_plant, another_problem, derivatives, fidelities, page
 from benchmarks.little_data.cells import Cell, paid_for
 from benchmarks.little_data.questions import QUESTIONS
+from mno.core.errors import InputError
 from mno.core.fields import Axis, Field
 from mno.data.reading import Schema, Split
 from mno.nn.config import ModelConfig
@@ -97,7 +100,15 @@ def test_problems_in_time_are_from_their_first_frame_to_their_last():
     np.testing.assert_array_equal(flat.fields["viscosity"][:, 3, 4], split.fields["viscosity"])
 
 
-def test_a_model_of_several_problems_gives_what_has_the_same_place(tmp_path):
+def test_a_field_of_several_problems_has_one_unit():
+    one, other = _in_time("heat", "viscosity")[1], _in_time("depth", "viscosity")[1]
+    first, *rest = other.schema.fields
+    schema = replace(other.schema, fields=(replace(first, units="Pa s"), *rest))
+    with pytest.raises(InputError, match=r"viscosity \[1\] and viscosity \[Pa s\] are one name"):
+        another_problem.joined([one, replace(other, schema=schema)], "train")
+
+
+def test_a_model_of_several_problems_gives_what_has_the_same_place():
     one, other = _in_time("heat", "viscosity")[1], _in_time("depth", "viscosity", 3)[1]
     both = another_problem.joined([one, other], "train")
     assert np.isnan(both.fields["depth"][:2]).all() and np.isnan(both.fields["heat"][2:]).all()
