@@ -19,6 +19,7 @@ from mno.core.forecast import TaskConfig, forecast_of
 from mno.core.observing import observing_of
 from mno.core.readings import has_readings
 from mno.data.config import ExecutionConfig, GenerateConfig
+from mno.data.generate.plan import rates_of
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.decision import check_kpis
 from mno.lineage.record import entry
@@ -111,7 +112,9 @@ class Params(Config):
 def check_params(values: Mapping[str, Any], root: Path) -> Params:
     """Validate what can be known before any work starts; refuse, in a line, what cannot be used."""
     params = config.validate(Params, values)
-    scenario = part_of(_source(params, root), params.task.part)
+    source = _source(params, root)
+    rates_of(source, params.generate.derivatives or 0)  # refused where there are none
+    scenario = part_of(source, params.task.part)
     task, fields = params.task, scenario.fields
     if task.observes:
         said = scenario.provenance.get("observe")
@@ -234,6 +237,11 @@ def edit_params(root: Path, preset: str | None, assignments: Sequence[str]) -> P
         for assignment in assignments:
             _assign(document, assignment)
         told = {key.partition("=")[0] for key in assignments}
+        start = entry(document, "train", "warm_start")
+        if "train.warm_start" in told and isinstance(start, str):
+            from pipelines.training import find_warm_start
+
+            find_warm_start(root, start)  # a stage would refuse it, and it would stay in the file
         part = entry(document, "task", "part")
         if "scenario" in told and "task.part" not in told and part not in (None, "fields"):
             scenario = _source(config.validate(Params, document), root)

@@ -68,6 +68,7 @@ class StudyAnswers:
     found: Sequence[Found]  # its cells
     findings: Mapping[str, ScenarioFindings]  # the same put together, by scenario
     grids: Sequence[Found] = ()  # measurements of untrained operators on several grids
+    peers: Sequence[Found] = ()  # simple peers, of each scenario
 
     @property
     def cells(self) -> int:
@@ -214,7 +215,7 @@ def reported(study: Study, found: Sequence[Found] | None = None) -> Reported:
     if not used:
         raise InputError(f"{study.name} has no finished cell yet; run: mno study run {study.name}")
     findings = findings_of(study.spec, used)
-    answers = StudyAnswers(study.spec, used, findings, grids)
+    answers = StudyAnswers(study.spec, used, findings, grids, peers)
     return Reported(answers, partial(sections_of, findings, used, grids, peers))
 
 

@@ -131,6 +131,8 @@ def test_another_scenario_is_taken_with_the_part_that_it_has(workspace):
     assert edit_params(workspace, None, ["scenario=darcy"]).task.part == "fields"
     whole = edit_params(workspace, None, ["scenario=batch_furnace"])
     assert whole.task.part == "fields"
+    with pytest.raises(InputError, match="=2, but batch_furnace has no derivatives as it is set"):
+        edit_params(workspace, None, ["generate.derivatives=2"])
     with pytest.raises(InputError, match="darcy has no readings; set task.part=fields"):
         edit_params(workspace, None, ["scenario=darcy", "task.part=readings"])
 
@@ -183,6 +185,8 @@ def test_an_assignment_overrides_the_preset_and_nothing_given_leaves_the_file_al
         ("evaluate.kpis.max_error.depth=1.0", "depth is not predicted here"),
         ("evaluate.economics.queries_per_day=-5", "evaluate.economics.queries_per_day"),
         ("model.layers=0", "model.layers=0"),
+        ("train.warm_start=kept#0123456789ab", "kept holds no model"),
+        ("train.warm_start=models:/mno-darcy/7", "models:/mno-darcy/7"),
     ],
 )
 def test_a_wrong_value_is_one_line_and_changes_nothing(workspace, assignment, expected):
@@ -262,6 +266,8 @@ def test_fields_beside_readings_are_refused_to_scans_before_any_work(workspace):
     before = (workspace / "params.yaml").read_text()
     with pytest.raises(InputError, match="set model.backbone=plain and model.mixer=softmax"):
         edit_params(workspace, None, ["model.mixer=mamba"])
+    with pytest.raises(InputError, match="=2, but batch_furnace has no derivatives as it is set"):
+        edit_params(workspace, None, ["generate.derivatives=2"])
     with pytest.raises(InputError, match="darcy has no readings; set task.part=fields"):
         edit_params(workspace, "darcy", ["task.part=both"])
     assert (workspace / "params.yaml").read_text() == before

@@ -38,6 +38,24 @@ def make_plan(
     return DatasetPlan(scenario, parameters, config, code, root)
 
 
+def rates_of(source: SampleSource, directions: int) -> tuple[Field, ...]:
+    """Return the rates of a source's fields; an `InputError` if any are asked and it has none."""
+    if directions and not getattr(source, "has_derivatives", False):
+        raise InputError(
+            f"generate.derivatives={directions}, but {source.dataset_name} has no "
+            "derivatives as it is set; leave it out, or choose darcy, darcy_ring, furnace, or "
+            "external with a server that applies its Jacobian"
+        )
+    moved = [f for f in source.fields if directions and f.role != "coordinate"]
+    return tuple(
+        Field(
+            RATE + f.name, f.units, f"rate of {f.long_name}", "rate", ("direction", *f.dims),
+            gaps=True,
+        )
+        for f in moved
+    )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class DatasetPlan:
     """Everything that a dataset is determined by, and a root that determines nothing.
@@ -66,21 +84,7 @@ class DatasetPlan:
     @cached_property
     def rates(self) -> tuple[Field, ...]:
         """The rates of fields along directions of what is given; an `InputError` if none can be."""
-        source = self.build()
-        if self.directions and not getattr(source, "has_derivatives", False):
-            raise InputError(
-                f"generate.derivatives={self.directions}, but {source.dataset_name} has no "
-                "derivatives as it is set; leave it out, or choose darcy, darcy_ring, furnace, or "
-                "external with a server that applies its Jacobian"
-            )
-        moved = [f for f in source.fields if self.directions and f.role != "coordinate"]
-        return tuple(
-            Field(
-                RATE + f.name, f.units, f"rate of {f.long_name}", "rate", ("direction", *f.dims),
-                gaps=True,
-            )
-            for f in moved
-        )  # fmt: skip
+        return rates_of(self.build(), self.directions)
 
     def build(self) -> SampleSource:
         """Build the scenario at the dataset's resolution, or raise an `InputError`."""
