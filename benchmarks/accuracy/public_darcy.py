@@ -2,8 +2,8 @@
 
     -div(a grad u) = 1 on the unit square, u = 0 on its wall, a = 0.36 or 0.02
 
-solved on 421 x 421 cells, and seen at every 26th or 27th of them: at `(i + 0.3) / 16` of a side up
-to rounding, the first points half a fine cell from a wall, the last a whole coarse cell. So what
+solved on 421 x 421 cells, and seen at every 26th or 27th of them: at `i / 16` of a side up to a
+fine cell, the first points half a fine cell from a wall, the last a whole coarse cell. So what
 lies between the points is not given, and the values do not solve the coarse equation. A file
 distributes the class of `a` as `x` and `u` as `y`, in 1,000 training and 50 test samples (Zenodo
 record 12784353, `darcy_train_16.pt` and `darcy_test_16.pt`).
