@@ -241,7 +241,9 @@ def edit_params(root: Path, preset: str | None, assignments: Sequence[str]) -> P
         if "train.warm_start" in told and isinstance(start, str):
             from pipelines.training import find_warm_start
 
-            find_warm_start(root, start)  # a stage would refuse it, and it would stay in the file
+            bare = "#" not in start
+            if (found := find_warm_start(root, start, pin=bare)) and bare:
+                document["train"]["warm_start"] = found.pinned
         part = entry(document, "task", "part")
         if "scenario" in told and "task.part" not in told and part not in (None, "fields"):
             scenario = _source(config.validate(Params, document), root)

@@ -24,6 +24,7 @@ class WarmStart(NamedTuple):
     surrogate: Surrogate
     sha256: str  # what `mno.lineage.record.candidate_digest` gives for its files
     version: str | None  # for example `models:/mno-darcy/3`
+    pinned: str  # what `train.warm_start` has to say for it
 
 
 def training_arguments(
@@ -42,14 +43,15 @@ def training_arguments(
     return given, start
 
 
-def find_warm_start(root: Path, given: str | None) -> WarmStart | None:
+def find_warm_start(root: Path, given: str | None, *, pin: bool = False) -> WarmStart | None:
     """Find the model that `train.warm_start` names; none if it names none.
 
     It is `SOURCE#DIGEST`: `models:/NAME/VERSION`, `models:/NAME@ALIAS` or a candidate's folder,
     relative to the workspace `root`; and at least the first 12 digits of the SHA-256 of its files.
     An alias moves, a folder is overwritten, and a registry that is made again counts from 1; DVC
     sees none of it. With the digest the parameter says by itself what training starts from, and
-    what a source has come to hold since is refused.
+    what a source has come to hold since is refused. It may only be missing where it is to be found
+    (`pin`).
 
     Raises:
         InputError: There is no such model, it cannot be read, or the digest is missing or another;
@@ -69,15 +71,15 @@ def find_warm_start(root: Path, given: str | None) -> WarmStart | None:
             f"train.warm_start={given}: {folder} holds no model; give a folder that does, or a "
             "registered model, models:/NAME/VERSION"
         ) from None
-    remedy = f"train.warm_start={version or source}#{found[:SHOWN]}"
-    if digest is None:
+    pinned = f"{version or source}#{found[:SHOWN]}"
+    if digest is None and not pin:
         raise InputError(
             f"train.warm_start={given} does not say which weights, and what it stands for may "
-            f"change unseen by DVC; for what it is now, write {remedy}"
+            f"change unseen by DVC; for what it is now, write train.warm_start={pinned}"
         )
-    if not found.startswith(digest):
+    if not found.startswith(digest or ""):
         raise InputError(
             f"train.warm_start={given} is another model now, of digest {found[:SHOWN]}; if that is "
-            f"meant, write {remedy}"
+            f"meant, write train.warm_start={pinned}"
         )
-    return WarmStart(Surrogate.load(folder), found, version)
+    return WarmStart(Surrogate.load(folder), found, version, pinned)

@@ -272,6 +272,9 @@ def test_a_folder_is_found_by_its_digest_and_refused_once_it_holds_another_model
     shutil.copytree(shop.candidate, kept)
     digest = candidate_digest(kept)
     assert f"write train.warm_start=kept#{digest[:16]}" in refusal(shop, "kept")
+    refusal(shop, f"kept#{digest[:8]}")
+    found = find_warm_start(shop.root, "kept", pin=True)
+    assert found.pinned == f"kept#{digest[:16]}"
     for pin in (digest, digest[:12]):
         found = find_warm_start(shop.root, f"kept#{pin}")
         assert (found.sha256, found.version) == (digest, None)
@@ -292,6 +295,7 @@ def test_versions_and_aliases_are_found_and_a_moved_alias_is_refused(shop):
     assert f"write train.warm_start={pinned}" in refusal(shop, "models:/mno-darcy/1")
     assert f"write train.warm_start={pinned}" in refusal(shop, "models:/mno-darcy@champion")
     by_alias = find_warm_start(shop.root, f"models:/mno-darcy@champion#{digest[:16]}")
+    assert find_warm_start(shop.root, "models:/mno-darcy@champion", pin=True).pinned == pinned
     by_number = find_warm_start(shop.root, pinned)
     assert by_alias.version == by_number.version == "models:/mno-darcy/1"
     assert by_alias.sha256 == by_number.sha256 == digest
