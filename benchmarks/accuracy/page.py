@@ -38,8 +38,10 @@ def write(cells: Sequence[Kept], seeds: int) -> None:
     """
     whole = [cell for some in _trainings(cells) if len(some) == seeds for cell in some]
     options = [cell for cell in whole if cell["part"] == "options"]
-    public = [cell for cell in whole if cell["part"] == "public"]
-    published = [cell for cell in cells if cell["part"] == "published"]  # of any number of seeds
+    # Of any number of seeds.
+    public, published = (
+        [cell for cell in cells if cell["part"] == part] for part in ("public", "published")
+    )
     largest = dict(sorted((cell["problem"], cell["samples"]) for cell in options))
     most = [cell for cell in options if cell["samples"] == largest[cell["problem"]]]
     long = {

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.accuracy import cells, in_time, page, public_darcy, published_darcy, study
+from benchmarks.accuracy import (
+    cells,
+    fine_darcy,
+    in_time,
+    page,
+    public_darcy,
+    study,
+)
 from benchmarks.accuracy.cells import Cell
 from benchmarks.accuracy.intervals import interval, relative_change
 from benchmarks.accuracy.recipes import Recipe
@@ -162,15 +169,15 @@ def test_a_cell_in_time_is_measured_on_the_frames_that_follow(tmp_path, monkeypa
 
 
 def test_samples_of_the_published_protocol_are_every_fifth_cell_of_what_is_solved_finely():
-    fields = published_darcy.solve(1, 3)
-    again = published_darcy.solve(2, 3)
+    fields = fine_darcy.solve(published.FLOW, 1, 3)
+    again = fine_darcy.solve(published.FLOW, 2, 3)
     assert set(np.unique(fields["permeability"])) == {3.0, 12.0}
     for name, field in fields.items():
         assert field.shape == (2, 85, 85)
         np.testing.assert_array_equal(field[1], again[name][0])
     # The scenario solves for the same function on its own grid, whose points are close by.
     scenario = make_scenario("darcy", 424, {})
-    given = scenario.sample(np.random.default_rng([1, published_darcy.FINE]))
+    given = scenario.sample(np.random.default_rng([1, fine_darcy.FINE]))
     near = np.round((np.arange(85) * 5 + 0.5) / 421 * 424 - 0.5).astype(int)
     pressure = scenario.solve(given)["pressure"][np.ix_(near, near)]
     difference = np.linalg.norm(fields["pressure"][0] - pressure) / np.linalg.norm(pressure)
