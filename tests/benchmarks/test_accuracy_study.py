@@ -13,6 +13,7 @@ from benchmarks.accuracy import (
     in_time,
     page,
     public_darcy,
+    published_darcy,
     study,
 )
 from benchmarks.accuracy.cells import Cell
@@ -169,8 +170,8 @@ def test_a_cell_in_time_is_measured_on_the_frames_that_follow(tmp_path, monkeypa
 
 
 def test_samples_of_the_published_protocol_are_every_fifth_cell_of_what_is_solved_finely():
-    fields = fine_darcy.solve(published.FLOW, 1, 3)
-    again = fine_darcy.solve(published.FLOW, 2, 3)
+    fields = fine_darcy.solve(published_darcy.FLOW, 1, 3)
+    again = fine_darcy.solve(published_darcy.FLOW, 2, 3)
     assert set(np.unique(fields["permeability"])) == {3.0, 12.0}
     for name, field in fields.items():
         assert field.shape == (2, 85, 85)
