@@ -13,7 +13,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import arviz
 import numpy as np
 import torch
 from ruamel.yaml import YAML
@@ -27,7 +26,7 @@ from mno.core.readings import to_points
 from mno.data.parts import seen
 from mno.data.reading import Schema, Split
 from mno.inverse.chains import Chains, follow, follow_exactly, smooth, warm_up
-from mno.inverse.infer import MOST_RHAT
+from mno.inverse.infer import MOST_RHAT, arviz
 from mno.nn.config import ModelConfig
 from mno.scenarios.aristoff_bangerth import AristoffBangerth, AristoffBangerthParameters
 from mno.training.config import TrainConfig

@@ -237,12 +237,11 @@ def edit_params(root: Path, preset: str | None, assignments: Sequence[str]) -> P
         for assignment in assignments:
             _assign(document, assignment)
         told = {key.partition("=")[0] for key in assignments}
-        start = entry(document, "train", "warm_start")
-        if "train.warm_start" in told and isinstance(start, str):
+        if "train.warm_start" in told and (start := entry(document, "train", "warm_start")):
             from pipelines.training import find_warm_start
 
-            bare = "#" not in start
-            if (found := find_warm_start(root, start, pin=bare)) and bare:
+            bare = "#" not in str(start)
+            if (found := find_warm_start(root, str(start), pin=bare)) and bare:
                 document["train"]["warm_start"] = found.pinned
         part = entry(document, "task", "part")
         if "scenario" in told and "task.part" not in told and part not in (None, "fields"):

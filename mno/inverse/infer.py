@@ -20,7 +20,10 @@ from mno.inverse.run import Run
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # of what it will be one day
-    import arviz
+    try:
+        import arviz
+    except FileNotFoundError:  # another process noted at this moment that it was warned today
+        import arviz
 
 CHAINS, SOLVED_CHAINS = 16, 4
 MOST_RHAT, LEAST_DRAWS = 1.01, 400

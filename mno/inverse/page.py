@@ -5,14 +5,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import arviz
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 
 from mno.core.files import write_bytes
 from mno.core.numbers import number, percent
-from mno.inverse.infer import Answer, Posterior, rows_of
+from mno.inverse.infer import Answer, Posterior, arviz, rows_of
 from mno.report import style
 from mno.report.language import fact_rows
 from mno.report.page import Figure, embedded, render_page

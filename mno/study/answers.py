@@ -268,8 +268,7 @@ def _error(of: Row | Mean) -> str:
 
 
 def _mean(mean: Mean) -> str:
-    """Write a mean and its interval, for example `0.02 (−0.01 to 0.05)`."""
-    # A minus, at which no line breaks.
+    """Write a mean and interval, as `0.02 (−0.01 to 0.05)`, its minus one where no line breaks."""
     return _ratio(mean.value) if mean.low is None else mean.text(_ratio).replace("-", "−")
 
 
