@@ -190,8 +190,7 @@ def _settle(root: Path, known: Mapping[str, Any]) -> None:
     missed = due if due and schedule.moment(due) < schedule.now() else None
     # One that crashed is tried once more, and not for ever.
     crashed = last.get("outcome") == "crashed" or last.get("id") in {str(run.id) for run in killed}
-    again = last["scheduled"] if crashed and not last["missed"] else None
-    wanted = again or missed
+    wanted = (last["scheduled"] if crashed and not last["missed"] else None) or missed
     if known["plan"]["paused"] or wanted is None:
         return
     then = schedule.local(wanted)

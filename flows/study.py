@@ -131,8 +131,7 @@ def study_list(as_json: Json = False) -> None:
         return
     for line in lines:
         wrong = f"cannot be used: {line['error']}" if "error" in line else ""
-        said = wrong or f"{_states(line)}   {line['title']}"
-        print(f"{line['name']:<12} {said}")
+        print(f"{line['name']:<12}", wrong or f"{_states(line)}   {line['title']}")
     print("\nNext:     mno study show NAME;  mno study run NAME --budget 1h")
 
 
@@ -230,7 +229,7 @@ def load_study(given: str, root: Path | None = None, to_make: bool = False) -> "
                 raise InputError(f"{cell.scenario}, {cell.model.name}: {error}") from None
     except InputError as error:
         raise InputError(f"{file.name}: {str(error).replace('params.yaml: ', '')}") from None
-    return Study(root, file.stem, spec, results.planned(cells, spec.equal_cost), results)
+    return Study(root, file.stem, spec, results.planned(cells, spec.tuning), results)
 
 
 def report_study(given: str, folder: Path | None = None) -> dict[str, Any]:

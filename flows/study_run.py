@@ -41,7 +41,7 @@ from mno.core.workers import keep_busy
 from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.snapshot import git, take_snapshot, toplevel
 from mno.study import results
-from mno.study.design import Cell, CostConfig, kind_of
+from mno.study.design import Cell, TuningConfig, kind_of
 from mno.study.operators import count, measure_scaling, model_of, signature_of, time_steps
 from mno.study.peers import fit_peers
 from mno.study.results import Code, Found, Study
@@ -191,62 +191,65 @@ class StudyRun:
         return made
 
     def _expected(self, item: Found, found: list[Found]) -> float:
-        cost = self.study.spec.equal_cost
-        if cost is not None and self.study.results.plan(item.cell, cost) is None:
-            return cost.seconds * (1 + cost.share * len(cost.trials))
-        return results.expected_seconds([item], found) or 0.0
+        tuning, seconds = self.study.spec.tuning, results.expected_seconds([item], found) or 0.0
+        if tuning is not None and self.study.results.plan(item.cell, tuning) is None:
+            return (tuning.seconds or seconds) * (1 + tuning.share * len(tuning.trials))
+        return seconds
 
     def _time_steps(self) -> None:
         """Time the steps of models that have no plan; what is known is kept at once."""
-        study, cost = self.study, self.study.spec.equal_cost
-        if cost is None:
+        study, tuning = self.study, self.study.spec.tuning
+        if tuning is None or tuning.seconds is None:
             return
         for scenario in study.spec.scenarios:
             of_scenario = {c.model.name: c for c in study.cells if c.scenario == scenario}
             cells = list(of_scenario.values())
-            if self._is_over() or all(study.results.known_of_plan(c, cost) for c in cells):
+            if self._is_over() or all(study.results.known_of_plan(c, tuning) for c in cells):
                 continue
             self.say(f"{scenario}: times of training steps")
-            timed = [(cell, kind) for cell in cells for kind in cost.kinds]
+            timed = [(cell, kind) for cell in cells for kind in tuning.kinds]
             times = iter(time_steps([cell.trained(kind) for cell, kind in timed], study.root))
             for cell in cells:
-                found = [{"kind": kind, "step_seconds": next(times)} for kind in cost.kinds]
-                study.results.keep_plan(cell, cost, {"times": found})
+                found = [{"kind": kind, "step_seconds": next(times)} for kind in tuning.kinds]
+                study.results.keep_plan(cell, tuning, {"times": found})
 
     def _planned(self, item: Found, copy: Copy, code: Code) -> Found:
-        """Return a cell as it is trained at equal cost, after trials of its model if none were.
+        """Return a cell as it is trained by the best of its model's trials, made if none were.
 
         The trials have a seed that no cell has. One in which training fails is not taken.
         """
-        study, cost, cell = self.study, self.study.spec.equal_cost, item.cell
-        if cost is None:
+        study, tuning, cell = self.study, self.study.spec.tuning, item.cell
+        if tuning is None:
             return item
         with self._locks[cell.kind]:
-            if study.results.plan(cell, cost) is None:
+            if study.results.plan(cell, tuning) is None:
                 self.make_dataset(item, copy)
-                trials = list(study.results.known_of_plan(cell, cost).get("trials", []))
-                for trial in cost.trials[len(trials) :]:
-                    trials.append(self._tried(cell, trial, cost, copy))
-                    study.results.keep_plan(cell, cost, {"trials": trials})
+                trials = list(study.results.known_of_plan(cell, tuning).get("trials", []))
+                for trial in tuning.trials[len(trials) :]:
+                    trials.append(self._tried(cell, trial, tuning, copy))
+                    study.results.keep_plan(cell, tuning, {"trials": trials})
                 best = min(trials, key=lambda t: math.inf if t["error"] is None else t["error"])
                 if best["error"] is None:
                     raise MnoError(f"no trial of {cell.kind} could be trained; remove its plan")
-                study.results.keep_plan(cell, cost, {"train": best["train"]})
+                study.results.keep_plan(cell, tuning, {"train": best["train"]})
         with self._handing_over:
-            cells = study.results.planned(study.cells, cost)
+            cells = study.results.planned(study.cells, tuning)
             self.study = replace(self.study, cells=cells)
         cell = next(c for c in cells if c.name == cell.name)
         identity = results.identify(cell, code, study.results.datasets())
         return replace(item, cell=cell, identity=identity)
 
     def _tried(
-        self, cell: Cell, trial: Mapping[str, Any], cost: CostConfig, copy: Copy
+        self, cell: Cell, trial: Mapping[str, Any], tuning: TuningConfig, copy: Copy
     ) -> dict[str, Any]:
         """Return how a training would be, and the error of a shorter one; none where it fails."""
-        times = self.study.results.known_of_plan(cell, cost)["times"]
-        step = next(t["step_seconds"] for t in times if t["kind"] == kind_of(trial))
-        epochs = max(1, int(cost.seconds / (step * results.steps_of_epoch(cell.trained(trial)))))
-        tried = max(1, round(cost.share * epochs))
+        epochs, step = cell.params["train"]["epochs"], None
+        if tuning.seconds is not None:
+            times = self.study.results.known_of_plan(cell, tuning)["times"]
+            step = next(t["step_seconds"] for t in times if t["kind"] == kind_of(trial))
+            steps = results.steps_of_epoch(cell.trained(trial))
+            epochs = max(1, int(tuning.seconds / (step * steps)))
+        tried = max(1, round(tuning.share * epochs))
         shorter = cell.trained({**trial, "epochs": tried})
         copy.set_params({**shorter.params, "seed": max(self.study.spec.seeds) + 1})
         try:

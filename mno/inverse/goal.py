@@ -169,8 +169,7 @@ class Wanted:
     def named(self) -> str:
         """What the objective is, in words."""
         one = self.goal.objective
-        at = "" if one.at is None else f" at {one.at} s"
-        return f"{one.take} of {one.of}{at}"
+        return f"{one.take} of {one.of}" + ("" if one.at is None else f" at {one.at} s")
 
     def inputs(self, x: Tensor) -> dict[str, Tensor]:
         """Return the inputs of numbers `(count,)`, `(members, …)` by name, in physical units."""

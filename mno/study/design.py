@@ -103,11 +103,12 @@ class ScalingConfig(Config):
     """Time to spend on each measurement"""
 
 
-class CostConfig(Config):
-    """Trainings of equal cost: each model has as many epochs as so much time is enough for."""
+class TuningConfig(Config):
+    """What each model is given alike before it is compared: trials, and a cost of training."""
 
-    seconds: float = Field(gt=0, allow_inf_nan=False)
-    """Of one processor, for each training, on the machine where steps were timed"""
+    seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Of one processor, for each training, where steps were timed, which gives the epochs. None:
+    they are those of the section `train`"""
     trials: list[dict[str, Any]] = Field(min_length=1)
     """What of the section `train` to try for each model on each scenario, for example
     `{learning_rate: 0.001}`; what has the lowest error on the validation split is taken"""
@@ -123,7 +124,7 @@ class CostConfig(Config):
             except InputError as error:
                 raise ValueError(str(error).removeprefix(f"{PARAMS_FILE}: ")) from None
             if "epochs" in trial:
-                raise ValueError(f"{trial} says epochs, which follow from seconds; leave them out")
+                raise ValueError(f"{trial} says epochs, which all have alike; leave them out")
         return trials
 
     @property
@@ -167,8 +168,8 @@ class StudySpec(FileSpec):
     are trained"""
     parameters: MatchConfig | None = None
     """The size that all models have; each its own if not given"""
-    equal_cost: CostConfig | None = None
-    """The cost that all trainings have; by epochs if not given"""
+    tuning: TuningConfig | None = None
+    """How each model is tuned, and what a training costs; none is tuned if not given"""
     compare: str = WITHIN_BACKBONE
     """Which models are compared: those of a backbone with each other (`backbone`), all with each
     other (`all`), or all with the one that is named here"""

@@ -276,8 +276,7 @@ def front_figure(found: ScenarioFindings, cost: str, label: str) -> Figure | Non
     if len(points) < 2:
         return None
     best, styles = front(points), _styles(_kinds(found))
-    by_name = {name: place for name, *place in points}
-    line = np.array([by_name[name] for name in best])
+    line = np.array([place for one in best for name, *place in points if name == one])
 
     def draw(ax: Axes) -> None:
         ax.step(line[:, 0], line[:, 1], where="post", color=style.REFERENCE_COLOUR, lw=1)

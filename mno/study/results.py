@@ -23,7 +23,7 @@ from mno.core.errors import MnoError
 from mno.core.files import file_sha256, json_sha256, write_text
 from mno.lineage.dvcfiles import stage_inputs
 from mno.lineage.environment import machine_facts
-from mno.study.design import Cell, CostConfig, ScalingConfig, StudySpec
+from mno.study.design import Cell, ScalingConfig, StudySpec, TuningConfig
 
 EQUIVALENCES = Path("studies/results/equivalences.json")
 CELL_STAGES = ("train", "learning_curve", "evaluate")
@@ -211,28 +211,28 @@ class Results:
         content = {"dataset": digest, "md5": md5, "scenario": cell.scenario}
         self.write(f"datasets/{cell.scenario}-{digest[:12]}", content)
 
-    def plan(self, cell: Cell, cost: CostConfig) -> dict[str, Any] | None:
-        """Return how a cell's model is trained at equal cost; none where that is not known yet.
+    def plan(self, cell: Cell, tuning: TuningConfig) -> dict[str, Any] | None:
+        """Return how a cell's model is trained after its trials; none where that is not known yet.
 
         It is kept by scenario and model, and does not depend on code: a number of epochs and a rate
         that were once chosen are parameters like others.
         """
-        known = self.known_of_plan(cell, cost)
+        known = self.known_of_plan(cell, tuning)
         return known if "train" in known else None
 
-    def known_of_plan(self, cell: Cell, cost: CostConfig) -> dict[str, Any]:
+    def known_of_plan(self, cell: Cell, tuning: TuningConfig) -> dict[str, Any]:
         """Return what is known of a plan: `times` of steps, then `trials`, at last `train`."""
         kept = self.read(f"plans/{cell.kind}")
-        return kept if kept is not None and kept["of"] == _planned_of(cell, cost) else {}
+        return kept if kept is not None and kept["of"] == _planned_of(cell, tuning) else {}
 
-    def keep_plan(self, cell: Cell, cost: CostConfig, content: Mapping[str, Any]) -> None:
+    def keep_plan(self, cell: Cell, tuning: TuningConfig, content: Mapping[str, Any]) -> None:
         """Keep what became known of a plan beside what was known of it."""
-        known = {"of": _planned_of(cell, cost), "machine": machine_facts()}
-        self.write(f"plans/{cell.kind}", {**known, **self.known_of_plan(cell, cost), **content})
+        known = {"of": _planned_of(cell, tuning), "machine": machine_facts()}
+        self.write(f"plans/{cell.kind}", {**known, **self.known_of_plan(cell, tuning), **content})
 
-    def planned(self, cells: Iterable[Cell], cost: CostConfig | None) -> list[Cell]:
+    def planned(self, cells: Iterable[Cell], tuning: TuningConfig | None) -> list[Cell]:
         """Return cells with the section `train` of their plans, as far as known."""
-        plans = [(cell, self.plan(cell, cost) if cost else None) for cell in cells]
+        plans = [(cell, self.plan(cell, tuning) if tuning else None) for cell in cells]
         return [cell if plan is None else cell.trained(plan["train"]) for cell, plan in plans]
 
     def find(self, cells: list[Cell], code: Code) -> list[Found]:
@@ -322,12 +322,12 @@ def steps_of_epoch(cell: Cell) -> int:
     return math.ceil(samples / (train["batch_size"] * train["accumulate"]))
 
 
-def _planned_of(cell: Cell, cost: CostConfig) -> str:
+def _planned_of(cell: Cell, tuning: TuningConfig) -> str:
     """Return a digest of what a plan was made for, without what is told by the plan, and seed."""
     tracked = {key: value for key, value in cell.tracked.items() if key != "seed"}
-    told = {"epochs"}.union(*cost.trials)
+    told = set[str]().union(*tuning.trials, [] if tuning.seconds is None else ["epochs"])
     train = {key: value for key, value in tracked["train"].items() if key not in told}
-    return json_sha256([{**tracked, "train": train}, cost.model_dump()])
+    return json_sha256([{**tracked, "train": train}, tuning.model_dump()])
 
 
 def _finite(value: Any) -> Any:

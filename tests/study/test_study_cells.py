@@ -87,9 +87,9 @@ def test_a_cell_has_every_parameter_that_a_stage_reads():
         ("surprise: 1", "surprise is not a parameter"),
         ("scenarios: {Bad Name: {}}", "'Bad Name' String should match"),
         ("title: [", "cannot be read as YAML"),
-        ("equal_cost: {seconds: 9, trials: [{rate: 1}]}", "rate is not a parameter"),
-        ("equal_cost: {seconds: 9, trials: [{learning_rate: -1}]}", "learning_rate"),
-        ("equal_cost: {seconds: 9, trials: [{epochs: 3}]}", "follow from seconds"),
+        ("tuning: {seconds: 9, trials: [{rate: 1}]}", "rate is not a parameter"),
+        ("tuning: {seconds: 9, trials: [{learning_rate: -1}]}", "learning_rate"),
+        ("tuning: {seconds: 9, trials: [{epochs: 3}]}", "which all have alike"),
         ("peers: [nobody]", "peers"),
     ],
 )
@@ -255,24 +255,35 @@ def test_a_model_may_have_a_task_and_a_training_of_its_own():
 
 def test_a_plan_says_how_long_and_how_fast_a_model_is_trained(tmp_path):
     equal = {"seconds": 60, "trials": [{"learning_rate": 0.001}, {"learning_rate": 0.003}]}
-    results, study = Results(tmp_path, "small"), spec(equal_cost=equal)
+    results, study = Results(tmp_path, "small"), spec(tuning=equal)
     planned, other = (c for c in cells_of("small", study)[:2])
     plan = {"train": {"epochs": 7, "learning_rate": 0.003}}
     times = [{"kind": {}, "step_seconds": 0.1}]
-    results.keep_plan(planned, study.equal_cost, {"times": times})
-    assert results.plan(planned, study.equal_cost) is None  # where only times are known
-    results.keep_plan(planned, study.equal_cost, plan)
-    assert results.known_of_plan(planned, study.equal_cost)["times"] == times
-    known = results.planned(cells_of("small", study), study.equal_cost)
+    results.keep_plan(planned, study.tuning, {"times": times})
+    assert results.plan(planned, study.tuning) is None  # where only times are known
+    results.keep_plan(planned, study.tuning, plan)
+    assert results.known_of_plan(planned, study.tuning)["times"] == times
+    known = results.planned(cells_of("small", study), study.tuning)
     of_model = [c for c in known if (c.scenario, c.model.name) == ("darcy", planned.model.name)]
     assert len(of_model) == 3  # seeds
     for cell in of_model:
         assert (cell.params["train"]["epochs"], cell.params["train"]["learning_rate"]) == (7, 0.003)
     assert known[1] == other  # which has no plan
-    for change in ({"equal_cost": {**equal, "seconds": 50}}, {"base": {"train": {"patience": 3}}}):
-        changed = spec(**{"equal_cost": equal, **change})
+    for change in ({"tuning": {**equal, "seconds": 50}}, {"base": {"train": {"patience": 3}}}):
+        changed = spec(**{"tuning": equal, **change})
         cell = cells_of("small", changed)[0]
-        assert results.plan(cell, changed.equal_cost) is None
+        assert results.plan(cell, changed.tuning) is None
+
+
+@pytest.mark.parametrize("seconds", [60, None])
+def test_a_plan_is_of_given_epochs_where_no_time_gives_them(tmp_path, seconds):
+    results = Results(tmp_path, "small")
+    tuned = {"tuning": {"seconds": seconds, "trials": [{"learning_rate": 0.001}]}}
+    study, longer = (spec(base={"train": {"epochs": epochs}}, **tuned) for epochs in (4, 8))
+    (cell, *_), (other, *_) = cells_of("small", study), cells_of("small", longer)
+    results.keep_plan(cell, study.tuning, {"train": {"epochs": 4, "learning_rate": 0.001}})
+    assert results.plan(cell, study.tuning) is not None
+    assert (results.plan(other, longer.tuning) is None) == (seconds is None)
 
 
 def test_steps_of_models_are_timed_together():
@@ -283,10 +294,10 @@ def test_steps_of_models_are_timed_together():
     assert steps_of_epoch(some[0]) == 4
 
 
-EQUAL = """\
+TUNED = """\
 models: {axial: {}, softmax: {mixer: softmax, heads: 2}}
-equal_cost:
-  seconds: 0.5
+tuning:
+  seconds: SECONDS
   trials: [{learning_rate: 0.003, optimizer: muon}, {learning_rate: 1.0e+30}]
 """
 
@@ -358,8 +369,9 @@ def test_a_killed_study_goes_on_and_keeps_each_cell_in_three_places(studied):
 @pytest.mark.slow
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
-def test_models_are_trained_at_equal_cost_as_in_the_best_trial(studied):
-    text = STUDY[: STUDY.index("models:")] + EQUAL
+@pytest.mark.parametrize("seconds", [0.5, None])
+def test_models_are_trained_as_in_the_best_trial(studied, seconds):
+    text = STUDY[: STUDY.index("models:")] + TUNED.replace("SECONDS", json.dumps(seconds))
     (studied.root / "studies/tiny.yaml").write_text(text)
     done = studied.run(*studied.command(["study", "run", "tiny", "--json"]), timeout=1500)
     assert done.returncode == 0, done.stderr
@@ -373,5 +385,6 @@ def test_models_are_trained_at_equal_cost_as_in_the_best_trial(studied):
             cell = json.loads((results / f"darcy--{name}--{seed}.json").read_text())
             assert cell["params"]["train"].items() >= train.items()
             assert len(cell["training"]["validation"]) == train["epochs"] >= 1
+            assert seconds or train["epochs"] == 2
     again = studied.run(*studied.command(["study", "run", "tiny", "--json"]), timeout=1500)
     assert json.loads(again.stdout)["made"] == 0
