@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -70,12 +71,19 @@ def seconds_of(option: str, text: str) -> float:
 
 @contextmanager
 def interruptible(said: str = "what is finished is kept, run again to continue") -> Iterator[None]:
-    """End the command where Ctrl-C ends the body, and say what came of it."""
+    """End the command where Ctrl-C or a plain kill ends the body, and say what came of it."""
+
+    def end(number: int, _: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         typer.echo(f"\ninterrupted; {said}", err=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(128 + next(iter(error.args), signal.SIGINT)) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -81,9 +81,7 @@ def _extra(certificate: Certificate, link: str) -> Markup:
     if link == "parameters":
         shown = [(name, _as_yaml(value)) for name, value in certificate.params.items()]
         return _render("parameters", params=shown)
-    if link == "environment":
-        return _render("licences", packages=certificate.packages)
-    return Markup()
+    return _render("licences", packages=certificate.packages) if link == "environment" else Markup()
 
 
 def _section(template: str, title: str, identity: str = "", **content: Any) -> Section:

@@ -86,9 +86,7 @@ class Run:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of an input, with all its frames."""
-        if self.origin:
-            return self.whole[name].shape
-        return self.inputs[name].shape[1:]
+        return self.whole[name].shape if self.origin else self.inputs[name].shape[1:]
 
     def places(self, name: str) -> np.ndarray:
         """Return the numbers of the places in a flat prediction, of a time, that the run has."""

@@ -288,6 +288,4 @@ def json_response(content: Any, status: int = 200, headers: dict | None = None) 
 
 async def _aside(size: int, work: Callable[..., Any], *arguments: Any) -> Any:
     """Do some work; if it is large, beside what else is to be answered."""
-    if size <= _SMALL:
-        return work(*arguments)
-    return await anyio.to_thread.run_sync(work, *arguments)
+    return work(*arguments) if size <= _SMALL else await anyio.to_thread.run_sync(work, *arguments)

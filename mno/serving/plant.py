@@ -144,9 +144,7 @@ class Observer:
         bound, before, after = self.trust.bounds[field]["max_error"], int(frame), math.ceil(frame)
         values = (bound.over_run or ()) if over_run else bound.values
         low, high = (values[k] if k < len(values) else None for k in (before, after))
-        if low is None or high is None:
-            return None
-        return _rounded(low + frame % 1.0 * (high - low))
+        return None if low is None or high is None else _rounded(low + frame % 1.0 * (high - low))
 
 
 def columns_of(moving: str, places: Sequence[str]) -> list[str]:

@@ -168,8 +168,13 @@ def test_a_second_run_is_told_who_runs_since_when(workspace):
         assert status["running"]["pid"] == run.pid
         assert "running" in {stage["state"] for stage in status["stages"]}
     finally:
-        os.kill(run.pid, signal.SIGINT)
-        end(workspace, run)
+        os.kill(run.pid, signal.SIGTERM)
+        output = end(workspace, run)
+    # A plain kill ends a run as gently as Ctrl-C, with all that it has started.
+    assert run.returncode == 143
+    assert "run again to continue" in output
+    assert "Traceback" not in output
+    assert not leftovers(workspace.root)
 
 
 @pytest.mark.slow
