@@ -72,16 +72,19 @@ def seconds_of(option: str, text: str) -> float:
 @contextmanager
 def interruptible(said: str = "what is finished is kept, run again to continue") -> Iterator[None]:
     """End the command where Ctrl-C or a plain kill ends the body, and say what came of it."""
+    code = 130
 
-    def end(number: int, _: object) -> None:
-        raise KeyboardInterrupt(number)
+    def end(*_: object) -> None:
+        nonlocal code
+        code = 143
+        raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
-    except KeyboardInterrupt as error:
+    except KeyboardInterrupt:
         typer.echo(f"\ninterrupted; {said}", err=True)
-        raise typer.Exit(128 + next(iter(error.args), signal.SIGINT)) from None
+        raise typer.Exit(code) from None
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -221,8 +221,7 @@ def verify_certificate(folder: Path, trusted: bytes | None = None) -> list[Findi
 
 def _present(folder: Path) -> tuple[set[str], list[Finding]]:
     """Return the plain files in a folder, and what else is there."""
-    files: set[str] = set()
-    findings = []
+    files, findings = set[str](), list[Finding]()
     for place, folders, others in os.walk(folder):
         for name in (*folders, *others):
             path = Path(place, name)

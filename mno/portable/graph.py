@@ -105,8 +105,7 @@ class Graph(nn.Module):
         """Return numbers of no meaning, in the shapes of what is given; all are above 0."""
         torch.manual_seed(0)
         drawn = {n: torch.rand(samples, *self.sizes(n)) + 0.5 for n in self.given}
-        steps = {n: v.cumsum(1) for n, v in drawn.items() if n in self.description.times}
-        return drawn | steps
+        return drawn | {n: v.cumsum(1) for n, v in drawn.items() if n in self.description.times}
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
         """Return the tensors that `told` names; each begins with the axis of samples."""
@@ -194,8 +193,7 @@ class Following(Graph):
         batch = Batch(batch.fields, batch.place, batch.scalars, intervals)
         answer, behind = self.operator(batch, given.get(STATE), return_state=True)
         told = {n: normaliser.decode(n, f, found)[:, 0] for n, f in answer.fields.items()}
-        bands = self._bands(given.get(ELAPSED, one))
-        return self.named(told) | bands | {BEHIND: behind}
+        return self.named(told) | self._bands(given.get(ELAPSED, one)) | {BEHIND: behind}
 
     def _bands(self, elapsed: Tensor) -> dict[str, Tensor]:
         found, before, after = {}, elapsed.floor(), elapsed.ceil()
