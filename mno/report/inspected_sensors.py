@@ -46,6 +46,7 @@ class Presence:
         lengths = [len(axis.points) for axis in axes]
         timed = bool(axes) and axes[0].name == "time" and lengths[0] > 1
         self.frames, *space = lengths if timed else [1, *lengths]  # of a sample
+        self.units = axes[0].units if timed else "1"
         self.interval = float(np.median(np.diff(axes[0].points))) if timed else math.nan
         sensors = math.prod(space)
         self.total = 0  # values that each sensor could have
@@ -294,12 +295,13 @@ def _of_values(sensors: Sensors, presence: Presence) -> Iterator[Judgement]:
     if gap is not None and presence.frames > 1:
         frames, sensor, *end = gap
         length, recorded = frames * presence.interval, presence.total * presence.interval
+        lasts = f"{length:.6g} {presence.units}"
         where = f"{sensors.name(presence, sensor)}, until {sensors.moment(presence, *end)}"
         yield Judgement(
             name, "longest gap",
-            f"{length:.6g} s ({percent(length / recorded)} of the time; {where})",
+            f"{lasts} ({percent(length / recorded)} of the time; {where})",
             f"at most {percent(LONGEST_GAP)} of the time",
-            length <= LONGEST_GAP * recorded, f"nothing for {length:.6g} s at {where}",
+            length <= LONGEST_GAP * recorded, f"nothing for {lasts} at {where}",
         )  # fmt: skip
     located = "point" in presence.field.dims and not presence.same
     silent = sensors.silent() if located else ~presence.measured

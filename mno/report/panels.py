@@ -97,7 +97,8 @@ def placed(panels: Iterable[Panel], schema: Schema, given: Mapping[str, np.ndarr
         return list(panels)
     places = np.stack([given[field.name] for field in coordinates], axis=-1)
     low, high = places.min(axis=0), places.max(axis=0)
-    margin = 0.05 * (high - low)  # the box is a little wider than the points are
+    extent = high - low
+    margin = 0.05 * np.where(extent > 0, extent, extent.max() or 1.0)  # so that points lie inside
     axes = tuple(
         Axis(f.name, f.units, f.long_name, points, (float(a), float(b)))
         for f, points, a, b in zip(coordinates, places.T, low - margin, high + margin, strict=True)

@@ -79,9 +79,8 @@ def draw_scene(
         _write(ax, bodies, colours, {} if narrow else notes)
 
     across, up = high - low
-    wide, _ = style.on_page_and_telephone(draw, min(7.0, 5.9 * up / across + 0.5))
-    _, narrow = style.on_page_and_telephone(draw, min(6.0, 4.0 * up / across + 1.2))
-    return wide, narrow
+    heights = min(7.0, 5.9 * up / across + 0.5), min(6.0, 4.0 * up / across + 1.2)
+    return style.on_page_and_telephone(draw, heights)
 
 
 def _hull(bodies: Sequence[Body]) -> tuple[np.ndarray, np.ndarray]:

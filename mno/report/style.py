@@ -115,11 +115,12 @@ HEIGHT = 3.4
 
 
 def on_page_and_telephone(
-    draw: Callable[[Figure], None], height: float = HEIGHT, square: bool = False
-) -> tuple[bytes, bytes]:
+    draw: Callable[[Figure], None], height: float | tuple[float, float] = HEIGHT,
+    square: bool = False,
+) -> tuple[bytes, bytes]:  # fmt: skip
     """Return what is drawn into an empty figure, `square` at most, as PNG of both widths."""
-    pictures = []
-    for width in (WIDE, NARROW):
+    pictures, heights = [], height if isinstance(height, tuple) else (height, height)
+    for width, height in zip((WIDE, NARROW), heights, strict=True):
         with house_style():
             figure = new_figure(width, min(width, height) if square else height)
             draw(figure)

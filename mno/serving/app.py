@@ -105,7 +105,8 @@ class Monitor:
             return
         self.flagged.labels(model=name).inc(int(found[FLAG].sum()))
         observe = self.bounds.labels(model=name).observe
-        for bound in relative_bound(found).tolist():
+        bounds = relative_bound(found)
+        for bound in bounds[np.isfinite(bounds)].tolist():
             observe(bound)
 
     def text(self, name: str, since: float, waiting: int) -> bytes:
@@ -158,6 +159,8 @@ class Service:
                 code = _CODES.get(status, "INVALID_PARAMETER_VALUE")
                 content = {"error_code": code, "message": str(error)}
                 return JSONResponse(content, status, _HEADERS.get(status))
+            except ClientDisconnect:
+                return Response(status_code=499)  # to nobody
 
         return guarded
 
@@ -228,11 +231,15 @@ class Service:
         An `InputError` says that the request does not fit the model, a `RefusedError` that too many
         wait, or that there is none in time.
         """
-        limit = self._config.answer_timeout
+        limit, most = self._config.answer_timeout, self._config.max_body
+        largest = max((array.size for array in asked.inputs.values()), default=0)
+        if asked.steps and 4 * largest * asked.steps > most:
+            said = f"steps={asked.steps}; the answer would be larger than {most} bytes"
+            raise InputError(f"{said}; expected fewer, or fewer samples at a time")
         try:
             return await asyncio.wait_for(asyncio.wrap_future(self.batcher.ask(asked)), limit)
         except TimeoutError:
-            why = f"not answered within {limit:g} s; ask for fewer samples"
+            why = f"not answered within {limit:g} s; ask for fewer samples or steps"
             raise RefusedError(504, why) from None
 
     async def asked(self, request: Request, kind: type[ConfigT]) -> ConfigT:

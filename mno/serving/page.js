@@ -419,14 +419,14 @@ function errors(field, difference, frame) {
   for (const title of [words.quantity, words.bound, words.actual]) head.append(make("th", title, { scope: "col" }));
   const top = make("thead"), body = make("tbody");
   top.append(head);
-  const largest = !difference ? null : timed ? peak(part(difference.field, frame).values) : difference.largest;
+  const largest = !difference || field.thinned ? null : timed ? peak(part(difference.field, frame).values) : difference.largest;
   const what = isReading(field) ? words.largest_at_end : words.largest;
   const rows = [
     [words.relative, bound(field, "relative_l2", frame), difference?.relative ?? null, percent],
     [fill(what, { units: unit(field.units) }).replace(/,? *$/, ""), bound(field, "max_error", frame), largest, number],
   ];
   for (const [title, limit, actual, text] of rows) {
-    const row = make("tr"), known = actual !== null && limit !== null;
+    const row = make("tr"), known = actual !== null && limit !== null && !field.thinned;
     const verdictOf = known ? ` (${actual <= limit ? words.within : words.beyond})` : "";
     row.append(make("th", title, { scope: "row" }), make("td", text(limit)), make("td", actual === null ? "–" : text(actual) + verdictOf));
     body.append(row);

@@ -10,6 +10,7 @@ are `missing`, which `unlike` training (or fields of the run as a whole), and wh
 `left_out` of what is told; how many were `told` so far, and `dropped`, what was not, by kind.
 """
 
+import csv
 import json
 import math
 import os
@@ -240,17 +241,17 @@ class Plant:
             self._begun = seconds
         torch.set_num_threads(1)  # so little is done at once that others would only be waited for
         read = [c for c in cells if observer.columns[c][0].endswith(READ)]
-        left_out, unlike, before = [], {}, run.known()
+        left_out, before = [], run.known()
         while True:  # the worst first, as long as most sensors agree
             kept = {column: value for column, value in cells.items() if column not in left_out}
             told = run.told(seconds, self._given(kept))
             found = observer.unlike(told, kept)
-            unlike |= found
             worst = max((c for c in found if c in read), key=found.__getitem__, default=None)
-            if worst is None or 2 * len(left_out) + 2 > len(read):
+            if worst is None or 2 * len(left_out) + 2 >= len(read):
                 break
             left_out.append(worst)
             run.restore(before)
+        unlike = {*left_out, *found}
         self.counts["told"] += 1
         assert description.forecast is not None
         frame = (seconds - self._begun) / description.forecast.interval
@@ -320,12 +321,20 @@ def _rounded(value: float, digits: int = _DIGITS) -> float | None:
 
 
 def keep(path: Path, answer: Mapping[str, Any], most: int = _MOST_KEPT) -> None:
-    """Add a reading that was told to a CSV file, which beyond a size becomes `NAME.1.csv`."""
+    """Add a reading that was told to a CSV file.
+
+    Beyond a size, or with other columns than before, the file becomes `NAME.1.csv`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size >= most:
-        os.replace(path, path.with_suffix(".1.csv"))
-    with path.open("a", encoding="utf-8") as file:
-        if not file.tell():
-            file.write(",".join(["time", *answer["readings"]]) + "\n")
-        cells = ["" if value is None else repr(value) for value in answer["readings"].values()]
-        file.write(",".join([str(answer["time"]), *cells]) + "\n")
+    columns = ["time", *answer["readings"]]
+    with path.open("a+", encoding="utf-8", newline="") as file:
+        size = file.tell()
+        file.seek(0)
+        if size and (size >= most or next(csv.reader(file)) != columns):
+            os.replace(path, path.with_suffix(".1.csv"))
+            return keep(path, answer)
+        writer = csv.writer(file, lineterminator="\n")
+        if not size:
+            writer.writerow(columns)
+        writer.writerow([answer["time"], *answer["readings"].values()])
+    return None

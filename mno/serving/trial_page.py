@@ -82,7 +82,8 @@ def shown(
 
     Each has its `name`, `label` (the name where nothing is said), `units`, `space` (names of the
     axes of space; `point` for unordered points, none for a number), `shape` (frames first where
-    there are such), `every` (frames from one shown to the next), `lowest`, `highest` and `data`.
+    there are such), `every` (frames from one shown to the next), `thinned` (whether points
+    were left out), `lowest`, `highest` and `data`.
     """
     known = {**description.inputs, **description.outputs, **description.coordinates}
     return [
@@ -109,6 +110,7 @@ def _shown(description: Description, name: str, values: np.ndarray) -> dict[str,
         values = values[::every]
     return {
         "space": list(space), "shape": list(values.shape), "every": every,
+        "thinned": any(place.step > 1 for place in places),
         "lowest": float(finite.min()) if len(finite) else None,
         "highest": float(finite.max()) if len(finite) else None,
         "data": b64encode(np.ascontiguousarray(values).tobytes()).decode("ascii"),

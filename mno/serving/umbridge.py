@@ -87,7 +87,7 @@ class Bridge:
     async def _sizes(self, what: str, question: _Question, served: Served) -> dict[str, Any]:
         if what == "InputSizes":
             return {"inputSizes": [int(np.prod(s)) for s in _shapes(served).values()]}
-        outputs = await _outputs(served, question.config.steps)
+        outputs = await self._outputs(served, question.config.steps)
         return {"outputSizes": [int(np.prod(shape)) for shape in outputs.values()]}
 
     async def _evaluate(self, _: str, question: _Question, served: Served) -> dict[str, Any]:
@@ -99,7 +99,7 @@ class Bridge:
 
     async def _slope(self, what: str, question: _Question, served: Served) -> dict[str, Any]:
         shapes, steps = _shapes(served), question.config.steps
-        outputs = await _outputs(served, steps)
+        outputs = await self._outputs(served, steps)
         given = _fields(question.input, shapes, "input")
         to = _one(outputs, question.out_wrt, "outWrt")
         by = _one(shapes, question.in_wrt, "inWrt")
@@ -112,6 +112,11 @@ class Bridge:
         found = await anyio.to_thread.run_sync(call, given, weights, steps)
         return {"output": np.ascontiguousarray(found[name].ravel(), float)}
 
+    async def _outputs(self, served: Served, steps: int | None) -> Shapes:
+        one = {name: array[:1] for name, array in served.example.items()}
+        told = (await self._service.ask(PredictionRequest(one, steps))).predictions
+        return {name: told[name].shape[1:] for name in served.surrogate.description.outputs}
+
 
 def _name(served: Served) -> str:
     """Return the name of a model, which other versions of it have, too."""
@@ -121,12 +126,6 @@ def _name(served: Served) -> str:
 def _shapes(served: Served) -> Shapes:
     names, example = served.surrogate.description.given_names, served.example
     return {name: example[name].shape[1:] for name in names if name in example}
-
-
-async def _outputs(served: Served, steps: int | None) -> Shapes:
-    one = {name: array[:1] for name, array in served.example.items()}
-    told = await anyio.to_thread.run_sync(served.surrogate.predict, one, 1, steps)
-    return {name: told[name].shape[1:] for name in served.surrogate.description.outputs}
 
 
 def _one(shapes: Shapes, number: int, said: str) -> Shapes:

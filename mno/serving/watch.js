@@ -25,6 +25,9 @@ async function listen(name) {
   listening?.abort();
   const mine = (listening = new AbortController());
   $("plants").value = plant = name;
+  told = []; // nothing of another plant stays
+  $("result").hidden = true;
+  say("");
   while (!mine.signal.aborted) {
     try {
       const headers = token ? { Authorization: `Bearer ${token}` } : {};
@@ -55,6 +58,7 @@ function take(answer) {
 
 function draw() {
   waiting = false;
+  if (!told.length) return;
   const last = told[told.length - 1], unlike = last.unlike.map(said).join(", ");
   const alone = last.unlike.every((column) => last.left_out.includes(column)); // the others agree
   $("result").hidden = false;

@@ -97,8 +97,12 @@ class Watching:
         self._plants.move_to_end(asked.plant)
         if len(self._plants) > self._most:
             self._plants.popitem(last=False)
-        watched.plant.save(watched.path)
-        keep(watched.path.with_suffix(".csv"), answer)
+        try:
+            keep(watched.path.with_suffix(".csv"), answer)
+            watched.plant.save(watched.path)
+        except OSError as error:  # what is on the disk is where it goes on
+            del self._plants[asked.plant]
+            raise RefusedError(503, f"cannot be kept: {error}; send it again") from None
         if self._counts is not None:
             self._counts.add(watched.plant.observer.name, watched.plant.seen(answer))
         return watched, orjson.dumps({"plant": asked.plant, **answer})

@@ -15,7 +15,8 @@ from mno.data.reading import Schema
 from mno.evaluation.result import Example
 from mno.report.examples import _at_own_times, _output_panels, draw_example
 from mno.report.language import Words
-from mno.report.panels import Panel, draw_panel, plane, scale
+from mno.report.panels import Panel, draw_panel, pictures, placed, plane, scale
+from mno.report.sections.figures import _error_map
 from mno.report.sections.training import losses
 from mno.report.style import new_figure
 from tests.evaluation.made import figures_of
@@ -77,6 +78,29 @@ def test_the_same_evaluation_gives_the_same_bytes_whatever_the_users_settings(
 def test_fields_of_any_dimension_are_drawn(dims, shape):
     example, schema = example_of(dims, shape)
     assert size(draw_example(example, schema, WORDS)[0])[0] > 800
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("across", ["x", "y"])
+def test_points_on_one_line_are_drawn(across):
+    points = np.arange(5.0)
+    given = {name: points * (name == across) for name in "xy"}
+    coordinates = [Field(n, "m", n, "coordinate", ("point",)) for n in "xy"]
+    field = Field("t", "K", "temperature", "output", ("point",))
+    schema = Schema("plant", (*coordinates, field), (axis("point", 5),), (), {})
+    panel = Panel("t", "t", points, schema.axes, scale(points), "viridis")
+    (shown,) = placed([panel], schema, given)
+    assert all(low < high for low, high in (a.extent for a in shown.axes))
+    assert size(pictures([shown], (3, 1))[0])[0] > 200
+
+
+def test_the_mean_that_the_largest_error_is_compared_with_is_of_what_is_known(evaluation):
+    error = np.full((8, 8), np.nan)
+    error[:2], error[0, 0] = 1.0, 2.0
+    field = Field("pressure", "1", "pressure", "output", ("x", "y"), gaps=True)
+    schema = Schema("plant", (field,), (axis("x", 8), axis("y", 8)), (), {})
+    shown = _error_map(replace(evaluation, error_maps={"pressure": error}), schema, WORDS)
+    assert f"{WORDS.number(2 / np.nanmean(error), 2)} times" in shown.caption
 
 
 def test_a_sample_with_times_of_its_own_is_drawn_at_them(monkeypatch):

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from string import Formatter
 
+import numpy as np
 import pytest
 
 import mno.report
@@ -19,10 +20,13 @@ from mno.nn.config import ModelConfig
 from mno.report.document import SECTIONS, write_report
 from mno.report.language import Words, unknown
 from mno.report.sections.learning import section
+from mno.report.sections.trust import trust_verdict
 from mno.scenarios.base import make_scenario
+from mno.surrogate.trust.trust import Measured, Rate
 from mno.training.config import TrainConfig
 from tests.evaluation.made import COST, decision_of, render_report, results_of
 from tests.report.japanese import in_japanese
+from tests.support import furnace_runs
 
 VOID = {"meta", "img", "source", "br", "link", "input", "hr"}
 HOSTILE = '<script>alert("1")</script><img src=https://evil.example/x.png>'
@@ -158,6 +162,18 @@ def better_than_guesses(metrics):
         for field, found in metrics["fields"].items()
     }
     return {**metrics, "fields": fields, "physics": None}
+
+
+@pytest.mark.parametrize(("held", "said"), [(46, "hold"), (0, "0 %")])
+def test_a_bound_that_never_holds_is_no_bound_that_is_missing(results, held, said):
+    surrogate, known = furnace_runs.trusted()
+    rate = Rate.of(np.arange(50) < held).model_copy(update={"expected": (0.8, 0.98)})
+    measured = Measured(
+        coverage={"a": {"relative_l2": (rate,)}}, false_alarms=rate, outside={}
+    )  # fmt: skip
+    trust = known.model_copy(update={"measured": measured}).model_dump(mode="json")
+    holds, sentence = trust_verdict(replace(results, trust=trust), Words.of("en", "trust"))
+    assert holds == (held > 0) and said in sentence
 
 
 def test_a_model_has_no_keys_of_others(results):

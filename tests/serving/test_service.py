@@ -6,6 +6,7 @@ import base64
 import io
 import itertools
 import json
+import math
 import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -86,6 +87,23 @@ def test_bounds_and_flags_are_those_of_the_trust_itself():
         assert 'mno_samples_total{model="mno-darcy/3"} 12.0' in told
         assert 'mno_flagged_samples_total{model="mno-darcy/3"} 3.0' in told
         assert 'mno_relative_l2_bound_count{model="mno-darcy/3"} 12.0' in told
+
+
+def test_what_would_be_larger_than_an_answer_may_be_is_refused():
+    with running(OneVersion(*trusted()), ServingConfig(max_body_mib=1.0)) as service:
+        body = {"inputs": {"permeability": inputs(2).tolist()}, "params": {"steps": 999999}}
+        answer = httpx.post(f"{service.url}/invocations", json=body, timeout=60)
+        assert answer.status_code == 400 and "steps=999999" in answer.json()["message"]
+
+
+def test_an_answer_without_a_bound_spoils_no_sum():
+    with running(OneVersion(*trusted())) as service:
+        for factor in (1.0, 1e30):
+            body = {"inputs": {"permeability": inputs(1, factor).tolist()}}
+            assert httpx.post(f"{service.url}/invocations", json=body, timeout=60).is_success
+        told = httpx.get(f"{service.url}/metrics").text.splitlines()
+        (total,) = [float(x.split()[-1]) for x in told if "l2_bound_sum" in x and x[0] != "#"]
+        assert 0 < total < math.inf
 
 
 def test_without_an_estimate_it_says_so_and_answers():
@@ -415,6 +433,7 @@ def claims(shape):
         (archive({"a.npy": npy(np.array([{}], object))}), "expected numbers"),
         (archive({"a.npy": npy(np.array(["text"]))}), "expected numbers"),
         (archive({"a.npy": b"nothing of the kind"}), "no archive"),
+        (archive({"a.npy": npy(np.zeros(4)).replace(b"False", b"((((:")}), "no archive"),
         (archive({"a.npy": claims("(9,)")}), "does not fit its length"),
         (archive({"bomb.npy": npy(np.zeros(2**20))}, zipfile.ZIP_DEFLATED), "unpacks to"),
         (archive({f"{i}.npy": b"" for i in range(101)}), "members"),

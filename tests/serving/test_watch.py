@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
@@ -151,6 +153,17 @@ def test_what_is_unlike_training_is_named(watch, tmp_path, plant):
     assert code == 0 and f"UNLIKE TRAINING {SENSOR}" in lines[1]
     assert SENSOR not in lines[0] + lines[2]
     assert "core_temperature" in lines[0] and " K" in lines[0]
+
+
+def test_readings_are_kept_as_csv_whose_columns_are_those_of_its_header(tmp_path):
+    path = tmp_path / "a.csv"
+    keep(path, {"time": "2026-03-01T12:00:00,5", "readings": {"a.x": 1.0, "b": None}})
+    keep(path, {"time": "2026-03-01T12:00:05", "readings": {"b": 2.0, "a.x": 7.0}})
+    before, after = (
+        list(csv.DictReader(io.StringIO(file.read_text()))) for file in (tmp_path / "a.1.csv", path)
+    )
+    assert before == [{"time": "2026-03-01T12:00:00,5", "a.x": "1.0", "b": ""}]
+    assert after == [{"time": "2026-03-01T12:00:05", "b": "2.0", "a.x": "7.0"}]
 
 
 def test_a_sensor_that_is_wrong_is_left_out_of_what_is_told(watch, tmp_path, plant):

@@ -138,6 +138,18 @@ def test_what_does_not_fit_is_refused_in_one_line(service, change, why):
     assert why in message and "\n" not in message
 
 
+def test_a_reading_that_cannot_be_kept_may_be_sent_again(tmp_path):
+    with watched(tmp_path / "plants") as service:
+        told(service, "a", 0)
+        (tmp_path / "plants").rename(tmp_path / "elsewhere")
+        (tmp_path / "plants").write_text("a file in its place")
+        answer = httpx.post(f"{service.url}/readings", json=reading("a", 1), timeout=60)
+        assert answer.status_code == 503 and "send it again" in answer.json()["message"]
+        (tmp_path / "plants").unlink()
+        (tmp_path / "elsewhere").rename(tmp_path / "plants")
+        assert told(service, "a", 1)["told"] == 2
+
+
 def test_other_content_and_other_models_are_refused(service, tmp_path):
     body, plain = json.dumps(reading("a", 0)), {"Content-Type": "text/plain"}
     answer = httpx.post(f"{service.url}/readings", content=body, headers=plain)

@@ -95,7 +95,7 @@ def _influence_figure(found: Influence, schema: Schema, words: Words) -> Figure:
     drawn = pictures(placed(panels, schema, found.example.inputs), (4, 2))
     told: dict[str, Any] = {"output": output.long_name, "index": found.example.index}
     told["inputs"] = words.list(field.long_name for field in fields)
-    return figure_of("influence", words, "figure", drawn, full_width=len(panels) > 2, **told)
+    return figure_of("influence", words, "figure", drawn, **told)
 
 
 def _panels(

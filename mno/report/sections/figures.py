@@ -92,11 +92,11 @@ def _error_map(evaluation: Evaluation, schema: Schema, words: Words) -> Figure |
             f"{axis.name} = {words.number(float(axis.points[i]), 3)}"
             for axis, i in zip(axes, at, strict=True)
         )
-        average = float(finite.mean())
+        average = float(error[np.isfinite(error)].mean())
         times = words.number(float(finite.max()) / average if average else 1.0, 2)
         worst.append(words("error_map.worst", field=field.long_name, place=place, times=times))
     if not panels:
         return None
     fields, drawn = words.list(panel.title for panel in panels), pictures(panels, (4, 2), words)
     told: dict[str, Any] = {"fields": fields, "worst": " ".join(worst)}
-    return figure_of("error_map", words, "error_map", drawn, full_width=len(panels) > 2, **told)
+    return figure_of("error_map", words, "error_map", drawn, **told)

@@ -90,7 +90,7 @@ def trust_verdict(results: Results, words: Words) -> tuple[bool, str] | None:
     if trust is None or (measured := trust.measured) is None:
         return None
     rates = [by_measure["relative_l2"][0] for by_measure in measured.coverage.values()]
-    known = [(rate.rate, rate.expected) for rate in rates if rate and rate.rate and rate.expected]
+    known = [(r.rate or 0.0, r.expected) for r in rates if r and r.samples and r.expected]
     if not known:
         return False, words("verdict.none")
     rate, (low, high) = min(known)  # of the field whose bound holds least
