@@ -127,6 +127,16 @@ def test_each_preset_is_valid(workspace, preset):
     assert load_params(workspace).scenario == "batch_furnace" or "furnace" not in preset
 
 
+def test_a_preset_leaves_no_dropout_of_another(workspace):
+    commit = "git init -q && git add -A && git -c user.name=a -c user.email=a@b commit -qm a"
+    subprocess.run(commit, shell=True, cwd=workspace, check=True)
+    for preset in preset_names(workspace):
+        edit_params(workspace, "darcy", [])
+        assert edit_params(workspace, "oformer-paper", []).model.dropout == 0.03
+        found = edit_params(workspace, preset, []).model.dropout
+        assert found == (0.03 if preset == "oformer-paper" else 0.0), preset
+
+
 def test_another_scenario_is_taken_with_the_part_that_it_has(workspace):
     assert edit_params(workspace, None, ["scenario=darcy"]).task.part == "fields"
     whole = edit_params(workspace, None, ["scenario=batch_furnace"])
