@@ -1,6 +1,7 @@
 """Links within the repository lead somewhere; the tree in the READMEs is the repository."""
 
 import importlib.util
+import pkgutil
 import re
 import subprocess
 
@@ -8,6 +9,7 @@ import pytest
 from markdown_files import PAGES, READMES, ROOT, fences, name_of, prose, shell_lines
 
 from mno.core.config import read_params
+from mno.scenarios.base import scenario_names
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 EXTERNAL = ("https://", "http://", "mailto:")
@@ -36,6 +38,12 @@ def test_every_internal_link_resolves(page):
     assert broken == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_page_has_a_conflict_left_in_it(page):
+    text = page.read_text(encoding="utf-8")
+    assert re.findall(r"^(?:<{7}|={7}|>{7})(?: .*)?$", text, re.MULTILINE) == []
+
+
 def test_links_are_found_at_all():
     assert "docs/quick-start.md" in links(ROOT / "README.md")
     assert "predict-from-python" in anchors(ROOT / "docs/quick-start.md")
@@ -58,6 +66,22 @@ def test_every_page_is_in_the_navigation_of_the_site():
     pages = [page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")]
     assert len(pages) > 15
     assert [page for page in pages if page not in navigation] == []
+
+
+SHOWN = re.compile(r"^::: (\S+)(?:\n    options:\n      members: \[(.*)\])?", re.MULTILINE)
+
+
+def test_what_the_reference_of_the_library_shows_is_there_and_shown_once():
+    pages = sorted((ROOT / "docs/api").glob("*.md"))
+    shown = [found for page in pages for found in SHOWN.findall(page.read_text(encoding="utf-8"))]
+    names = [name for name, _ in shown]
+    scenarios = {f"mno.scenarios.{name}" for name in [*scenario_names(), "external"]}
+    assert sorted(scenarios - set(names)) == []
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
+    of = {name: pkgutil.resolve_name(name) for name in names}
+    members = [(name, member) for name, listed in shown for member in listed.split(", ") if member]
+    assert len(members) > 20
+    assert [where for where in members if not hasattr(of[where[0]], where[1])] == []
 
 
 def test_the_site_asks_for_nothing_from_elsewhere():
