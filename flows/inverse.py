@@ -158,7 +158,7 @@ def optimise(
     The search follows the model's gradients. What the solver says of a candidate is learned by a
     copy of the model, and the search goes on, until no more is promised or the solves are spent.
 
-    Example: mno optimise models:/mno-batch_furnace@champion goal.yaml --sample 3
+    Example: mno optimise models:/mno-batch_furnace-readings@champion goal.yaml --sample 3
     """
     require(goal, "a file of what may be set and what is wanted (YAML)")
     require(inputs, _STORE, folder=True)

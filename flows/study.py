@@ -30,9 +30,7 @@ StudyName = Annotated[str, typer.Argument(
 Budget = Annotated[str | None, typer.Option(
     help="Begin nothing that would end later than this, as 45min or 2h.", metavar="TIME"
 )]  # fmt: skip
-Workers = Annotated[int, typer.Option(
-    min=1, max=64, help="Trainings made at a time; with 1 a search can be repeated exactly."
-)]  # fmt: skip
+Workers = Annotated[int, typer.Option(min=1, max=64, help="Trainings made at a time.")]
 
 
 @study_app.command("run")
@@ -186,6 +184,8 @@ def study_tune(
     quiet: Quiet = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Search parameters on the validation split, and keep the winner as a preset; resumable.
+
+    With --workers 1 a search can be repeated exactly.
 
     Example: mno study tune darcy --budget 30min; then: mno run --preset tuned-darcy
     """
