@@ -173,7 +173,7 @@ def filled(page: str, rows: list[tuple[Headline, float, str]]) -> str:
 
 
 def bold(text: str, so: bool) -> str:
-    """Mark a loss, or what was asked and missed."""
+    """Mark what misses what was asked, or, where nothing was, loses."""
     return f"**{text}**" if so else text
 
 
@@ -191,7 +191,7 @@ def chart(rows: list[tuple[Headline, float, str]]) -> bytes:
         axes.set_yticks(range(len(rows)), names)
         axes.set(
             xscale="log",
-            xlabel="the other by ours; orange: ours loses, or misses what was asked",
+            xlabel="the other by ours; orange misses what was asked, or, where nothing was, loses",
         )
         axes.axvline(1, color="black", linewidth=0.8)
         axes.margins(y=0.01)
