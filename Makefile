@@ -16,7 +16,7 @@ help: ## list the commands
 run: $(VENV)/.run ## from a PDE solver to a registered model; ARGS="--preset quick"
 	@$(BIN)/mno run $(ARGS)
 
-test: $(VENV)/.dev ## the test suite, on all cores; ARGS="-m slow" for the long ones
+test: $(VENV)/.dev ## the test suite, on up to four cores; ARGS="-m slow" for the long ones
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n auto $(ARGS)
 
 check: $(VENV)/.dev ## lint, format, types, import contracts
