@@ -171,8 +171,8 @@ class Schema(HasFields):
     where there are fields and readings, `readings` the axis of each and its points from the first
     to before the last, and `grid` the axes of the cells among these points (`mno.core.readings`);
     `observe` is what the plant's file says of sensors, and `observing` what of them an observer is
-    given, where its view is this (`mno.core.observing`). Each is empty, None or `free`, where there
-    is nothing to say.
+    given, where its view is this (`mno.core.observing`); `plant` is what that file says otherwise.
+    Each is empty, None or `free`, where there is nothing to say.
     """
 
     scenario: str
@@ -188,6 +188,7 @@ class Schema(HasFields):
     grid: tuple[Axis, ...] = ()
     observe: Mapping[str, Any] = field(default_factory=dict)
     observing: Observing | None = None
+    plant: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def cells(self) -> tuple[int, ...]:
@@ -349,6 +350,7 @@ def read_schema(store: Path) -> Schema:
             None if sources else dict(attributes["generate"]).get("resolution"),
             str(attributes.get("walls", "free")),
             observe=dict(attributes.get("observe", {})),
+            plant=dict(attributes.get("plant", {})),
         )
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{store} is not a dataset of this version: {error!r}") from None

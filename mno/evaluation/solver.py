@@ -30,6 +30,8 @@ def solver_of(schema: Schema) -> Scenario | Absent:
     scenario = other_solver(schema)
     if isinstance(scenario, Absent):
         return scenario
+    if schema.plant and scenario.provenance.get("plant") != schema.plant:
+        return Absent("solver.other_plant", {"plant": schema.parameters.get("plant")})
     same = len(scenario.axes) == len(schema.axes) and all(
         a.points.shape == b.points.shape and np.allclose(a.points, b.points, rtol=1e-5)
         for a, b in zip(scenario.axes, schema.axes, strict=True)

@@ -24,6 +24,7 @@ from mno.inverse.run import Run
 from mno.nn.config import ModelConfig
 from mno.scenarios.batch_furnace import BatchFurnace, BatchFurnaceParameters
 from mno.scenarios.darcy import Darcy, DarcyParameters
+from mno.scenarios.part import PartOfScenario
 from mno.sensors.inputs import from_store
 from mno.surrogate.surrogate import Surrogate
 from mno.training.config import TrainConfig
@@ -217,6 +218,22 @@ def test_settings_over_time_hold_for_every_member_of_a_plant(plant):
     late = {"minimize": {"of": "zone_energy", "at": 50000}}
     with pytest.raises(InputError, match="expected a time, or two in order, from 1800 to 43200"):
         Wanted(validate(Goal, {**goal, **late}), Run(surrogate, given), 0)
+
+
+def test_a_plant_that_was_changed_since_is_no_solver(plant, tmp_path, monkeypatch):
+    root, surrogate = plant
+    given = from_store(surrogate, root / "data", 1)
+    said = (ROOT / "plants/car_bottom.yaml").read_text(encoding="utf-8")
+    (tmp_path / "plants").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for power, is_same in (("6.0e+5", True), ("3.0e+5", False)):
+        text = "# a comment\n" + said.replace("power: 6.0e+5", f"power: {power}")
+        (tmp_path / "plants/car_bottom.yaml").write_text(text, encoding="utf-8")
+        assert isinstance(Run(surrogate, given).solver, PartOfScenario) is is_same
+    goal = {"vary": {"wear": {"within": [0.0, 0.04]}}, "minimize": {"of": "hall_loss"}}
+    wanted = Wanted(validate(Goal, goal), Run(surrogate, given), 0)
+    with pytest.raises(InputError, match="car_bottom.yaml is another plant .* say --solves 0"):
+        optimise(wanted, None, 3, 0, silent)
 
 
 def test_a_number_may_be_set(plant):
