@@ -200,7 +200,7 @@ def optimise(
     answer(told, as_json, quiet, _print_optimum, failed if found.worth.violation > 0 else "")
 
 
-def _keep_asked(workspace: Path, run: "Run", goal: Any, found: Any) -> str:
+def _keep_asked(workspace: Path, run: "Run", goal: Any, found: Any) -> str | None:
     """Write the inputs that were solved where `generate.asked` finds them; return their digest."""
     import numpy as np
 
@@ -210,7 +210,7 @@ def _keep_asked(workspace: Path, run: "Run", goal: Any, found: Any) -> str:
     own = {n: np.concatenate([g[n].numpy() for g in solved]) for n in solved[0]}
     count = len(next(iter(own.values())))
     arrays = {n: np.repeat(a[None], count, axis=0) for n, a in run.whole.items()} | own
-    return write_asked(workspace, arrays, goal.model_dump_json(exclude_unset=True))
+    return write_asked(workspace, arrays, goal.model_dump_json(exclude_unset=True), run.whole)
 
 
 def _print_optimum(told: dict[str, Any]) -> None:
@@ -231,4 +231,5 @@ def _print_optimum(told: dict[str, Any]) -> None:
     out.print(
         f"As solved, {told['solves']} solves; regret, by what the model has learned: {regret:.2%}"
     )
-    out.print(f"Next:    mno run --set generate.asked={told['asked']}  (trains on them, too)")
+    if told["asked"]:
+        out.print(f"Next:    mno run --set generate.asked={told['asked']}  (trains on them, too)")

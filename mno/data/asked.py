@@ -17,16 +17,22 @@ from mno.scenarios.base import SampleSource, Scenario
 _QUESTION = "question"
 
 
-def write_asked(root: Path, inputs: Mapping[str, np.ndarray], question: str) -> str:
+def write_asked(
+    root: Path, inputs: Mapping[str, np.ndarray], question: str, known: Mapping[str, np.ndarray]
+) -> str | None:
     """Write inputs, `(samples, …)` as `Scenario.sample` returns them, in which none comes twice.
 
-    Returned is the digest that `generate.asked` names them by.
+    Those of a sample that the dataset has are `known`, and left out. Returned is the digest that
+    `generate.asked` names the others by; none where there are no others.
     """
     arrays = {name: np.asarray(values, np.float32) for name, values in inputs.items()}
     rows = zip(*([row.tobytes() for row in values] for values in arrays.values()), strict=True)
-    kept = list({row: number for number, row in enumerate(rows)}.values())
+    kept = {row: number for number, row in enumerate(rows)}
+    kept.pop(tuple(np.asarray(known[name], np.float32).tobytes() for name in arrays), None)
+    if not kept:
+        return None
     content = io.BytesIO()
-    told: dict[str, Any] = {name: values[kept] for name, values in arrays.items()}
+    told: dict[str, Any] = {name: values[[*kept.values()]] for name, values in arrays.items()}
     told[_QUESTION] = np.frombuffer(question.encode(), np.uint8)
     np.savez(content, **told)
     digest = sha256(content.getvalue())

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from flows.inverse import optimise as command
 from mno.core.config import validate
 from mno.core.errors import InputError
+from mno.data.asked import write_asked
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.generate.plan import make_plan
 from mno.data.generate.run import generate
@@ -25,7 +26,7 @@ from mno.nn.config import ModelConfig
 from mno.scenarios.batch_furnace import BatchFurnace, BatchFurnaceParameters
 from mno.scenarios.darcy import Darcy, DarcyParameters
 from mno.scenarios.part import PartOfScenario
-from mno.sensors.inputs import from_store
+from mno.sensors.inputs import from_store, read_whole
 from mno.surrogate.surrogate import Surrogate
 from mno.training.config import TrainConfig
 from mno.training.fit import train
@@ -288,6 +289,17 @@ def test_what_was_solved_becomes_a_version_of_the_dataset(workspace, tmp_path, m
     path.write_bytes(content)
     with pytest.raises(InputError, match="other inputs than darcy"):
         darcy_plan(workspace[0], asked=told["asked"], resolution=16).samples  # noqa: B018
+
+
+def test_the_run_itself_is_not_asked_for_again(workspace, tmp_path, monkeypatch):
+    goal = {"vary": {"permeability": {"within": [1e-3, 100.0]}}, "minimize": {"of": "pressure"}}
+    done = asked(workspace[0], monkeypatch, goal, "--solves", "2", "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert told["solves"] == 2
+    assert released(darcy_plan(workspace[0], asked=told["asked"]), tmp_path).samples == 121
+    known = read_whole(from_store(workspace[1], workspace[0] / "data", RUN).origin)
+    assert write_asked(tmp_path, {n: a[None] for n, a in known.items()}, "", known) is None
 
 
 def test_a_goal_that_nothing_meets_says_by_how_much(workspace, monkeypatch):
