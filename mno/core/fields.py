@@ -8,6 +8,8 @@ import numpy as np
 
 SPACE = ("x", "y", "z", "point")
 """Axes of space; `point` numbers places without an order."""
+TAKEN = ("split", "group", "start", "sample", "time", "point")
+"""What arrays of a dataset are called that are no fields, beside axes."""
 PLAIN, LOG = "plain", "log"
 RATE = "rate_of_"
 """What the rate of a field is called, before that field's name."""

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from mno.core.fields import Axis, Field
+from mno.core.fields import TAKEN, Axis, Field
 from mno.imports import importer
 from mno.imports.mapping import FieldRule
 from mno.imports.mapping import Mapping as FieldMapping
@@ -52,7 +52,6 @@ _ROLES_BY_NAME: dict[str, Role] = {
 }  # fmt: skip
 _COORDINATES = {"x": "x", "y": "y", "z": "z", "t": "time", "time": "time"}  # of bare arrays
 _RENAMED = {"x": "input", "y": "output"}
-_RESERVED = {"split", "group", "start", "sample", "time", "point", "z"}
 _OF_SAMPLES = ("split", "sample")  # our own exports say so, and an import decides anew
 _SPECIAL = {"group": np.int64, "start": np.float64}
 _MOST_CHANNELS = 16
@@ -77,7 +76,7 @@ def field_name(name: str) -> str:
     """Return a name that a dataset's field can have."""
     plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "field"
     plain = plain if plain[0].isalpha() else f"field_{plain}"
-    return _RENAMED.get(plain) or (f"{plain}_value" if plain in _RESERVED else plain)
+    return _RENAMED.get(plain) or (f"{plain}_value" if plain in (*TAKEN, "z") else plain)
 
 
 def rule_of(mapping: FieldMapping, name: str) -> FieldRule:

@@ -12,12 +12,10 @@ import pydantic
 
 from mno.core.config import Config, read_file
 from mno.core.errors import InputError
-from mno.core.fields import PLAIN, Axis, Field, difference_from
+from mno.core.fields import PLAIN, SPACE, TAKEN, Axis, Field, difference_from
 from mno.imports.importer import Importer
 from mno.scenarios.imported import SplitRule
 
-# Names of a dataset's other arrays.
-_TAKEN = {"split", "group", "start", "sample", "time", "point", "x", "y", "z"}
 _LONGEST = 40
 # pint works out powers of numbers: 9**9**9 in a file would never end.
 _NUMBERS_TO_POWERS = re.compile(r"\d[\s)]*(\*\*|\^|[⁰¹²³⁴-⁹])|(\*\*|\^)\s*\(|\d{3}|[⁰¹²³⁴-⁹]{3}")
@@ -201,7 +199,7 @@ class MappedFile:
 
     def _mapped(self, field: Field, rule: FieldRule) -> Field:
         name, role = rule.name or field.name, rule.role or field.role
-        taken = name in _TAKEN and role != "coordinate"
+        taken = name in (*TAKEN, *SPACE) and role != "coordinate"
         if taken or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
             raise self._importer.error(
                 f"a field cannot be called {name!r}; give it another name in the mapping file, as "

@@ -176,6 +176,8 @@ class Scenario(SampleSource):
     _space: tuple[Axis, ...]
     has_derivatives = False
     """Whether it can `solve_along`."""
+    same_on_any_grid = True
+    """Whether a random stream draws the same functions at every resolution."""
 
     def __init__(
         self,
@@ -217,11 +219,6 @@ class Scenario(SampleSource):
     def axes(self) -> tuple[Axis, ...]:
         """The axes of space."""
         return self._space
-
-    @property
-    def same_on_any_grid(self) -> bool:
-        """Whether a random stream draws the same functions at every resolution."""
-        return True
 
     def outside(self) -> Changes:
         """Return changes of the parameters that lead out of what they draw, by what they do.

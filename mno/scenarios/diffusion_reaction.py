@@ -94,11 +94,7 @@ class DiffusionReaction(TimeDependent):
             parameters.covariance_exponent, parameters.inverse_length, SIDE
         )
         self._field = cosine_field(places, variances / variances.sum())
-
-    @property
-    def same_on_any_grid(self) -> bool:
-        """Whether a random stream draws the same functions at every resolution: smooth ones."""
-        return self.parameters.sampling == "smooth"
+        self.same_on_any_grid = parameters.sampling == "smooth"
 
     def outside(self) -> Changes:
         """Return other terms of the equation and other initial states."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
 from http.client import HTTPException
@@ -17,11 +18,12 @@ from scipy.special import ndtr
 from mno.core.config import Config
 from mno.core.distributions import Distribution
 from mno.core.errors import InputError, MnoError, first_line
-from mno.core.fields import LOG, PLAIN, Axis, Field
+from mno.core.fields import LOG, PLAIN, RATE, TAKEN, Axis, Field
 from mno.scenarios.base import Fields, Parameters, Scenario, space_axes
 
 _PAUSE = 0.5  # seconds before the first retry; each further pause is twice as long
 _MOST = 2**28  # bytes of an answer
+_NAME = "[A-Za-z][A-Za-z0-9_]*"
 
 
 class Quantity(Config):
@@ -81,6 +83,7 @@ class External(Scenario):
     name = "external"
     title = "a solver behind a server"
     Parameters = ExternalParameters
+    same_on_any_grid = False  # smooth fields are drawn on the grid
 
     def __init__(self, parameters: ExternalParameters, resolution: int) -> None:
         super().__init__(parameters, resolution, least=1)
@@ -111,16 +114,19 @@ class External(Scenario):
             role, scale = "input" if name in inputs else "output", LOG if is_log else PLAIN
             found.append(Field(name, one.units, said, role, dims, scale=scale))
         self.fields = tuple(found)
+        taken = {*TAKEN, *(axis.name for axis in self._space)}
+        for name in self.shapes:
+            if name in taken or name.startswith(RATE) or not re.fullmatch(_NAME, name):
+                raise InputError(
+                    f"scenarios.external: a vector cannot be called {name!r}; expected letters, "
+                    f"digits and _, a letter first, neither {RATE}… nor one of "
+                    f"{', '.join(sorted(taken))}: give it another name"
+                )
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What the server says of itself."""
         return {"server": self._asked("Info"), "model_info": self._asked("ModelInfo", {})}
-
-    @property
-    def same_on_any_grid(self) -> bool:
-        """Smooth fields are drawn on the grid."""
-        return False
 
     def compile(self) -> None:
         """Ask the server whether it has the model, and how long its vectors are.
@@ -226,7 +232,7 @@ class External(Scenario):
                     body = answer.read(_MOST)
                 break
             except HTTPError as error:
-                if refused := _refusal(error.read(_MOST)):
+                if refused := _refusal(error):
                     raise MnoError(f"{url} refuses: {refused}") from None
                 why = f"status {error.code}"
             except (OSError, HTTPException) as error:
@@ -246,12 +252,12 @@ class External(Scenario):
             ) from None
 
 
-def _refusal(body: bytes) -> str:
+def _refusal(answer: HTTPError) -> str:
     """Return why a server refuses, where it says so as the protocol does."""
     try:
-        error = json.loads(body)["error"]
+        error = json.loads(answer.read(_MOST))["error"]
         return f"{error['type']}: {error['message']}"[:500]
-    except (KeyError, TypeError, ValueError):
+    except (OSError, HTTPException, KeyError, TypeError, ValueError):
         return ""
 
 

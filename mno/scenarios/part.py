@@ -1,13 +1,11 @@
 """A scenario as operators of its fields or of its readings see it (`mno.core.readings`)."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mno.core.bodies import Body
 from mno.core.errors import InputError
-from mno.core.fields import Axis
 from mno.core.readings import Layout, Part, check_part, from_points, has_readings
 from mno.scenarios.base import Fields, Scenario
 
@@ -18,8 +16,10 @@ class PartOfScenario(Scenario):
     def __init__(self, whole: Scenario, part: Part) -> None:
         self.whole, self.layout = whole, Layout(part, whole.fields, whole.axes)
         self.parameters, self.resolution = whole.parameters, whole.resolution
-        self.title, self.fields = whole.title, self.layout.fields
+        self.title, self.fields, self._space = whole.title, self.layout.fields, self.layout.axes
         self.checks = () if part == "fields" else whole.checks
+        self.same_on_any_grid = whole.same_on_any_grid
+        self.outside, self.settings, self.compile = whole.outside, whole.settings, whole.compile
 
     @property
     def dataset_name(self) -> str:
@@ -27,22 +27,9 @@ class PartOfScenario(Scenario):
         return self.whole.dataset_name
 
     @property
-    def axes(self) -> tuple[Axis, ...]:
-        """The axes of the part."""
-        return self.layout.axes
-
-    @property
     def provenance(self) -> dict[str, Any]:
         """That of the whole."""
         return self.whole.provenance
-
-    def outside(self) -> Mapping[str, Mapping[str, object]]:
-        """Return those of the whole."""
-        return self.whole.outside()
-
-    def settings(self) -> Sequence[Mapping[str, Any]]:
-        """Return those of the whole."""
-        return self.whole.settings()
 
     def sample(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Draw what the whole draws, as the part has it."""
@@ -66,10 +53,6 @@ class PartOfScenario(Scenario):
         """Return those of the whole."""
         readings, cells = self.layout.readings, self.layout.cells
         return self.whole.bodies(from_points(readings, given, cells) if readings else given)
-
-    def compile(self) -> None:
-        """Compile the solver."""
-        self.whole.compile()
 
 
 def part_of(scenario: Any, part: Part) -> Any:

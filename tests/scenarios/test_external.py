@@ -4,8 +4,10 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from mno.data.generate.run import generate
 from mno.data.parts import open_parts
 from mno.data.reading import read_split
 from mno.scenarios.external import External, ExternalParameters
+from mno.scenarios.part import part_of
 
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "tests/support/rod_server.py"
@@ -221,6 +224,39 @@ def test_a_wrong_answer_is_one_clear_line(address, answer, message):
         scenario.solve(scenario.sample(np.random.default_rng(0)))
 
 
+def test_a_server_that_breaks_off_an_error_is_asked_again():
+    asked, ended = [], threading.Event()
+
+    class Stuck(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(self.path)
+            self.send_response(500)
+            self.send_header("Content-Length", "1000")
+            self.end_headers()
+            self.wfile.write(b'{"error"')
+            self.wfile.flush()
+            ended.wait()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Stuck) as stuck:
+        threading.Thread(target=stuck.serve_forever, daemon=True).start()
+        scenario = rod(f"http://127.0.0.1:{stuck.server_port}", timeout=0.2, retries=1)
+        try:
+            with pytest.raises(MnoError, match=r"no answer \(status 500\), asked 2 times"):
+                scenario.solve(scenario.sample(np.random.default_rng(0)))
+        finally:
+            ended.set()
+            stuck.shutdown()
+    assert asked == ["/Evaluate"] * 2
+
+
+def test_numbers_alone_are_not_the_same_on_any_grid():
+    scenario = rod("http://127.0.0.1:1")
+    assert not part_of(scenario, "readings").same_on_any_grid
+
+
 def test_rates_of_another_length_are_one_clear_line(address):
     scenario = rod(address, config={"answer": "short rates"})
     given = scenario.sample(np.random.default_rng(0))
@@ -251,6 +287,10 @@ def test_a_wrong_answer_releases_nothing(address, tmp_path):
         ({"inputs": {"hottest": {"normal": [0.0, 1.0]}}}, "all of different names"),
         ({"inputs": {}}, "the inputs none"),
         ({"outputs": {"heat": {"dims": ["y", "x"]}}}, "expected one grid for all"),
+        *(
+            ({"outputs": {"all": {}, name: {}}}, f"a vector cannot be called '{name}'; expected")
+            for name in ("x", "split", "the heat", "../heat", "rate_of_all", "all_number", "")
+        ),
     ],
 )
 def test_what_cannot_be_asked_is_refused(changes, message):
