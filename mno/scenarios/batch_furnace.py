@@ -11,7 +11,7 @@ from pydantic import Field as Parameter
 from mno.core.bodies import Body
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Axis, Field
-from mno.scenarios.base import Changes, Check, Fields, Parameters, Scenario
+from mno.scenarios.base import POSITIVE, Changes, Check, Fields, Parameters, Scenario
 from mno.scenarios.chamber.arrangement import HOUR, Cells, Draw, Piece, draw_run, refuse_impossible
 from mno.scenarios.chamber.conduction import enthalpy_of, stages_for
 from mno.scenarios.chamber.march import Record, run
@@ -262,20 +262,19 @@ class BatchFurnace(Scenario):
             "setpoint": setpoints, "thermocouple_lag": draw.lag, "wear": draw.wear,
             "ambient_temperature": draw.ambient, "lining_temperature": draw.warm,
         }  # fmt: skip
-        most = self.plant.pieces.count[1]
-        for name in _OF_PIECES:
-            given[name] = np.full(most, np.nan)
+        given |= {name: np.full(self.plant.pieces.count[1], np.nan) for name in _OF_PIECES}
         for number, piece in enumerate(draw.pieces):
-            for name, value in zip(_PIECE, (*piece.corner, *piece.size), strict=True):
+            numbers = (*piece.corner, *piece.size, piece.grade, piece.temperature)
+            for name, value in zip(_OF_PIECES, numbers, strict=True):
                 given[name][number] = value
-            given["piece_grade"][number] = piece.grade
-            given["piece_temperature"][number] = piece.temperature
         drawn = {name: np.asarray(value, np.float32) for name, value in given.items()}
         return {**drawn, **self._at_start(self._cells(drawn))}
 
     def completed(self, given: Fields) -> Fields:
-        """Return a run with the materials and first states that go with the rest of it."""
-        return {**given, **self._at_start(self._cells(given))}
+        """Return a run with the materials and first states that go with the rest, or refuse it."""
+        rest = {f.name: given[f.name] for f in self.fields if f.role == "input" and f.dims != _GRID}
+        self._refuse(rest)
+        return {**given, **self._at_start(self._cells(rest))}
 
     def _at_start(self, cells: Cells) -> dict[str, np.ndarray]:
         """Return materials on the plant's grid, and all states at the start."""
@@ -432,11 +431,9 @@ class BatchFurnace(Scenario):
         """Refuse what cannot be solved for; what follows from the rest may be missing."""
         gaps = {field.name for field in self.fields if field.gaps}
         given = [f for f in self.fields if f.name in inputs and f.name not in gaps]
-        anywhere = (-math.inf, math.inf)
-        positive = (float(np.nextafter(0.0, 1.0)), math.inf)
         free = {"charge", "wear", "zone_energy", "stored_heat", "hall_loss", "flue_loss"}
-        bounds = {f.name: anywhere if f.name in free else positive for f in given}
-        self.within(inputs, **bounds)
+        least = {f.name: -math.inf if f.name in free else POSITIVE for f in given}
+        self.within(inputs, **{name: (low, math.inf) for name, low in least.items()})
         shape = (self.plant.pieces.count[1],)
         of_pieces = {name: np.asarray(inputs[name]) for name in sorted(gaps & set(inputs))}
         for name, values in of_pieces.items():

@@ -29,7 +29,7 @@ SMALL = 1e-9
 THINNEST = 0.005
 """Of a layer, m: thinner ones would be conducted through in seconds, by thousands of stages."""
 NARROWEST = 0.01
-"""Of gaps, zones and steps of sizes and places, m."""
+"""Of gaps, supports, zones and steps of sizes and places, m."""
 
 Length = Annotated[float, Key(gt=0.0, le=50.0)]
 Kelvin = Annotated[float, Key(ge=COLDEST, le=HOTTEST)]
@@ -68,7 +68,6 @@ class Material(Config):
         for at, value in table or ():
             if not (math.isfinite(value) and value > 0.0 and math.isfinite(at)):
                 raise ValueError(f"{value:g} at {at:g} K; expected positive numbers, correct it")
-        for at, value in table or ():
             if about.field_name == "poisson_ratio" and value >= 0.5:
                 raise ValueError(f"{value:g} at {at:g} K; expected less than 0.5, correct it")
         return table
@@ -178,7 +177,7 @@ class Gas(Config):
     leak: float = Key(default=20.0, gt=0.0, le=1e6, description="Air into each zone, W/K")
     mixing: float = Key(default=200.0, ge=0.0, le=1e6, description="Between neighbours, W/K")
     film: float = Key(default=15.0, gt=0.0, le=1000.0, description="To surfaces, W m-2 K-1")
-    absorption: float = Key(default=0.15, ge=0.0, le=100.0, description="Of radiation, 1/m")
+    absorption: float = Key(default=0.15, ge=0.0, le=5.0, description="Of radiation, 1/m")
     flue: Name = Key(description="The zone from which gases leave")
 
 
@@ -339,6 +338,10 @@ class Plant(Config):
                 raise ValueError(
                     f"{key}=[{low:g}, {high:g}]; expected the least and the greatest, positive"
                 )
+        if 0.0 < pieces.support < NARROWEST:
+            raise ValueError(
+                f"pieces.support={pieces.support:g}; expected 0, or {NARROWEST:g} m or more"
+            )
         if pieces.count[0] < 1 or pieces.count[1] > 6:
             raise ValueError(f"pieces.count={pieces.count}; expected from 1 to 6 pieces")
         for part in ("walls", "roof"):

@@ -129,7 +129,7 @@ def _closed(matrix: sp.csr_matrix, sums: np.ndarray) -> sp.csr_matrix:
         factors *= np.sqrt(sums / found)
     raise MnoError(
         f"view factors miss {missing:.0e} of a face's area after {_SCALINGS} scalings, expected "
-        f"{CLOSURE:.0e}; use more rays"
+        f"{CLOSURE:.0e}; lower gas.absorption, or widen gaps and supports"
     )
 
 
