@@ -171,18 +171,19 @@ def no_logarithm(what: str, found: tuple[int, float]) -> InputError:
     )
 
 
-def _scaled(name: str, field: ArrayT, scale: str, beside: Mapping[str, ArrayT]) -> ArrayT:
-    """Return a physical field on its scale."""
+def _scaled(
+    name: str, field: ArrayT, scale: str, beside: Mapping[str, ArrayT], first: int = 0
+) -> ArrayT:
+    """Return a physical field on its scale; its samples are numbered from the first."""
     if scale == PLAIN:
         return field
     if scale != LOG:
         return field - _reference(name, scale, field, beside)
     if isinstance(field, Tensor) and is_compiling():  # a graph, whose values are not known
         return field.log()
-    is_tensor = isinstance(field, Tensor)
-    found = first_not_positive(field.detach().cpu().numpy() if is_tensor else field)
+    found = first_not_positive(field.detach().cpu().numpy() if isinstance(field, Tensor) else field)
     if found:
-        raise no_logarithm(f"field {name}", found)
+        raise no_logarithm(f"field {name}", (first + found[0], found[1]))
     return field.log() if isinstance(field, Tensor) else np.log(field)
 
 
@@ -206,7 +207,7 @@ def _scaled_blocks(
     other = difference_from(scale)
     for rows in blocks(field):
         beside = {other: fields[other][rows]} if isinstance(other, str) else {}
-        yield _scaled(name, field[rows], scale, beside)
+        yield _scaled(name, field[rows], scale, beside, rows.start)
 
 
 def _changes(frames: np.ndarray, forecast: Forecast) -> np.ndarray:

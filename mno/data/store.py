@@ -16,7 +16,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 from zarr.errors import ZarrUserWarning
 
-from mno.core.fields import PLAIN, RATE, Field
+from mno.core.fields import PLAIN, Field
 from mno.core.files import file_sha256, folder_files, metadata_sha256, write_text
 from mno.data.shard_file import COMPRESSION_LEVEL
 from mno.scenarios.base import SampleSource
@@ -44,14 +44,14 @@ def create_store(
     splits: np.ndarray,
     numbers: Mapping[str, np.ndarray],
     spans: Mapping[str, Sequence[float]],
-    rates: Mapping[Field, int],
+    rates: Mapping[Field, tuple[int, ...]],
 ) -> None:
     """Write the store, in a new folder, without its fields' values: metadata, coordinates, splits.
 
     `content` is what determines the samples, as plain values; `splits` names each sample's split,
     and `numbers` are further ones for each sample, shape `(samples,)`, by name. `spans` says
-    between which values most of a field lie, where that is known; `rates` along how many directions
-    there are rates of fields, which readers look for by an attribute of their own.
+    between which values most of a field lie, where that is known; `rates` the shape in a sample of
+    each rate of a field, which readers look for by an attribute of their own.
     """
     attributes = {
         "Conventions": "CF-1.11",
@@ -85,8 +85,7 @@ def create_store(
     places = [field.name for field in scenario.fields if field.role == "coordinate"]
     for field in (*scenario.fields, *rates):
         located = places if "point" in field.dims and field.role != "coordinate" else []
-        shape = scenario.shapes[field.name.removeprefix(RATE)]
-        shape = (rates[field], *shape) if field in rates else shape
+        shape = rates[field] if field in rates else scenario.shapes[field.name]
         about: dict[str, Any] = {
             "units": field.units, "long_name": field.long_name, "role": field.role,
             "coordinates": " ".join(["split", *numbers, *located]),

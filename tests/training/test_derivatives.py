@@ -1,5 +1,6 @@
 """Derivatives of solvers: stored beside solutions, matched in training, refused elsewhere."""
 
+import shutil
 import warnings
 from dataclasses import replace
 
@@ -8,12 +9,13 @@ import pytest
 import torch
 import xarray
 
-from mno.core.errors import InputError
+from mno.core.errors import InputError, MnoError
 from mno.core.fields import RATE
 from mno.core.forecast import TaskConfig
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.generate.plan import make_plan
 from mno.data.generate.run import generate
+from mno.data.generate.work import WorkFolder
 from mno.data.reading import open_split, open_splits
 from mno.nn.config import ModelConfig
 from mno.nn.mixers import MIXERS
@@ -101,6 +103,19 @@ def test_other_readers_of_a_dataset_see_the_samples_alone(darcy, tmp_path):
     assert [a.name for a in ours.schema.axes] == [a.name for a in theirs.schema.axes]
     np.testing.assert_array_equal(ours.fields["permeability"], theirs.fields["permeability"])
     np.testing.assert_allclose(ours.fields["pressure"], theirs.fields["pressure"], rtol=1e-5)
+
+
+def test_rates_count_where_the_disk_may_be_too_small(tmp_path):
+    cls, free = scenario_class("darcy"), shutil.disk_usage(tmp_path).free
+    samples = free // (4 * 2 * 2 * 4 * 64**2)  # both fields, with as much to spare: a quarter of it
+    folders = []
+    for derivatives in (None, 10):
+        changes = {"samples": samples, "shard_size": samples, "derivatives": derivatives}
+        config = GenerateConfig.model_validate({**GENERATE, "resolution": 64, **changes})
+        folders.append(WorkFolder(tmp_path, make_plan(cls, cls.Parameters(), config, "code")))
+    folders[0].require_space([0])
+    with pytest.raises(MnoError, match="GB free; .* samples may need"):
+        folders[1].require_space([0])
 
 
 def test_shards_do_not_change_rates(darcy, tmp_path):

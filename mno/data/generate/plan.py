@@ -86,6 +86,13 @@ class DatasetPlan:
         """The rates of fields along directions of what is given; an `InputError` if none can be."""
         return rates_of(self.build(), self.directions)
 
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each field in one sample, and of its rates along all directions."""
+        own = self.build().shapes
+        rates = {f.name: (self.directions, *own[f.name.removeprefix(RATE)]) for f in self.rates}
+        return own | rates
+
     def build(self) -> SampleSource:
         """Build the scenario at the dataset's resolution, or raise an `InputError`."""
         return self.scenario.open(self.parameters, self.config, self.root)
@@ -191,5 +198,5 @@ class DatasetPlan:
         size = self.config.shard_size
         create_store(
             path, self.build(), self.content, size, self.splits, numbers or {}, spans or {},
-            {field: self.directions for field in self.rates},
+            {field: self.shapes[field.name] for field in self.rates},
         )  # fmt: skip

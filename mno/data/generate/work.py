@@ -25,7 +25,6 @@ from pydantic import TypeAdapter
 from threadpoolctl import threadpool_limits
 
 from mno.core.errors import InputError, MnoError
-from mno.core.fields import RATE
 from mno.core.files import file_sha256, replacing_folder, write_text
 from mno.data.generate.plan import DatasetPlan
 from mno.data.shard_file import write_shard_file
@@ -72,11 +71,8 @@ def solve_shard(plan: DatasetPlan, shard: int) -> tuple[ShardRecord, dict[str, n
         name: np.empty((len(samples), *shape), np.float32)
         for name, shape in scenario.shapes.items()
     }
-    rates = {
-        rate.name: np.full((len(samples), plan.directions, *shape), np.nan, np.float32)
-        for rate in plan.rates
-        for shape in (scenario.shapes[rate.name.removeprefix(RATE)],)
-    }
+    shapes = {rate.name: (len(samples), *plan.shapes[rate.name]) for rate in plan.rates}
+    rates = {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
     measured = {check.name: np.empty(len(samples)) for check in scenario.checks}
     # Their first frames are the same where nothing was measured: whole recordings tell them apart.
     recorded = [f.name for f in scenario.fields if f.role == "state" and f.gaps]
@@ -189,7 +185,7 @@ class WorkFolder:
 
     def require_space(self, missing: list[int]) -> None:
         """Refuse to start what the disk cannot hold uncompressed, with as much again to spare."""
-        values = sum(int(np.prod(shape)) for shape in self.plan.build().shapes.values())
+        values = sum(int(np.prod(shape)) for shape in self.plan.shapes.values())
         samples = sum(len(self.plan.samples_of(shard)) for shard in missing)
         needed = 2 * samples * values * np.dtype(np.float32).itemsize
         free = shutil.disk_usage(self.path).free
