@@ -26,6 +26,9 @@ TOLERANCE = 1e-8  # relative residual of a stage; the error it leaves is below f
 MAX_ITERATIONS = 500  # of a stage; about 16 are used
 COARSEST, FINEST = 16, 512  # resolutions; at the finest a check takes 1 GB of memory
 LARGEST_RISE = 3.0  # that passes, in units of the greatest that burners are sized for
+_OF_STRESS = (
+    "thermal_stress", "youngs_modulus", "poisson_ratio", "thermal_expansion", "piece_ends",
+)  # fmt: skip
 _SIZING = 32, 25, 2, 1e-5  # resolution, frames, steps and tolerance at which burners are sized
 
 Wall = Annotated[float, Parameter(gt=0.0, le=5.0)]
@@ -78,7 +81,7 @@ class FurnaceParameters(Parameters):
         """Leave out what datasets of earlier versions say of a stress that they do not have."""
         if not isinstance(given, dict) or given.get("thermal_stress", True):
             return given
-        return {name: value for name, value in given.items() if name in cls.model_fields}
+        return {name: value for name, value in given.items() if name not in _OF_STRESS}
 
     @model_validator(mode="after")
     def _walls_leave_a_cavity(self) -> Self:

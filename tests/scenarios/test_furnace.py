@@ -411,3 +411,5 @@ def test_what_earlier_datasets_say_of_a_stress_that_they_lack_is_no_obstacle():
     assert FurnaceParameters.model_validate(earlier) == FurnaceParameters(frames=3)
     with pytest.raises(ValueError, match="thermal_stress"):
         FurnaceParameters.model_validate({**earlier, "thermal_stress": True})
+    with pytest.raises(ValueError, match="duratoin"):
+        FurnaceParameters.model_validate({**earlier, "duratoin": 600.0})
