@@ -94,8 +94,8 @@ def forecast_of(task: TaskConfig, fields: Sequence[Field], axes: Sequence[Axis])
 
     Raises:
         InputError: No frame is left to predict, the frames do not follow each other at equal
-            distances, or a rollout is wanted of fields that no state continues, or outputs that are
-            no states of a model along time.
+            distances where they have to, or a rollout is wanted of fields that no state continues,
+            or outputs that are no states of a model along time.
     """
     if not (task.observes or any(field.role == "state" for field in fields)):
         return None
@@ -131,6 +131,11 @@ def forecast_of(task: TaskConfig, fields: Sequence[Field], axes: Sequence[Axis])
             f"frames to go on from; set task.{other or 'scheme=horizon'}"
         )
     interval, intervals = _intervals(times, along_time=along_time)
+    if task.skip and intervals and not own:
+        raise InputError(
+            f"task.skip={task.skip} needs frames at equal distances, and those of the dataset are "
+            "not; set task.skip=0"
+        )
     steps = len(times) - task.skip - task.history
     return Forecast(task.history, task.scheme, steps, interval, along_time, intervals, task.skip)
 

@@ -122,8 +122,8 @@ class Readings:
     """Reads anew, in each epoch, what an observer is given, with the faults of its sensors.
 
     Of half of the runs it is read at other times, drawn from all of the run, as plants do not read
-    at equal distances: between frames what is told is interpolated linearly, as are the sample's
-    own `times`, if it has them, and what drives it is that of the frame before.
+    at equal distances: between frames what is told is interpolated linearly, as are their times,
+    by their `intervals` or the sample's own, and what drives it is that of the frame before.
     """
 
     sensors: Mapping[str, Sensor]
@@ -132,6 +132,7 @@ class Readings:
     driving: Collection[str]
     seed: int
     times: Collection[str] = ()
+    intervals: Sequence[float] = ()
 
     def __call__(
         self, fields: Mapping[str, Tensor], samples: Tensor, epoch: int
@@ -169,7 +170,8 @@ class Readings:
             field = fields[name]
             share = (at - before).reshape(*at.shape, *(1,) * (field.ndim - 2))
             found[name] = torch.lerp(field[rows, before], field[rows, after], share)
-        steps = at.diff(dim=1).clamp_min(1e-3)
+        clock = torch.tensor(self.intervals or (1.0,) * frames).cumsum(0) - 1.0
+        steps = torch.lerp(clock[before], clock[after], at - before).diff(dim=1).clamp_min(1e-3)
         found[INTERVALS] = torch.nn.functional.pad(steps, (1, 1), value=1.0)
         return found
 
@@ -227,8 +229,9 @@ class Augmentation:
         turned = {name: field.clone() for name, field in fields.items()}
         for number in chosen.unique().tolist():
             rows = (chosen == number).nonzero()[:, 0]
-            for name, field in fields.items():
-                turned[name][rows] = self.turns[number][name.removeprefix(RATE)](field[rows])
+            for name in fields.keys() - {INTERVALS}:
+                turn = self.turns[number][name.removeprefix(RATE)]
+                turned[name][rows] = turn(fields[name][rows])
         return turned
 
 
@@ -270,10 +273,12 @@ def changes_of(
         starts = drawn(forecast.skip + forecast.steps - config.unroll + 1, "window")
         frames = forecast.history + config.unroll
         changes.append(Windows(names, frames, starts, forecast.intervals))
-    if sensors := description.sensors:
+    if forecast is not None and (sensors := description.sensors):
         driving = [n for n in description.forcings if n.removesuffix(READ) not in sensors]
-        told, times = description.outputs, (*description.times,)
-        changes.append(Readings(sensors, description.normaliser, told, driving, seed, times))
+        told, times, intervals = description.outputs, (*description.times,), forecast.intervals
+        changes.append(
+            Readings(sensors, description.normaliser, told, driving, seed, times, intervals)
+        )
     check_derivatives(config, bool(training.rates), forecast)
     if config.derivatives:
         arrays = {name: array[:] for name, array in training.rates.items()}

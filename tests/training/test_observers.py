@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from rod_problem import FIELDS, FRAMES, POINTS, make_split, schema
+from runner import encoded
 
 from mno.core.errors import InputError
 from mno.core.fields import Field
@@ -27,7 +28,7 @@ from mno.nn.config import ModelConfig
 from mno.surrogate.description import INTERVALS
 from mno.surrogate.following import Run
 from mno.surrogate.surrogate import Surrogate
-from mno.training.batches import Readings
+from mno.training.batches import Readings, changes_of
 from mno.training.config import TrainConfig
 from mno.training.fit import train
 from mno.training.problem import describe
@@ -249,6 +250,24 @@ def test_readings_are_drawn_anew_in_each_epoch_and_half_of_them_at_other_times()
     assert torch.equal(first["temperature"][regular], fields["temperature"][regular])
     assert (first[INTERVALS] > 0).all()
     assert (first[INTERVALS][:, 1:-1].sum(dim=1) <= FRAMES - 1 + 1e-4).all()
+
+
+def test_readings_between_frames_at_unequal_distances_are_as_far_apart_as_they_were_read():
+    split = as_seen(make_split("train", 40, 0))
+    axes = [
+        dataclasses.replace(a, points=a.points**2) if a.name == "time" else a
+        for a in split.schema.axes
+    ]
+    split = dataclasses.replace(split, schema=dataclasses.replace(split.schema, axes=tuple(axes)))
+    description = observer(split=split).description
+    (change,) = changes_of(split, description, TrainConfig(), 0)
+    fields = encoded(description, split)
+    clock = torch.tensor((0.0, *description.forecast.intervals[1:])).cumsum(0)
+    fields["temperature"] = clock[:, None].expand(40, FRAMES, POINTS)
+    found = change(fields, torch.arange(40), 0)
+    steps = found["temperature"][..., 0].diff(dim=1)
+    torch.testing.assert_close(found[INTERVALS][:, 1:-1], steps.clamp_min(1e-3))
+    assert 10 <= int((steps - clock.diff()).abs().amax(dim=1).lt(1e-6).sum()) <= 30
 
 
 # A rod that loses heat at a known rate: linear, and its best observer is the Kalman filter.

@@ -123,6 +123,10 @@ def test_frames_at_unequal_distances_are_learned_and_predicted(tmp_path):
         run(tmp_path, TaskConfig(history=2), **splits)
     with pytest.raises(InputError, match="residual_weight.*equal distances"):
         run(tmp_path, TASKS["changes"], **splits, residual_weight=0.1)
+    with pytest.raises(InputError, match="task.skip=1 needs .*equal distances.*task.skip=0"):
+        run(tmp_path, TaskConfig(skip=1, time="axis"), **splits)
+    _, turned = run(tmp_path / "turned", TASKS["changes"], **splits, epochs=1, augment=True)
+    assert turned.records[0].train_relative_l2 != history.records[0].train_relative_l2
 
 
 def test_windows_come_with_their_own_intervals():
