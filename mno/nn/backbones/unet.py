@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from mno.core.batch import Batch
@@ -50,6 +51,8 @@ class UNetOperator(Operator):
         return self._on_image(self._network, batch)
 
     def _network(self, x: Images) -> Images:
+        if forward_ad._current_level >= 0:  # there, norms take this order in memory alone
+            x = x.contiguous()
         found = []
         for level, convolutions in enumerate(self.down):
             if level:
