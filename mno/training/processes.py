@@ -138,7 +138,7 @@ def joined(rank: Rank, rendezvous: str) -> Iterator[None]:
     They meet at the URL of a file that is not there yet, `file://…`, or by `env://` as torchrun
     says in the environment. An `InputError` says that there are fewer devices than processes.
     """
-    devices = torch.cuda.device_count()
+    devices = torch.cuda.device_count() if training_device() == "cuda" else 0
     if 0 < devices < rank.size:
         raise InputError(
             f"train.processes={rank.size}, but there are {devices} CUDA devices; choose {devices}"

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from smoothing_problem import CONFIG, TRAINING, run
 
 from mno.core.errors import InputError
-from mno.training.processes import Rank, started_by_torchrun
+from mno.training.processes import Rank, joined, started_by_torchrun
 
 HERE = Path(__file__).parent
 # The last batch of an epoch holds one sample, of which the second process has no share.
@@ -68,6 +68,13 @@ def test_processes_that_were_not_started_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match="not started by torchrun"), started_by_torchrun():
         pass
+
+
+def test_on_the_processor_devices_are_not_counted(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNO_DEVICE", "cpu")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with joined(Rank(), f"file://{tmp_path}/meet"):
+        assert torch.distributed.get_backend() == "gloo"
 
 
 @pytest.mark.slow
