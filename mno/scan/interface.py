@@ -114,7 +114,7 @@ def selective_scan(
         groups = _num_groups(*tensors)
     channels, length = u.shape[1:]
     if delta_scale is not None:
-        delta_scale = _by_group(delta_scale, len(u), groups, length)
+        delta_scale = _by_group(delta_scale.to(u.device), len(u), groups, length)
     turned = (False,) * groups if reverse is None else tuple(reverse)
     if len(turned) != groups:
         raise ValueError(

@@ -64,6 +64,7 @@ LONGEST = 64
 """Steps of a line up to which it is one block: there, no state is passed on."""
 IN_GRAPHS = 32, 16  # both where nothing is compiled, and exponentials count
 _LEAST_DRIVE = 1e-30  # whose logarithm is taken
+_FORGOTTEN = -80.0  # of z: no more is left of what came before, and sums keep their digits
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +175,8 @@ class _Beam:
         if rule == "trapezoidal":
             heard = self._by_way(at_end).movedim(3, 1)
             drive = heard + self._of_next(dt - heard)
-        exponents = _exponents(z.contiguous(), drive.contiguous(), self, rule == "centred")
+        z, drive = z.clamp_min(_FORGOTTEN), drive.contiguous()
+        exponents = _exponents(z, drive, self, rule == "centred")
         return _scan_blocks(u, B, C, *exponents, heard.contiguous(), D.sum(0), self)
 
     def _of_next(self, x: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from mno.scan.arguments import Carried, Inputs, ScanArguments, ScanPath
 from mno.scan.plain import along_walks, step_lengths, visited_points
 
-_SHORTEST = 1e-30  # of steps, by which is divided
+_SHORTEST = 1e-15  # of steps, by which is divided
 Run = Callable[[ScanArguments], tuple[Inputs, Carried | None]]
 
 

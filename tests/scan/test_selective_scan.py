@@ -176,9 +176,10 @@ def test_the_trapezoidal_rule_with_all_weight_at_the_end_is_the_simplified_one()
 
 
 def test_the_compiled_trapezoidal_rule_has_the_gradients_of_the_plain_one():
-    found = []
+    found, given = [], problem(2, 2, 3, 4, 40)
+    given["delta"][..., 5] = -60.0  # nearly no step
     for dtype in (torch.float32, torch.float64):
-        args = {k: x.to(dtype).requires_grad_() for k, x in problem(2, 2, 3, 4, 40).items()}
+        args = {k: x.to(dtype).requires_grad_() for k, x in given.items()}
         ends = torch.linspace(0.1, 0.9, 480).view(2, 6, 40).to(dtype).requires_grad_()
         y = selective_scan(
             **args, reverse=(False, True), discretization="trapezoidal", end_weight=ends
@@ -228,6 +229,14 @@ def test_one_step_size_and_its_scale_are_interchangeable():
     inside = selective_scan(delta=delta * scale, **args, delta_softplus=False)
     outside = selective_scan(delta=delta, **args, delta_softplus=False, delta_scale=scale)
     torch.testing.assert_close(inside, outside)
+
+
+def test_a_scale_is_taken_to_where_the_input_is():
+    args, scale = problem(2, 2, 3, 4, 7, dtype=torch.float32), torch.ones(7)
+    there = {name: x.to("meta") for name, x in args.items()}
+    assert selective_scan(**there, delta_scale=scale).is_meta
+    with pytest.raises(NotImplementedError, match="no data"):  # what lies there has no values
+        selective_scan(**args, delta_scale=scale.to("meta"))
 
 
 def test_a_low_precision_input_keeps_a_float32_state():

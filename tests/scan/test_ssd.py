@@ -124,6 +124,14 @@ def test_steps_that_forget_everything_are_exact_and_finite(size):
     check(replace(scan, bias=scan.bias + size))
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_beside_a_step_that_forgets_everything_the_others_keep_their_digits(rule):
+    scan = problem(along_a_line(130, False, True), rule, points=130)
+    scan.delta[:, 7] = 1e5
+    scan.u[:, 7] = 0.0  # what is heard there would be larger than all else
+    check(scan)
+
+
 def test_a_step_of_no_length_changes_nothing():
     scan = problem(along_a_line(8, False), "simplified", points=8)
     scale = torch.ones(1, 1, 8)
