@@ -195,8 +195,8 @@ class _DirectScan(torch.autograd.Function):
         if dy is None and dstate is None:
             return (None,) * (1 + len(inputs))
         if torch.is_grad_enabled():
-            needed = ctx.needs_input_grad[1:]
-            return (None, *_plain_gradients(inputs, needed, grad_outputs, ctx.how))
+            form, needed = partial(_plain_form, ctx.how), ctx.needs_input_grad[1:]
+            return (None, *plain_gradients(form, inputs, needed, grad_outputs))
         *tensors, initial = inputs
         if initial is not None and dstate is None:
             dstate = torch.zeros_like(initial)
@@ -209,18 +209,20 @@ def _launch() -> Any:
     return launch
 
 
-def _plain_gradients(
-    inputs: Tensors, needed: Sequence[bool], by_outputs: Tensors, how: How
-) -> list[Tensor | None]:
-    """Differentiate the plain form, since a graph of the gradients themselves was asked for.
-
-    Inputs are the tensors and what each walk begins with, outputs y and what each ends with.
-    """
-    # One may have been made of another, whose gradient here is without what comes through it.
-    inputs = [None if x is None else x.view_as(x) for x in inputs]
+def _plain_form(how: How, *inputs: Tensor | None) -> tuple[Tensor | None, ...]:
+    """Return y and what each walk ends with, given the tensors and what each begins with."""
     scan = ScanArguments.arranged(inputs[:-1], how)
     y, state = plain.scan_by_lines(replace(scan, initial=inputs[-1]), plain.plain_recurrence)
-    outputs = zip((how[0].of_output(y), state), by_outputs, strict=True)
+    return how[0].of_output(y), state
+
+
+def plain_gradients(
+    form: Callable[..., Tensors], inputs: Tensors, needed: Sequence[bool], by_outputs: Tensors
+) -> list[Tensor | None]:
+    """Differentiate a plain form, since a graph of the gradients themselves was asked for."""
+    # One may have been made of another, whose gradient here is without what comes through it.
+    inputs = [None if x is None else x.view_as(x) for x in inputs]
+    outputs = zip(form(*inputs), by_outputs, strict=True)
     heard = [(x, dx) for x, dx in outputs if x is not None and dx is not None]
     asked = [need and x is not None for x, need in zip(inputs, needed, strict=False)]
     wanted = [x for x, ask in zip(inputs, asked, strict=True) if ask and x is not None]

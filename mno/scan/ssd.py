@@ -47,7 +47,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mno.scan.arguments import Inputs, ScanArguments, ScanPath, Weights
-from mno.scan.backends import is_direct
+from mno.scan.backends import is_direct, plain_gradients
 from mno.scan.plain import phi
 
 HeadSteps = Float[Tensor, "batch point group head"]
@@ -228,9 +228,10 @@ class _CompiledExponents(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
-            parts = [x.view_as(x) for x in ctx.saved_tensors]
-            outputs = _plain_exponents(*parts, *ctx.options)
-            found = torch.autograd.grad(outputs, parts, grads, create_graph=True)
+            found = plain_gradients(
+                lambda *parts: _plain_exponents(*parts, *ctx.options),
+                ctx.saved_tensors, ctx.needs_input_grad, grads,
+            )  # fmt: skip
         else:
             given = (grad.contiguous() for grad in grads)
             found = _launch().exponents_back(ctx.saved_tensors[1], *given, *ctx.options)
@@ -308,7 +309,11 @@ class _CompiledBlocks(torch.autograd.Function):
         *inputs, states = ctx.saved_tensors
         with _full_precision(dy):
             if torch.is_grad_enabled():
-                return (*_plain_gradients(inputs, ctx.needs_input_grad, dy, beam), None, None)
+                found = plain_gradients(
+                    lambda *parts: [_plain_blocks(*parts, beam=beam)],
+                    inputs, ctx.needs_input_grad, [dy],
+                )  # fmt: skip
+                return *found, None, None
             u, B, C, *exponents, heard, direct = inputs
             values, by_values = (
                 beam.cut(x).unflatten(-1, (len(direct), -1)).contiguous() for x in (u, dy)
@@ -339,19 +344,6 @@ def _keep_before(products: Tensor, beam: _Beam) -> None:
     """Set to zero but where a step, the column, comes before another, the row."""
     for of_way, back in zip(products, beam.backwards, strict=True):
         of_way.triu_(1) if back else of_way.tril_(-1)
-
-
-def _plain_gradients(
-    inputs: list[Tensor], needed: tuple[bool, ...], dy: Tensor, beam: _Beam
-) -> list[Tensor | None]:
-    """Differentiate the plain form, since a graph of the gradients themselves was asked for."""
-    asked = needed[: len(inputs)]
-    parts = [x.view_as(x) for x in inputs]  # one may have been made of another
-    wanted = [x for x, ask in zip(parts, asked, strict=True) if ask]
-    arguments: Any = (*parts, beam)
-    y = _plain_blocks(*arguments)
-    grads = iter(torch.autograd.grad(y, wanted, dy, create_graph=True, allow_unused=True))
-    return [next(grads) if ask else None for ask in asked]
 
 
 def _launch() -> Any:

@@ -20,7 +20,7 @@ from numba import njit
 from numba.core import types
 
 from mno.scan.cpu import vectors as simd
-from mno.scan.cpu.job import FLOAT_BYTES, OPTIONS, made
+from mno.scan.cpu.job import FLOAT_BYTES, OPTIONS, laid_out, made
 from mno.scan.cpu.rules import LOG2E, exp2
 from mno.scan.cpu.tiles import fill_zeros
 from mno.scan.cpu.vectors import AVX512, LANES, VECTOR, VECTOR_BYTES, ZERO, Address, Lanes, emitted
@@ -185,15 +185,6 @@ def scratch_bytes(size: int, state: int, channels: int) -> int:
     return sum(sizes.py_func(size, state, channels))
 
 
-@emitted(types.NamedUniTuple(types.intp, len(Scratch._fields), Scratch))
-def _laid_out(parts: Any, at: Address) -> list[Address]:
-    places = []
-    for part in parts:
-        places.append(at)
-        at = at.moved(part)
-    return places
-
-
 @njit(**OPTIONS)
 def _copy(to, to_row, source, source_row, rows, columns):
     """Copy rows, of which no number beyond `columns` is read or written."""
@@ -290,7 +281,7 @@ def _forward(job, task, scratch):
     channels, per_line, ways = job[CHANNELS], job[PER_LINE], job[WAYS]
     q, n, p = _padded(size), _padded(state), _padded(channels)
     parts = sizes(size, state, channels)
-    s = _laid_out(parts, scratch)
+    s = laid_out(parts, scratch)
     fill_zeros(scratch, sum(parts) // FLOAT_BYTES)
     splits = (heads + job[FEW_HEADS] - 1) // job[FEW_HEADS]
     first_line, first_head = task // splits * job[FEW_LINES], task % splits * job[FEW_HEADS]
@@ -385,7 +376,7 @@ def _backward(job, task, scratch):
     channels, per_line, ways = job[CHANNELS], job[PER_LINE], job[WAYS]
     q, n, p = _padded(size), _padded(state), _padded(channels)
     parts = sizes(size, state, channels)
-    s = _laid_out(parts, scratch)
+    s = laid_out(parts, scratch)
     fill_zeros(scratch, sum(parts) // FLOAT_BYTES)
     splits = (heads + job[FEW_HEADS] - 1) // job[FEW_HEADS]
     split = task % splits

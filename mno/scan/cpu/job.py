@@ -12,7 +12,6 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from numba import njit
-from numba.core import types
 
 from mno.core.compiled import named
 from mno.scan.cpu import TILE
@@ -126,7 +125,7 @@ def scratch_bytes(state: int, rank: int, backward: int) -> int:
     return sum(sizes.py_func(state, rank, backward))
 
 
-@emitted(types.NamedUniTuple(types.intp, len(Scratch._fields), Scratch))
+@emitted(0)
 def laid_out(parts: Any, at: Address) -> list[Address]:
     """Return where the parts lie, one behind the other, the first at an address."""
     places = []

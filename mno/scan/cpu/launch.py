@@ -100,9 +100,9 @@ def _put_ends(plan: Plan, job: np.ndarray, given: Tensor) -> Tensor:
 
 
 def _run(direction: str, plan: Plan, job: np.ndarray) -> None:
-    """Run a pass, in as many threads as torch has."""
-    threads = 1 if plan.for_one_thread else torch.get_num_threads()
-    run_tasks(kernel(direction, plan.rule), job, plan.tasks, plan.scratch_bytes[direction], threads)
+    """Run a pass of a scan."""
+    run = kernel(direction, plan.rule)
+    run_tasks(run, job, plan.tasks, plan.scratch_bytes[direction], plan.work)
 
 
 def kernel(direction: str, discretization: str) -> Kernel:

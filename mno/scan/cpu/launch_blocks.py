@@ -14,8 +14,6 @@ from mno.scan.cpu.threads import Kernel, compiled_tasks, run_tasks
 
 # Tasks are as many as this where the sizes allow: enough for so many threads.
 _TASKS = 8
-# Fewer multiplications than this are done before another thread has woken up.
-_SMALL = 1_000_000
 
 
 def forward(
@@ -100,7 +98,7 @@ class _Job:
         )
         self.states = (len(B), heads, blocks, state, channels)
         self.scratch = fields.scratch_bytes(size, state, channels)
-        self.amount = blocks * size * heads * channels * (size + 2 * state)
+        self.work = blocks * size * heads * channels * (size + 2 * state)
 
     def put(self, **tensors: Tensor) -> None:
         """Give the addresses of tensors, contiguous and in float32."""
@@ -108,10 +106,9 @@ class _Job:
             self.numbers[getattr(fields, name)] = tensor.data_ptr()
 
     def run(self, direction: str) -> None:
-        """Run all tasks, in as many threads as torch has."""
-        threads = 1 if self.tasks == 1 or self.amount < _SMALL else torch.get_num_threads()
+        """Run all tasks of a pass."""
         job = np.array(self.numbers, np.int64)
-        run_tasks(_kernel(direction), job, self.tasks, self.scratch, threads)
+        run_tasks(_kernel(direction), job, self.tasks, self.scratch, self.work)
 
 
 @cache

@@ -27,8 +27,6 @@ from mno.scan.cpu.tasks import PASSES
 # Tasks are as many as this where the sizes allow: enough for so many threads.
 _TASKS = 8
 _NARROWEST = 32
-# Less work than this many exponentials is done before another thread has woken up.
-_SMALL = 200_000
 _MOST_PLANS = 64
 PARAMETERS = (fields.DA, fields.DD, fields.DBIAS, fields.DDT_WEIGHT)
 
@@ -79,8 +77,8 @@ class Plan:
         self.tasks = self.chunks * self.splits * (1 if summed else groups)
         self.low_rank, self.is_empty = scan.dt_weight is not None, scan.u.numel() == 0
         self.arrangement, self.rule = arrangement, scan.discretization
-        work = batch * points * groups * channel * (state + 8)
-        self.for_one_thread = self.tasks == 1 or work < _SMALL
+        # An exponential is as much work as five multiplications.
+        self.work = 5 * batch * points * groups * channel * (state + 8)
         self.scratch_bytes = {way: scratch_bytes(state, rank, way == "backward") for way in PASSES}
         directions, order = scan.path.directions, scan.path.order
         self.visits = _visits(directions, points) if order is None else None

@@ -36,6 +36,8 @@ source_digest(_SOURCES)  # as they are now that they are imported
 # it, and what threads count in, themselves and the tasks that they have claimed.
 _TASKS, _SCRATCH, _SCRATCH_BYTES, _THREADS, _CLAIMED, _HEADER = range(6)
 _LONGEST = 2**31
+# Fewer multiplications than this are done before another thread has woken up.
+_SMALL = 1_000_000
 
 _of_thread = threading.local()
 _lock = threading.Lock()
@@ -105,13 +107,13 @@ def _counted(address: Address) -> Address:
     return Address(address.builder, before, address.lanes)
 
 
-def run_tasks(
-    kernel: Kernel, job: np.ndarray, tasks: int, scratch_bytes: int, threads: int
-) -> None:
-    """Run all tasks of a job in so many threads, the calling one among them.
+def run_tasks(kernel: Kernel, job: np.ndarray, tasks: int, scratch_bytes: int, work: int) -> None:
+    """Run all tasks of a job, in as many threads as torch has if they are worth so many.
 
-    Tasks write to memory of their own, so that results do not depend on who ran what.
+    The calling thread is among them; `work` is counted in multiplications. Tasks write to memory of
+    their own, so that results do not depend on who ran what.
     """
+    threads = 1 if tasks == 1 or work < _SMALL else torch.get_num_threads()
     numbers = np.empty(_HEADER + len(job), np.int64)
     numbers[:_HEADER] = tasks, _scratch(scratch_bytes * threads), scratch_bytes, 0, 0
     numbers[_HEADER:] = job

@@ -8,7 +8,6 @@ import math
 from functools import cache
 
 import numpy as np
-import torch
 from numba import njit
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,8 +25,6 @@ ROWS = 32
 """Lines of a task at most, a multiple of `TALL` and `LANES`."""
 WIDEST = 16
 """Rows of weights are filled up with zeros to a multiple of it, which is one of `LANES`."""
-# Fewer multiplications than this are done before another thread has woken up.
-_SMALL = 1_000_000
 
 NAMES = (
     "inward", "inward_bias", "window", "window_bias", "weights", "step", "step_bias", "rates",
@@ -232,8 +229,7 @@ class TimeLayer:
         addresses = [tensor.data_ptr() for tensor in tensors]
         job = np.array([*addresses, lines, frames, *self.sizes], np.int64)
         tasks, work = -(-lines // ROWS), x.numel() * channels
-        threads = 1 if tasks == 1 or work < _SMALL else torch.get_num_threads()
-        run_tasks(_kernel(), job, tasks, self.scratch_bytes, threads)
+        run_tasks(_kernel(), job, tasks, self.scratch_bytes, work)
         return y, behind.mT
 
 
