@@ -275,10 +275,8 @@ def changes_of(
         changes.append(Windows(names, frames, starts, forecast.intervals))
     if forecast is not None and (sensors := description.sensors):
         driving = [n for n in description.forcings if n.removesuffix(READ) not in sensors]
-        told, times, intervals = description.outputs, (*description.times,), forecast.intervals
-        changes.append(
-            Readings(sensors, description.normaliser, told, driving, seed, times, intervals)
-        )
+        given = description.normaliser, description.outputs, driving, seed, description.times
+        changes.append(Readings(sensors, *given, forecast.intervals))
     check_derivatives(config, bool(training.rates), forecast)
     if config.derivatives:
         arrays = {name: array[:] for name, array in training.rates.items()}

@@ -81,7 +81,14 @@ def train(
         problem.check_split(split)
     rank = this_rank(config.processes, config.batch_size)
     description = problem.describe(training, model, task or TaskConfig(), config.scales)
-    check_unroll(config, description.forecast)
+    forecast = description.forecast
+    check_unroll(config, forecast)
+    frames = {validation.fields[name].shape[1] for name in description.states}
+    if forecast and frames - {wanted := forecast.history + forecast.steps}:
+        raise InputError(
+            f"the {validation.name} split has {max(frames)} frames; expected {wanted}, those of "
+            f"training but the first task.skip={forecast.skip}: mno.data.parts.seen leaves them out"
+        )
     for split in splits:
         problem.check_truth(description, split)
     if initial is not None:

@@ -235,7 +235,7 @@ class Objective:
     @property
     def is_relative_l2(self) -> bool:
         """Whether it is the relative L2 error and nothing else."""
-        more = self.residual_weight or self.derivatives or self.description.observes
+        more = self.residual_weight or self.derivatives or self.description.along_time
         return self.error == "relative_l2" and not more
 
     def __call__(self, prediction: Prediction) -> Tensor:

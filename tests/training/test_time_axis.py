@@ -61,6 +61,7 @@ def irregular(split, kept=(0, 1, 3, 5)):
 def test_training_lowers_the_error_which_is_that_of_predictions(trained, tmp_path):
     _, surrogate, history = trained
     assert history.best.validation_relative_l2 < history.records[0].validation_relative_l2
+    assert history.best.train_loss not in (None, history.best.train_relative_l2)  # frame by frame
     given, truth = first_frames(VALIDATION, 2), surrogate.description.truth(VALIDATION.fields)
     predicted, errors = surrogate.predict(given), []
     for name in NAMES:
@@ -168,6 +169,10 @@ def test_frames_that_are_skipped_are_learned_and_not_validated(tmp_path):
     other = run(tmp_path / "short", TaskConfig(history=1), validation=cut,
                 training=seen(TRAINING, "fields", 2))[1]  # fmt: skip
     assert other.records[0].train_relative_l2 != history.records[0].train_relative_l2
+    with pytest.raises(
+        InputError, match="validation split has 6 frames; expected 4, .* first task.skip=2"
+    ):
+        run(tmp_path / "whole", task)
     with pytest.raises(InputError, match=r"history=1 with task.skip=5 leaves none of the 6"):
         run(tmp_path, TaskConfig(history=1, skip=5))
     with pytest.raises(InputError, match=r"task.skip=2 is for models that predict any number"):
