@@ -96,8 +96,8 @@ def test_pieces_and_steps_answer_as_the_whole(backbone, place, options):
 
 @settings(max_examples=20, deadline=None)
 @given(
-    cuts=st.sets(st.integers(1, 11)), frames=st.integers(1, 12), lines=st.integers(1, 4),
-    wide=st.integers(1, 3), seed=st.integers(0, 99),
+    cuts=st.sets(st.integers(1, 11)) | st.just(set(range(1, 12))), frames=st.integers(1, 12),
+    lines=st.integers(1, 4), wide=st.integers(1, 3), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_a_mixer_follows_any_split_of_any_sequence(cuts, frames, lines, wide, seed):
     torch.manual_seed(seed)
@@ -111,10 +111,6 @@ def test_a_mixer_follows_any_split_of_any_sequence(cuts, frames, lines, wide, se
         found.append(y)
     torch.testing.assert_close(torch.cat(found, 1), whole, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(state, behind, rtol=1e-5, atol=1e-6)
-    state = None
-    for t in range(frames):
-        y, state = mixer.step(x[:, t], intervals[:, t], state)
-        torch.testing.assert_close(y, whole[:, t], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("backbone", "place", "options"), cases())

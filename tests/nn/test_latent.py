@@ -91,9 +91,10 @@ def test_a_smaller_patch_learns_what_is_far_apart():
     [
         ({}, scattered(1, 9), "scattered points, but cells=0.* for example 8"),
         ({"cells": 3}, unit_grid(3, 3), "cells=3 was given a grid.* leave cells at 0"),
+        ({}, Grid((3, 3), ((1.0, 1.0, 2.0), 1.0)), "equal ones along each axis; interpolate"),
     ],
 )
-def test_points_need_cells_and_grids_patches(options, place, said):
+def test_points_need_cells_and_grids_patches_of_equal_cells(options, place, said):
     n = (9,) if isinstance(place, Points) else (3, 3)
     with pytest.raises(ValueError, match=said):
         build("latent", **options)(Batch({"a": random(1, *n)}, place))

@@ -133,7 +133,7 @@ class Patches(nn.Module):
         """Return the tokens of inputs at the points of a grid.
 
         Raises:
-            ValueError: The points are scattered.
+            ValueError: The points are scattered, or the grid's cells are unequal.
         """
         if isinstance(place, Points):
             raise ValueError(
@@ -223,7 +223,13 @@ def _lattice(grid: Grid, patch: int, periodic: bool) -> tuple[Grid, np.ndarray]:
     """Return the grid of the tokens of a grid, and by what numbers their centres are told."""
     counts, sizes, centres = [], [], []
     for axis, (n, h) in enumerate(zip(grid.shape, grid.spacing, strict=True)):
-        tokens = (sum(h) if isinstance(h, tuple) else n * h) / grid.reference_spacing[axis] / patch
+        if isinstance(h, tuple):
+            raise ValueError(
+                "backbone='latent' takes fields to other cells, which needs a grid with equal ones "
+                "along each axis; interpolate to such a grid, or use plain, gnot, oformer or "
+                "transolver"
+            )
+        tokens = n * h / grid.reference_spacing[axis] / patch
         counts.append(max(round(tokens), 1))
         sizes.append(tokens / counts[-1])
         centres.append(_resampling(n, counts[-1], False) @ grid.centres(axis))

@@ -90,10 +90,3 @@ class TimeMixer(MambaMixer):
         out = self.out_proj(self.out_norm(y[:, :, 0]) * F.silu(gate))
         # Channels are innermost in memory, as the scan takes them.
         return out, torch.cat([behind[:, 0], padded[:, frames:].to(exact)], dim=1).mT
-
-    def step(
-        self, x: Tensor, interval: Tensor, state: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Take one frame, `(lines, d_model)`, an interval behind the one before, `(lines,)`."""
-        y, behind = self(x[:, None], interval[:, None], state)
-        return y[:, 0], behind
