@@ -25,8 +25,8 @@ def optimizers_of(operator: nn.Module, config: TrainConfig) -> list[Optimizer]:
 
     Those are of linear layers and convolutions. Decay would pull a norm's gain, a bias or a scan's
     time constant to zero, which for these is not the simpler function. With `muon`, matrices are
-    Muon's, and so are the matrices of each mode of a Fourier layer; the rest remains AdamW's. The
-    fused AdamW is faster, but takes no complex weights; in mixed precision it is left out.
+    Muon's, and so are those of each mode of complex weights, the FNO's; the rest remains AdamW's.
+    The fused AdamW is faster, but takes no complex weights; in mixed precision it is left out.
     """
     layers = {id(m.weight) for m in operator.modules() if isinstance(m, LAYERS)}
     matrices = [weight for weight in operator.parameters() if id(weight) in layers]
