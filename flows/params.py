@@ -243,13 +243,14 @@ def edit_params(root: Path, preset: str | None, assignments: Sequence[str]) -> P
             bare = "#" not in str(start)
             if (found := find_warm_start(root, str(start), pin=bare)) and bare:
                 document["train"]["warm_start"] = found.pinned
-        part = entry(document, "task", "part")
-        if "scenario" in told and "task.part" not in told and part not in (None, "fields"):
-            scenario = _source(config.validate(Params, document), root)
-            if not has_readings(scenario.fields):
-                document["task"]["part"] = "fields"
+        # Before notations are compared, for which true is 1.
+        document.setdefault("scenarios", {})
+        params = config.validate(Params, document)
+        free = "task.part" not in told and params.task.part != "fields"
+        if "scenario" in told and free and not has_readings(_source(params, root).fields):
+            document["task"]["part"] = "fields"
         # DVC tracks scenarios.<name>, so the key must be there even where all are defaults.
-        document.setdefault("scenarios", {}).setdefault(document.get("scenario"), {})
+        document["scenarios"].setdefault(params.scenario, {})
 
     return _edit(root, change, keep=preset is None and not assignments)
 
@@ -279,7 +280,7 @@ def _committed(root: Path) -> Any:
     text = asked(root, "show", f"HEAD:./{config.PARAMS_FILE}")
     try:
         document = config.yaml_writer().load(text or "")
-    except YAMLError:
+    except (YAMLError, ValueError):
         return {}
     return document if isinstance(document, Mapping) else {}
 
@@ -332,7 +333,7 @@ def _assign(document: Any, assignment: str) -> None:
         raise InputError(f"--set {assignment!r} must look like key=value, as in train.epochs=40")
     try:
         value = YAML(typ="safe").load(text)
-    except YAMLError:
+    except (YAMLError, ValueError):  # of a date that there is not
         raise InputError(f"--set {assignment!r}: the value is not valid YAML") from None
     *parents, last = key.split(".")
     section = document

@@ -47,7 +47,7 @@ def read_yaml(path: Path, *, may_be_empty: bool = False) -> dict[str, Any]:
     """Return the mapping that a file holds; refuse a file that holds none."""
     try:
         content = YAML(typ="safe").load(path)
-    except (OSError, YAMLError, UnicodeDecodeError) as error:
+    except (OSError, YAMLError, ValueError) as error:  # no text, or a date that there is not
         reason = getattr(error, "strerror", None) or first_line(error)
         raise InputError(f"{path} cannot be read as YAML: {reason}") from None
     if content is None and may_be_empty:

@@ -189,6 +189,9 @@ def test_an_assignment_overrides_the_preset_and_nothing_given_leaves_the_file_al
         ("trian.epochs=3", "trian is not a section of params.yaml; did you mean train?"),
         ("train.epochs", "must look like key=value"),
         ("train.epochs=[1", "not valid YAML"),
+        ("seed=2024-13-45", "not valid YAML"),
+        ("scenario=[darcy]", "scenario=['darcy'] should be a valid string"),
+        ("scenarios=null", "scenarios=None should be a valid dictionary"),
         ("train=3", "train=3"),
         ("evaluate.kpis.latency=50", "evaluate.kpis.latency is not a parameter"),
         ("evaluate.kpis.relative_l2=-0.1", "evaluate.kpis.relative_l2"),
@@ -220,6 +223,8 @@ def test_back_at_the_committed_values_the_file_is_as_committed(workspace, preset
     edit_params(workspace, "darcy", [])
     edit_params(workspace, preset, away)
     assert (workspace / "params.yaml").read_text() != before
+    with pytest.raises(InputError, match="seed=False should be a valid integer"):
+        edit_params(workspace, None, ["seed=false"])  # which is equal to the committed 0
     back = ["train.learning_rate=0.01", "evaluate.robustness.noise=[0.01, 0.02, 0.05, 0.1, 0.2]"]
     edit_params(workspace, "furnace-small", back)
     assert (workspace / "params.yaml").read_text() == before
@@ -233,7 +238,9 @@ def test_an_unknown_preset_names_those_there_are(workspace):
 TAG = "!!python/object/apply:os.system ['true']\n"  # which YAML must not run
 
 
-@pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", "just words", "\x00", TAG])
+@pytest.mark.parametrize(
+    "text", ["a: [1", "- 1\n- 2\n", "just words", "\x00", "a: 2024-13-45", TAG]
+)
 def test_a_file_that_is_not_a_mapping_is_one_line(workspace, text):
     (workspace / "params.yaml").write_text(text)
     with pytest.raises(InputError) as refusal:
