@@ -94,6 +94,8 @@ def writing_to(place: object, remedy: str = "") -> Iterator[None]:
     """Refuse in one line a place that the body cannot write to."""
     try:
         yield
+    except BrokenPipeError:  # the reader of our output has gone
+        raise
     except OSError as error:
         raise InputError(f"cannot write to {place}: {error.strerror or error}{remedy}") from None
 

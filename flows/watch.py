@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flows.data import workspace_or_none
-from flows.options import Json, Model, Quiet, interruptible, writing_to
+from flows.options import Json, Model, Quiet, answer, interruptible, writing_to
 from flows.predict import model_folder, trust_of
 from flows.workspace import find_workspace, require
 from mno.core.config import read_yaml
@@ -61,12 +61,15 @@ def watch(
     from mno.serving.plant import keep
 
     if describe:
-        _print_wanted(observer)
+        answer(_wanted(observer), as_json, quiet, _print_wanted)
         return
     name = (run or path or Path("stdin")).stem
     place = root or (path.resolve().parent if path else Path())
     called = re.sub(r"[^\w.@-]+", "-", f"{model.removeprefix('models:/').strip('/')}-{name}")
     state = state or place / FOLDER / f"{called}.safetensors"
+    beside = [state, *(state.with_suffix(end) for end in (".csv", ".1.csv", ".lock"))]
+    if path and path.resolve() in [kept.resolve() for kept in beside]:
+        raise InputError(f"--state {state}: it would be written into {path}; name another")
     rows = GrowingLog(path, read_mapping(mapping).sensors, observer.units, once)
     with ExitStack() as stack:
         stack.enter_context(writing_to(state, "; name another with --state"))
@@ -187,10 +190,17 @@ def _summary(plant: "Plant") -> str:
     return f"{counts['told']} readings told; dropped {dropped}; cells {cells}"
 
 
-def _print_wanted(observer: "Observer") -> None:
-    units = observer.description.inputs
+def _wanted(observer: "Observer") -> dict[str, Any]:
+    """Return the unit of each column, and the unit and places of what is the same during a run."""
+    units, constants = observer.description.inputs, observer.constants
+    run = {name: {"unit": units[name], "places": places} for name, places in constants.items()}
+    return {"columns": observer.units, "run": run}
+
+
+def _print_wanted(wanted: dict[str, Any]) -> None:
     print("columns of the log: time, and some of")
-    print(*(f"  {column}  {unit}" for column, unit in observer.units.items()), sep="\n")
+    print(*(f"  {column}  {unit}" for column, unit in wanted["columns"].items()), sep="\n")
     print("the run's file (null for what is not there)")
-    for name, places in observer.constants.items():
-        print(f"  {name}: {'[' + ', '.join(places) + ']' if places else 'number'}  {units[name]}")
+    for name, what in wanted["run"].items():
+        places = f"[{', '.join(what['places'])}]" if what["places"] else "number"
+        print(f"  {name}: {places}  {what['unit']}")

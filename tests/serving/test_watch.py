@@ -173,7 +173,7 @@ def test_a_sensor_that_is_wrong_is_left_out_of_what_is_told(watch, tmp_path, pla
     write_log(tmp_path / "wrong.csv", wrong)
     write_log(tmp_path / "missing.csv", missing)
     told, others = (
-        answers(watch(f"{name}.csv", "--state", name)[1]) for name in ("wrong", "missing")
+        answers(watch(f"{name}.csv", "--state", f"of-{name}")[1]) for name in ("wrong", "missing")
     )
     assert [answer["left_out"] for answer in told] == [[], [], [SENSOR], []]
     assert [answer["unlike"] for answer in told] == [[], [], [SENSOR], []]
@@ -184,7 +184,7 @@ def test_a_sensor_that_is_wrong_is_left_out_of_what_is_told(watch, tmp_path, pla
         if column.startswith(("thermocouple", "zone_temperature")):
             wrong[3][column] = 5000.0
     write_log(tmp_path / "most.csv", wrong)
-    last = answers(watch("most.csv", "--state", "most")[1])[-1]
+    last = answers(watch("most.csv", "--state", "of-most")[1])[-1]
     assert 0 < len(last["left_out"]) < len(last["unlike"])
 
 
@@ -230,6 +230,9 @@ def test_without_a_run_what_is_wanted_is_said(watch, plant):
     assert "piece_width [m] of 1, 2, 3" in err
     code, out, _ = watch(plant / "log.csv", "--describe", run=None, as_json=False)
     assert code == 0 and f"{SENSOR}  K" in out and "thermocouple_lag: [front, rear]  s" in out
+    wanted = json.loads(watch(plant / "log.csv", "--describe", run=None)[1])
+    assert wanted["columns"][SENSOR] == "K"
+    assert wanted["run"]["thermocouple_lag"] == {"unit": "s", "places": ["front", "rear"]}
 
 
 def test_a_model_that_is_no_observer_is_refused(tmp_path, monkeypatch, capsys):
@@ -258,6 +261,15 @@ def test_the_state_of_another_model_is_refused(watch, plant, tmp_path):
     state.write_bytes(content[:100])
     code, out, err = watch(plant / "log.csv", *options, as_json=False)
     assert code == 2 and out == "" and "holds no run that can be read" in err
+
+
+@pytest.mark.parametrize("log", ["x.csv", "x.1.csv", "x.lock", "x.safetensors"])
+def test_a_state_that_would_be_kept_in_the_log_is_refused(watch, plant, tmp_path, log):
+    content = (plant / "log.csv").read_bytes()
+    (tmp_path / log).write_bytes(content)
+    code, out, err = watch(log, "--state", "x.safetensors", as_json=False)
+    assert code == 2 and out == "" and f"it would be written into {log}; name another" in err
+    assert (tmp_path / log).read_bytes() == content
 
 
 def test_the_state_of_another_run_is_refused(watch, plant, tmp_path):
@@ -449,6 +461,20 @@ def test_standard_input_is_followed(plant, tmp_path, environment):
     state = tmp_path / ".mno/watch"
     kept = next(state.glob("*.csv")).read_text().splitlines()
     assert len(kept) == 26 and kept[0] == text.splitlines()[0]
+
+
+def test_a_reader_of_the_answers_that_goes_is_no_fault_of_the_states_file(
+    plant, tmp_path, environment
+):
+    watched = subprocess.Popen(
+        command(plant, plant / "log.csv", "--once", "--state", "fresh"), cwd=tmp_path,
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert watched.stdout is not None and watched.stderr is not None
+    watched.stdout.close()
+    said = watched.stderr.read()
+    assert watched.wait() == 1, said
+    assert "cannot write" not in said and "Traceback" not in said
 
 
 def test_kept_readings_are_limited(tmp_path):
