@@ -86,8 +86,8 @@ def read_settings(root: Path) -> NotifyConfig:
     return config.model_copy(update={"file": str(root / Path(config.file).expanduser())})
 
 
-def notify(settings: NotifyConfig, event: Event) -> list[str]:
-    """Tell every receiver within the time limit; return a line for each not reached, and why."""
+def notify(settings: NotifyConfig, event: Event) -> dict[str, str]:
+    """Tell every receiver within the time limit; return the names of those not reached, and why."""
     problems = dict.fromkeys(settings.receivers, f"no answer within {settings.timeout:g} s")
 
     def reach(name: str) -> None:
@@ -105,7 +105,7 @@ def notify(settings: NotifyConfig, event: Event) -> list[str]:
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     told = dict(problems).items()
-    return [f"{name}: {problem[:_LONGEST]}" for name, problem in told if problem]
+    return {name: problem[:_LONGEST] for name, problem in told if problem}
 
 
 def _append(file: str, event: Event) -> str:
@@ -152,7 +152,8 @@ def _reason(logged: Sequence[logging.LogRecord]) -> str:
 def tell(root: Path, event: Event, say: Callable[[str], Any] = str) -> list[str]:
     """Tell those whom a workspace names; what goes wrong breaks nothing, is said and returned."""
     try:
-        problems = notify(read_settings(root), event)
+        missed = notify(read_settings(root), event)
+        problems = [f"{name}: {problem}" for name, problem in missed.items()]
     except InputError as error:
         problems = [str(error)]
     for problem in problems:
@@ -181,5 +182,5 @@ def try_receivers(root: Path) -> dict[str, str]:
         raise InputError(f"nobody can be told: {root / SETTINGS_FILE} names no receiver. {_HOW}")
     text = "If you can read this, you will be told."
     event = Event("test", "A test", text, "mno status", {}, str(root))
-    problems = dict(problem.split(": ", 1) for problem in notify(settings, event))
+    problems = notify(settings, event)
     return {name: problems.get(name, "") for name in settings.receivers}
