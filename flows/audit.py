@@ -50,9 +50,9 @@ def audit(
 
     To make it again, to the last bit: mno replay;  to certify it: mno certify
     """
-    found = audit_model(model, quiet or as_json, cache or (), originals or ())
-    silent = quiet and found.passed
-    answer(found.to_dict(), as_json, silent, lambda _: print_audit(found, everything))
+    with audited(model, quiet or as_json, cache or (), originals or ()) as (_, found):
+        silent = quiet and found.passed
+        answer(found.to_dict(), as_json, silent, lambda _: print_audit(found, everything))
     if not found.passed:
         raise typer.Exit(DIFFERENCE_FOUND)
 
@@ -79,14 +79,6 @@ class Audit:
             "findings": [asdict(finding) for finding in self.findings],
             **({"replay": self.replay.to_dict()} if self.replay else {}),
         }  # fmt: skip
-
-
-def audit_model(
-    target: str, quiet: bool, caches: Sequence[Path] = (), originals: Sequence[Path] = ()
-) -> Audit:
-    """Audit a registered version; see `audited`."""
-    with audited(target, quiet, caches, originals) as (_, found):
-        return found
 
 
 @contextmanager

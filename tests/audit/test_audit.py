@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.audit import audit_model, audited
+from flows.audit import audited
 from flows.replay import make_again
 from mno.core.errors import InputError, MnoError
 from mno.lineage.audit import Verdict
@@ -303,11 +303,16 @@ def test_says_what_it_verified_and_exits_with_0_or_3(line):
 def test_an_audit_loads_neither_torch_nor_mlflow(line):
     heavy = ["mlflow", "torch", "numba", "pandas", "prefect", "sqlalchemy", "lightning"]
     code = (
-        "import sys; from flows.audit import audit_model;"
-        f"found = audit_model('models:/{MODEL}@champion', True);"
-        f"print(found.passed, [m for m in {heavy} if m in sys.modules])"
+        "import sys; from flows.audit import audited\n"
+        f"with audited('models:/{MODEL}@champion', True) as (_, found):\n"
+        f"    print(found.passed, [m for m in {heavy} if m in sys.modules])"
     )
     assert Workspace(line.root).run(sys.executable, "-c", code, check=True).stdout == "True []\n"
+
+
+def audit_of(target, caches=()):
+    with audited(str(target), True, caches) as (_, found):
+        return found
 
 
 def test_a_model_is_found_by_all_its_names(there, tmp_path):
@@ -317,10 +322,10 @@ def test_a_model_is_found_by_all_its_names(there, tmp_path):
     places = (there.root / "models/candidate", copy / "weights.safetensors", there.package())
     second = f"models:/{MODEL}/2"
     for target in (f"models:/{MODEL}@champion", second, f"runs:/{run}", *map(str, places)):
-        audit = audit_model(target, quiet=True)
+        audit = audit_of(target)
         assert (audit.model, audit.passed) == (second, True), target
     with byte(copy / "weights.safetensors"), pytest.raises(InputError, match="changed since"):
-        audit_model(str(copy), quiet=True)
+        audit_of(copy)
 
 
 @pytest.mark.parametrize(
@@ -337,9 +342,9 @@ def test_a_model_is_found_by_all_its_names(there, tmp_path):
 )
 def test_what_is_no_model_is_wrong_use(there, target, message):
     with pytest.raises(InputError, match=message):
-        audit_model(target, quiet=True)
+        audit_of(target)
     with pytest.raises(InputError, match="not a folder"):
-        audit_model(target, True, [Path("nowhere")])
+        audit_of(target, [Path("nowhere")])
 
 
 def test_another_checkout_says_what_it_lacks_and_is_content_with_the_rest(
@@ -350,14 +355,14 @@ def test_another_checkout_says_what_it_lacks_and_is_content_with_the_rest(
     monkeypatch.chdir(clone)
     target = f"models:/{MODEL}/2"
     with pytest.raises(InputError, match="MLFLOW_TRACKING_URI"):
-        audit_model(target, quiet=True)
+        audit_of(target)
     assert not (clone / "mlflow.db").exists()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{line.database}")
-    lacking = audit_model(target, quiet=True)
+    lacking = audit_of(target)
     assert {f.link for f in lacking.findings if f.verdict.is_difference} == {"data", "snapshot"}
     assert all(f.advice for f in lacking.findings if f.verdict == "missing")
     subprocess.run(["git", "fetch", "-q", "origin", "refs/mno/*:refs/mno/*"], cwd=clone, check=True)
-    audit = audit_model(target, True, [line.cache])
+    audit = audit_of(target, [line.cache])
     assert [f for f in audit.findings if f.verdict.is_difference] == []
 
 
