@@ -170,7 +170,7 @@ def trust_of(model: str, folder: Path) -> "Trust | Absent":
 
     if model.startswith(_REGISTERED):
         return registered_trust(folder)
-    path = folder.resolve().parents[1] / "reports/trust.json"
+    path = folder.resolve().parent.parent / "reports/trust.json"
     return (
         trust_in(path, folder) if path.is_file() else Absent("estimate.not_there", {"path": path})
     )

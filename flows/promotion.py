@@ -1,6 +1,5 @@
 """`mno promote`: who is in production, who was, and a person's say in it."""
 
-import getpass
 import os
 import re
 from collections.abc import Mapping
@@ -193,11 +192,13 @@ def _registry(root: Path, name: str) -> "Workspace":
 
 def _person(root: Path) -> str:
     """Return who is at the keyboard: as git knows them, else by the name of the account."""
+    from mno.registry.tracking import account
+
     known = []
     for key, form in (("user.name", "{}"), ("user.email", "<{}>")):
         with suppress(MnoError):  # it is not set
             known.append(form.format(git(root, "config", key).decode().strip()))
-    return " ".join(known) or getpass.getuser()
+    return " ".join(known) or account()
 
 
 def _named(version: int | None) -> str:

@@ -88,7 +88,8 @@ def handed_down(root: Path, quiet: bool) -> dict[str, str]:
         told["MNO_QUIET"] = "1"
     elif sys.stderr.isatty():
         # DVC runs a stage without a terminal; the stage draws its progress on ours by name.
-        told["MNO_TERMINAL"] = os.ttyname(sys.stderr.fileno())
+        with suppress(OSError):  # a container may have no name for it
+            told["MNO_TERMINAL"] = os.ttyname(sys.stderr.fileno())
     return told
 
 

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 
+def account() -> str:
+    """Return the name of the account that works here, or its number where it has none."""
+    with suppress(KeyError, OSError):
+        return getpass.getuser()
+    return f"user {os.getuid()}"
+
+
 def latest_run(workspace: Workspace, experiment: str, tag: str, value: str) -> "Run | None":
     """Return the run of an experiment with a tag that began last."""
     asked, latest = f"tags.`{tag}` = '{value}'", ["start_time DESC"]
@@ -56,9 +63,7 @@ class TrainingRun:
             run_id = found.info.run_id
             client.update_run(run_id, status="RUNNING")
         else:
-            tags = {str(Tag.TRAINING_KEY): key}
-            with suppress(KeyError, OSError):  # who has no name on this machine
-                tags["mlflow.user"] = getpass.getuser()
+            tags = {str(Tag.TRAINING_KEY): key, "mlflow.user": account()}
             name = f"{scenario} training {key[:8]}"
             run_id = client.create_run(experiment, tags=tags, run_name=name).info.run_id
         client.set_tag(run_id, Tag.STATE, "pending")

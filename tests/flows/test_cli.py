@@ -12,7 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from flows.predict import trust_of
+from mno.core.absent import Absent
 from mno.imports.mapping import read_mapping
+from mno.registry.tracking import account
 
 TWIN = '''
 def show(name: str, times: int = 1) -> None:
@@ -164,6 +167,18 @@ def test_wrong_paths_are_told_before_anything_heavy_is_imported(bare, words, sai
     assert (done.returncode, said in line) == (2, True), line
     assert done.stdout.splitlines()[-1] == "[]"
     assert sorted(bare.rglob("*")) == before, "nothing is made"
+
+
+def test_a_model_directly_below_the_root_has_no_bounds_beside_it():
+    found = trust_of("/model", Path("/model"))
+    assert isinstance(found, Absent) and "/reports/trust.json" in str(found)
+
+
+def test_an_account_without_a_name_is_told_by_its_number(monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert account() == "user 54321"
 
 
 @pytest.fixture
