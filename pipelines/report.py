@@ -14,7 +14,7 @@ from typing import Any
 
 from mno.core.absent import Absent, as_json, from_kept
 from mno.core.config import section
-from mno.core.files import write_json
+from mno.core.files import replacing_folder, write_json
 from mno.core.times import recorded_seconds
 from mno.core.words import LANGUAGES
 from mno.data.parts import seen
@@ -52,13 +52,13 @@ def body(stage: Stage) -> None:
     results = _results(stage, of)
     write_json(reports / "cost.json", results.cost, as_json)
     write_json(reports / "decision.json", results.decision, as_json)
-    (reports / "figures").mkdir(parents=True, exist_ok=True)
-    for language in LANGUAGES:
-        english = language == "en"
-        name = "report.html" if english else f"report.{language}.html"
-        figures = write_report(reports / name, results, language)
-        for figure in figures if english else ():
-            (reports / "figures" / f"{figure.name}.png").write_bytes(figure.png)
+    with replacing_folder(reports / "figures") as pictures:  # none of another model stays
+        for language in LANGUAGES:
+            english = language == "en"
+            name = "report.html" if english else f"report.{language}.html"
+            figures = write_report(reports / name, results, language)
+            for figure in figures if english else ():
+                (pictures / f"{figure.name}.png").write_bytes(figure.png)
     verdict = results.decision["verdict"].replace("_if", " under conditions").replace("_", " ")
     stage.say(f"report     {verdict}; reports/report.html")
     if registered := reading.registered_now(stage.root):

@@ -39,7 +39,10 @@ def told(workspace):
 
 def test_a_parameter_of_training_redoes_training_and_what_follows(workspace, prefect_api):
     (workspace.root / "notify.yaml").write_text("file: build/told.jsonl\n")
+    picture = workspace.root / "reports/figures/plant.png"  # of another model
+    picture.write_bytes(b"")
     done = actions(workspace, "--set", "train.epochs=1")
+    assert not picture.exists() and any(picture.parent.glob("*.png"))
     assert [done[name] for name in LINE] == ["reused"] * 2 + ["ran"] * 5
     # One epoch is worse than twenty, but the registry of this copy of the workspace is empty.
     assert registered(workspace)["alias"] == "champion"
