@@ -126,9 +126,9 @@ def run_line(
 
     With `repair` copies of the dataset whose bytes are damaged are removed first.
 
-    Returns `stages` (what each did), `seconds`, and, where they exist, the content of
-    `reports/metrics.json`, `reports/decision.json` and `reports/registered.json`. Where parameters
-    or workspace are refused, nothing has been changed.
+    Returns `stages` (what each did), `seconds`, and the content of `reports/metrics.json`,
+    `reports/decision.json` and `reports/registered.json`, where it is what these stages made. Where
+    parameters or workspace are refused, nothing has been changed.
     """
     start = time.monotonic()
     root = workspace.find_workspace()
@@ -160,8 +160,10 @@ def run_line(
                 shutil.rmtree(root / RESUMABLE[stage["target"]], ignore_errors=True)
     from mno.registry.reading import registered_now
 
-    reports = {n: workspace.read_json(root / f"reports/{n}.json") for n in ("metrics", "decision")}
-    results: dict[str, Any] = {name: report or None for name, report in reports.items()}
+    results: dict[str, Any] = {
+        name: (stage in order and workspace.read_json(root / f"reports/{name}.json")) or None
+        for name, stage in (("metrics", "evaluate"), ("decision", "report"))
+    }
     registered = results["registered"] = registered_now(root)
     if any(stage["target"] == "report" and stage["action"] == "ran" for stage in stages):
         if registered and registered.get("decided_now"):
@@ -224,11 +226,12 @@ def _remove_damage(root: Path, say: Say) -> bool:
             for problem in problems:
                 say(f"repair     {name}/{problem}")
             shutil.rmtree(folder)
+    cache = workspace.cache_folder(root)
     recorded = {read_data_version(root / DATA_FILE).md5, locked_out(root, "generate", _DATASET)}
     for md5 in sorted(filter(None, recorded)):
-        for path in _damaged_objects(root / ".dvc/cache", md5):
+        for path in _damaged_objects(cache, md5):
             found = True
-            say(f"repair     {path.relative_to(root)} does not hold what its name promises")
+            say(f"repair     {path} does not hold what its name promises")
             path.unlink()
     return found
 

@@ -93,7 +93,11 @@ def run_dvc(
             stop_group(process.pid)
         if code != 0:
             if not (failure := read_json(failure_file)):  # killed ones leave none
-                raise StageFailedError(f"{target}: dvc repro failed", 1)
+                reason = f"{target}: dvc repro failed"
+                if code < 0:  # of which it can say nothing
+                    reason = f"{target}: dvc was ended by signal {-code}"
+                    say(f"error: {reason}; run again: what is finished is kept")
+                raise StageFailedError(reason, 1)
             reason = f"{failure['stage']}: {failure['message']}"
             raise StageFailedError(reason, failure["exit_code"])
     return StageResult(target, action, time.monotonic() - start)

@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
-from flows.line import own_figures
+from flows.line import _remove_damage, own_figures
 from flows.options import seconds_of
 from flows.params import edit_params, load_params, preset_names
 from flows.replay import present_conditions, replay_variables
-from flows.stages import read_graph, run_order
+from flows.stages import StageFailedError, read_graph, run_dvc, run_order
 from mno.core.config import read_params
 from mno.core.errors import InputError, MnoError
 from mno.scenarios.base import scenario_names
@@ -67,6 +68,36 @@ def test_a_stage_added_to_dvc_yaml_is_in_the_order(tmp_path):
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     subprocess.run([Path(sys.executable).parent / "dvc", "init", "-q"], cwd=tmp_path, check=True)
     assert run_order(read_graph(tmp_path))[-1] == "publish"
+
+
+def test_that_dvc_itself_was_killed_is_said(tmp_path):
+    said = []
+    with pytest.raises(StageFailedError, match="train: dvc was ended by signal 9"):
+        run_dvc(["sh", "-c", "kill -9 $$", "train"], tmp_path, os.environ, said.append)
+    assert said == ["error: train: dvc was ended by signal 9; run again: what is finished is kept"]
+
+
+def test_damage_is_found_in_a_cache_that_is_elsewhere(tmp_path):
+    root, cache, said = tmp_path / "root", tmp_path / "cache", []
+    (root / "build/dataset").mkdir(parents=True)
+    (root / "build/dataset/a").write_text("hello")
+    (root / "dvc.yaml").write_text("stages: {}\n")
+    release = {"deps": [{"path": "build/dataset"}], "outs": [{"path": "data"}]}
+    YAML().dump(release, root / "data.dvc")
+    dvc = BINARIES / "dvc"
+    for command in (
+        ("git", "init", "-q"), (dvc, "init", "-q"), (dvc, "cache", "dir", "--local", cache),
+        (dvc, "repro", "-q", "data.dvc"),
+    ):  # fmt: skip
+        subprocess.run(command, cwd=root, check=True)
+    (kept,) = (p for p in cache.rglob("*") if p.is_file() and p.read_text() == "hello")
+    for folder in ("data", "build/dataset"):
+        shutil.rmtree(root / folder)
+    assert not _remove_damage(root, said.append)
+    kept.chmod(0o644)
+    kept.write_text("hellO")
+    assert _remove_damage(root, said.append) and not kept.exists()
+    assert said == [f"repair     {kept} does not hold what its name promises"]
 
 
 def test_an_unknown_target_names_those_there_are():

@@ -113,7 +113,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_model(request, tmp_path):
     wait_for(lambda: checkpoints(workspace), "a checkpoint")
     (dvc,) = processes(workspace, "dvc", "repro", "train")
     dvc.kill()
-    assert "train" in end(workspace, run)
+    assert "error: train: dvc was ended by signal 9; run again" in end(workspace, run)
     assert run.returncode == 1
     assert not stages(workspace, "train")
 
