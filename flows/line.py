@@ -270,10 +270,13 @@ def _run_flow(
         with tags(mark(root)):
             return pipeline(str(root), target, console.quiet, current)
     except Exception as error:
+        from prefect.runtime import flow_run
+
         reason = first_line(error)
         if lost := isinstance(error, httpx.TransportError):
             reason = workspace.server_is_gone(error)
-        tell(root, failure_event(root, reason), console.print)
+        if flow_run.get_id() is None:  # else that of a scheduled run, which tells by itself
+            tell(root, failure_event(root, reason), console.print)
         if lost:
             raise MnoError(reason) from None
         raise

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -22,7 +22,7 @@ from flows.notify import Event, tell
 from flows.options import Say
 from flows.params import DriftConfig, Params, load_params
 from flows.pipeline import AWAY, end_killed
-from flows.stages import problem_of_registration, read_stages
+from flows.stages import read_stages, what_is_gone
 from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.core.config import read_params
 from mno.core.errors import InputError, MnoError, first_line
@@ -52,27 +52,27 @@ def look(root: Path) -> tuple[list[Reason], bool]:
     stages = read_stages(root)
     if busy := [stage["name"] for stage in stages if stage["state"] in ("running", "unknown")]:
         raise MnoError(f"the stage {busy[0]} is at work: a run outside mno? Try again later")
-    reasons = _causes(stages)
     stale = {stage["name"] for stage in stages if stage["state"] != "current"}
-    if not reasons and (problem := problem_of_registration(root)):
-        reasons.append(Reason("registry", problem))
+    reasons = _causes(stages, what_is_gone(root).values())
     return reasons, bool(stale & {"generate", "data.dvc", "train"})
 
 
-def _causes(stages: Sequence[dict[str, Any]]) -> list[Reason]:
+def _causes(stages: Sequence[dict[str, Any]], gone: Collection[str]) -> list[Reason]:
     """Return what has changed, each once, and without the results that are stale because of it."""
     causes: dict[str, Reason] = {}
     for stage in stages:
-        found: dict[str, Kind] = {text: _kind(stage["name"], text) for text in stage["reasons"]}
+        found: dict[str, Kind] = {t: _kind(stage["name"], t, gone) for t in stage["reasons"]}
         for text, kind in sorted(found.items(), key=lambda item: item[1] == "results"):
             if kind != "results" or not causes:
                 causes.setdefault(text, Reason(kind, f"{stage['name']}: {text}"))
     return list(causes.values())
 
 
-def _kind(stage: str, text: str) -> Kind:
-    """Tell from DVC's words for a change, as `mno/core/grid.py modified`, what has changed."""
+def _kind(stage: str, text: str, gone: Collection[str]) -> Kind:
+    """Tell from the words for a change, as DVC's `mno/core/grid.py modified`, what has changed."""
     what, _, how = text.rpartition(" ")
+    if text in gone:
+        return "results" if text.startswith("reports/") else "registry"
     if how == "missing":
         return "results"
     if text == "changed command" or what.startswith(("mno/", "pipelines/")):
@@ -267,6 +267,7 @@ def _retrain(root: Path, run: dict[str, Any], quiet: bool) -> None:
     runs = reversed(schedule.read_schedule(root)["runs"])
     before: Counts = next((run["served"] for run in runs if run.get("served")), {})
     drifted = drift(before, counts, params.schedule.drift)
+    run["served"] = before  # until there has been an answer to what was served since
     run["reasons"] = [str(reason) for reason in (*changed, drifted) if reason]
     if not run["reasons"]:
         run |= {"outcome": "nothing changed", "said": "nothing changed: the model is up to date"}
@@ -279,10 +280,8 @@ def _retrain(root: Path, run: dict[str, Any], quiet: bool) -> None:
         start_edits, start = _start_of(root, params)
         edits += start_edits
     log.info("reasons: %s", "; ".join(run["reasons"]))
-    if drifted:
-        run["served"] = counts
     if drifted and not changed and not edits:
-        run["outcome"] = "nothing changed"
+        run |= {"outcome": "nothing changed", "served": counts}
         run["said"] = (
             f"{drifted}; but the data and parameters are those of the model, so that training "
             "would make it again: import new data, or set schedule.drift.set or schedule.start"
@@ -293,6 +292,7 @@ def _retrain(root: Path, run: dict[str, Any], quiet: bool) -> None:
     renewed = [stage["target"] for stage in result["stages"] if stage["action"] != "reused"]
     registered = result["registered"] or {}
     run |= {
+        "served": counts if drifted else before,
         "outcome": "trained" if "train" in renewed else "updated",
         "start": start if "train" in renewed else None,
         "model": f"models:/{registered.get('name')}/{registered.get('version')}",

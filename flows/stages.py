@@ -210,14 +210,14 @@ def current_targets(
 
 def forget_what_is_gone(root: Path, say: Say) -> set[str]:
     """Remove the notes of stages whose files or version are gone, so that DVC runs them again."""
-    gone = _what_is_gone(root)
+    gone = what_is_gone(root)
     for name, reason in gone.items():
         say(f"{name}: to be done again: {reason}")
         (root / DONE / name).unlink(missing_ok=True)
     return set(gone)
 
 
-def _what_is_gone(root: Path) -> dict[str, str]:
+def what_is_gone(root: Path) -> dict[str, str]:
     """Return, by stage, why what it is noted to have done is no more; a version is judged anew."""
     if reason := problem_of_registration(root):
         return dict.fromkeys(("register", "report"), reason)
@@ -254,7 +254,7 @@ def read_stages(root: Path) -> list[dict[str, Any]]:
     """
     graph = read_graph(root)
     running = {name for name in graph if lock_holder(root / "build/locks" / name)}
-    changes, gone = read_changes(root), _what_is_gone(root)
+    changes, gone = read_changes(root), what_is_gone(root)
     stages, stale = list[dict[str, Any]](), set[str]()
     for name in run_order(graph):
         reasons: list[str] = []

@@ -16,11 +16,12 @@ from prefect.states import Completed, Failed, Running, Scheduled
 from flows import schedule
 from flows.params import DriftConfig
 from flows.pipeline import end_killed
-from flows.retrain import TooLongError, at_most, drift, served
+from flows.retrain import TooLongError, at_most, drift, look, served
 from flows.schedule import parse_interval, parse_timezone, read_schedule
 from flows.schedule_service import change, check_cron, next_dates
 from mno.core.errors import InputError, MnoError
 from mno.core.files import locked
+from tests.support.workspaces import make_workspace
 
 MARCH = "2027-03-27T12:00:00+00:00"  # the day before clocks go forward in Europe
 OCTOBER = "2026-10-24T12:00:00+00:00"  # and before they go back
@@ -265,3 +266,28 @@ def test_a_file_of_counts_that_is_none_counts_nothing(tmp_path):
         (tmp_path / f"build/serving/{number}.json").write_text(text)
     count(tmp_path, "e.json", "mno-darcy/1", judged="many", flagged=None)
     assert found(tmp_path) is None
+
+
+def test_a_run_that_fails_is_told_once_and_uses_up_no_drift(
+    client, prefect_api, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
+    workspace = make_workspace(tmp_path / "workspace")
+    root, version = workspace.root, "mno-batch_furnace-readings/1"
+    (root / "notify.yaml").write_text("file: told.jsonl\n")
+    (root / "build/done").mkdir(parents=True)
+    (root / "build/done/register").touch()
+    stages = (root / "dvc.yaml").read_text()
+    (root / "dvc.yaml").write_text(stages.replace("python -m pipelines.generate", "'false'", 1))
+    before = {version: {"judged": 100.0, "flagged": 90.0, "bounded": 0.0, "bound": 0.0}}
+    a_run(client, root, Running(), Completed(), outcome="trained", said="", served=before)
+    count(root, "a.json", version, judged=250, flagged=240)
+    (unusable,) = (reason for reason in look(root)[0] if reason.kind == "registry")
+    assert unusable.text == "register: there is no reports/registered.json that can be read"
+    assert workspace.mno("schedule", "run", "--quiet").returncode == 1
+    run = read_schedule(root)["runs"][-1]
+    assert (run["outcome"], run["said"]) == ("failed", "generate: dvc repro failed")
+    assert run["reasons"][-1].startswith(f"drift: 100% of 150 inputs served by {version}")
+    assert run["served"] == before
+    (event,) = (root / "told.jsonl").read_text().splitlines()
+    assert "drift: 100%" in event
