@@ -84,9 +84,24 @@ static void end(Instance *of) {
     free(of);
 }
 
+/* Take the path out of a URI, as file:///a%20plant, file://localhost/a or file:/a; else as it is. */
+static void locate(const char *uri, char *path, size_t size) {
+    bool encoded = !strncmp(uri, "file:", 5);
+    size_t count = 0;
+    if (encoded) uri += 5;
+    if (encoded && !strncmp(uri, "//", 2)) uri += 2 + strcspn(uri + 2, "/"); /* the host */
+    for (; *uri && count + 1 < size; uri++) {
+        char digits[3] = "";
+        bool byte = encoded && sscanf(uri, "%%%2[0-9a-fA-F]", digits) == 1 && digits[1];
+        path[count++] = byte ? (char)strtol(digits, NULL, 16) : *uri;
+        if (byte) uri += 2;
+    }
+    path[count] = 0;
+}
+
 static Instance *begun(const char *name, const char *token, const char *resources, Instance with) {
     Instance *of = calloc(1, sizeof *of);
-    char path[4096];
+    char folder[4096], path[sizeof folder];
     OrtSessionOptions *options = NULL;
     if (!of) return NULL;
     *of = with;
@@ -96,9 +111,11 @@ static Instance *begun(const char *name, const char *token, const char *resource
         fail(of, "the token %s is not that of this model, %s", token ? token : "", TOKEN);
         return end(of), NULL;
     }
-    if (!strncmp(resources, "file://", 7)) resources += 7;
-    if (resources[0] == '/' && resources[1] == '/') resources++;
-    snprintf(path, sizeof path, "%s/model.onnx", resources);
+    locate(resources ? resources : "", folder, sizeof folder);
+    if (snprintf(path, sizeof path, "%s/model.onnx", folder) >= (int)sizeof path) {
+        fail(of, "the path of the resources has more than %zu letters", sizeof path - 12);
+        return end(of), NULL;
+    }
     of->ort = OrtGetApiBase()->GetApi(ORT_API_VERSION);
     if (!of->ort) {
         fail(of, "this ONNX Runtime is %s; expected 1.%d or later, for which it was built",

@@ -9,12 +9,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from mno.core.errors import InputError, MnoError
 from mno.core.files import replacing, sha256
 from mno.portable.graph import INTERVAL, Following, Graph
 from mno.portable.onnx_file import OPSETS, write_onnx
+from mno.report.page import templates
 
 PLATFORMS = {2: "linux64", 3: "x86_64-linux"}  # the folder of the library, by FMI's version
 
@@ -26,16 +25,16 @@ def write_fmu(graph: Graph, path: Path, about: Mapping[str, Any], fmi: int) -> d
         What `write_onnx` does, and the number of `variables`.
 
     Raises:
-        InputError: The model is no observer, the version is not 2 or 3, or there is nothing to
-            compile with.
+        InputError: The model is no observer of readings, the version is not 2 or 3, or there is
+            nothing to compile with.
         MnoError: As `write_onnx`, or the library cannot be compiled.
     """
     if fmi not in PLATFORMS:
         raise InputError(f"--fmi {fmi}: expected 2 or 3")
-    if not isinstance(graph, Following):
+    if not isinstance(graph, Following) or graph.description.part == "fields":
         raise InputError(
-            "an FMU goes on from reading to reading, and this model is no observer; export it as "
-            ".onnx, or train one with: mno run --preset furnace-observer"
+            "an FMU goes on from reading to reading, and this model is no observer of readings; "
+            "export it as .onnx, or train one with: mno run --preset furnace-observer"
         )
     compiler, header = shutil.which("cc"), Path("/usr/include/onnxruntime/onnxruntime_c_api.h")
     if compiler is None or not header.exists():
@@ -56,7 +55,11 @@ def write_fmu(graph: Graph, path: Path, about: Mapping[str, Any], fmi: int) -> d
             "given": _tensors({n: graph.sizes(n) for n in graph.given}),
             "told": _tensors({n: graph.first[n].shape[1:] for n in graph.told}),
         }  # fmt: skip
-        (folder / "model.h").write_text(_filled("model.h.j2", said), encoding="utf-8")
+        text = {
+            n: templates().get_template(f"portable/{n}.j2").render(said)
+            for n in ("model.h", "fmu.xml")
+        }
+        (folder / "model.h").write_text(text["model.h"], encoding="utf-8")
         shutil.copy(Path(__file__).with_name("fmu.c"), folder)
         command = [compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
         command += ["-fvisibility=hidden", f"-DFMI={fmi}", "-o", library, folder / "fmu.c"]
@@ -65,16 +68,10 @@ def write_fmu(graph: Graph, path: Path, about: Mapping[str, Any], fmi: int) -> d
         if done.returncode:
             raise MnoError(f"the FMU's library cannot be compiled: {done.stderr.strip()[:300]}")
         with replacing(path) as partial, ZipFile(partial, "w", ZIP_DEFLATED) as file:
-            file.writestr("modelDescription.xml", _filled("fmu.xml.j2", said))
+            file.writestr("modelDescription.xml", text["fmu.xml"])
             file.write(library, f"binaries/{PLATFORMS[fmi]}/{library.name}")
             file.write(folder / "model.onnx", "resources/model.onnx")
     return {**found, "variables": len(variables)}
-
-
-def _filled(template: str, said: Mapping[str, Any]) -> str:
-    loader = PackageLoader("mno.portable", ".")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    return environment.get_template(template).render(said)
 
 
 def _variables(graph: Following) -> list[dict[str, Any]]:

@@ -78,7 +78,7 @@ def refused(call, *given):
 def main(said, told):
     said, folder = json.loads(Path(said).read_text()), Path(told).parent
     problems = [str(problem) for problem in validate_fmu(said["fmu"])]
-    slave, kept = Slave(said["fmu"], folder / "first"), None
+    slave, kept = Slave(said["fmu"], folder / "plant 炉"), None
     slave.begin(said["begin"])
     answers = [slave.read(said["read"])]
     for number, step in enumerate(said["steps"], 1):

@@ -14,9 +14,16 @@ import pytest
 from flows.cli import main
 from mno.core.absent import Absent
 from mno.core.errors import InputError
+from mno.core.forecast import TaskConfig
+from mno.core.observing import Sensor
+from mno.data.parts import seen
+from mno.nn.config import ModelConfig
 from mno.portable.fmu import write_fmu
 from mno.portable.graph import graph_of
 from mno.serving.plant import Observer, Plant
+from mno.surrogate.surrogate import Surrogate
+from mno.training.problem import describe
+from tests.evaluation.small_lines import solved_split
 from tests.support import furnace_runs
 
 HEADER = Path("/usr/include/onnxruntime/onnxruntime_c_api.h")
@@ -100,10 +107,19 @@ def test_it_is_what_is_watched_for_twelve_hours_and_goes_on_from_a_kept_state(
             assert found[f"{name}_max_error_bound"] == pytest.approx(band or math.inf, rel=1e-5)
 
 
-def test_what_is_no_observer_or_no_version_is_refused(tmp_path, monkeypatch):
-    forecaster = graph_of(furnace_runs.trusted()[0], Absent("estimate.older"))
-    with pytest.raises(InputError, match="this model is no observer; export it as .onnx"):
-        write_fmu(forecaster, tmp_path / "a.fmu", ABOUT, 3)
+def observer_of_fields():
+    sensors = {"activator": Sensor(noise=0.1)}
+    train = seen(solved_split("train", "diffusion_reaction", 3, 0, 8), "fields", sensors=sensors)
+    model = ModelConfig(backbone="plain", mixer=["softmax"], width=8, layers=1, heads=2)
+    description = describe(train, model, TaskConfig(kind="observe", sensors=sensors))
+    return Surrogate(description, description.build())
+
+
+def test_what_is_no_observer_of_readings_or_no_version_is_refused(tmp_path, monkeypatch):
+    for surrogate in (furnace_runs.trusted()[0], observer_of_fields()):
+        other = graph_of(surrogate, Absent("estimate.older"))
+        with pytest.raises(InputError, match="no observer of readings; export it as .onnx"):
+            write_fmu(other, tmp_path / "a.fmu", ABOUT, 3)
     graph = graph_of(*furnace_runs.observer())
     with pytest.raises(InputError, match="--fmi 1: expected 2 or 3"):
         write_fmu(graph, tmp_path / "a.fmu", ABOUT, 1)
