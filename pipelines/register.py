@@ -8,7 +8,6 @@ import json
 from mno.core.files import write_json
 from mno.registry import reading
 from mno.registry.registration import Evaluated, Request, register
-from mno.surrogate.surrogate import Surrogate
 from pipelines.stage import Stage, run_stage
 
 _READ = ("metrics.json", "trust.json", reading.CHECK_FILE, reading.ERRORS_FILE)
@@ -27,7 +26,6 @@ def body(stage: Stage) -> None:
     left = {name: reading.read_evaluated(reports / name) for name in _READ}
     metrics = json.loads(left["metrics.json"])
     inputs, predictions = reading.read_predictions(left[reading.CHECK_FILE], reading.CHECK_FILE)
-    forecast = Surrogate.load(stage.candidate).description.forecast
     registered = register(
         request_of(stage),
         stage.candidate,
@@ -36,7 +34,6 @@ def body(stage: Stage) -> None:
             metrics={k: v for k, v in metrics.items() if isinstance(v, int | float)},
             inputs=inputs,
             predictions=predictions,
-            history=forecast.history if forecast else 0,
             trust=left["trust.json"],
             reports=tuple(reports / name for name in _KEPT if (reports / name).exists()),
         ),

@@ -81,7 +81,6 @@ def _decide(stage: Stage, of: Measured, results: Results, registered: dict[str, 
         decision=results.decision,
         physics=results.metrics["physics"],
         figures=_figures(results),
-        history=history,
         reports=tuple(stage.reports / name for name in _KEPT),
     )
     decided = conclude(request_of(stage), registered, told, score)

@@ -44,7 +44,7 @@ class Case:
 
     relative_l2: float  # on the test split
     errors: tuple[float, ...]  # the same of each test sample; NaN where none is known
-    data_md5: str | None  # DVC's hash of the dataset
+    data_md5: str  # DVC's hash of the dataset
     evaluation_sha256: str  # digest of the evaluation's settings
     gates: Mapping[str, str]  # of each indicator that is asked for, whether it is met
     config: PromotionConfig

@@ -27,6 +27,7 @@ from mno.core.absent import Absent
 from mno.core.config import dataset_name, model_subject, section
 from mno.core.errors import MnoError
 from mno.core.files import json_sha256
+from mno.core.forecast import TaskConfig
 from mno.evaluation.config import EvaluateConfig
 from mno.evaluation.metrics import Pooled
 from mno.lineage import record as lineage
@@ -72,7 +73,6 @@ class Evaluated:
     metrics: Mapping[str, float]  # to log
     inputs: Arrays  # of some samples, in physical units
     predictions: Arrays  # of the evaluation, from them
-    history: int = 0  # frames of states among these inputs; 0 without states
     reports: tuple[Path, ...] = ()  # files and folders to keep with the run
     trust: bytes | None = None  # the file that predictions are judged by, for the package
 
@@ -85,7 +85,6 @@ class Told:
     decision: Mapping[str, Any]  # the content of `reports/decision.json`
     figures: Mapping[str, float] = field(default_factory=dict)  # to log
     physics: Mapping[str, Any] | str | Absent = "nothing was checked"  # of `reports/metrics.json`
-    history: int = 0  # as that of `Evaluated`
     reports: tuple[Path, ...] = ()  # files and folders to keep with the run
 
 
@@ -119,7 +118,6 @@ def register(request: Request, candidate: Path, evaluated: Evaluated) -> dict[st
         log_record(workspace, run.info.run_id, record)
         return {"name": None, "version": None, "alias": None, **summary}
     uncommitted = _uncommitted(request.root, allowed, snapshot, record)
-    data_md5, evaluation_sha256 = _measured_on(request, evaluated.history)
     tags: dict[str, str] = {
         Tag.CANDIDATE: digest,
         Tag.LINEAGE: str(record.get("lineage_sha256")),
@@ -127,8 +125,8 @@ def register(request: Request, candidate: Path, evaluated: Evaluated) -> dict[st
         Tag.PARAMS: record["params_sha256"],
         Tag.UNCOMMITTED: str(uncommitted).lower(),
         Tag.RELATIVE_L2: repr(evaluated.relative_l2),
-        Tag.DATA: data_md5 or "unknown",
-        Tag.EVALUATION: evaluation_sha256,
+        Tag.DATA: read_data_version(request.root / DATA_FILE).md5 or "unknown",
+        Tag.EVALUATION: _measured_by(params, evaluated),
     }
     name = model_name(model_subject(params))
     if (version := _known_version(workspace, name, tags, evaluated)) is None:
@@ -149,14 +147,14 @@ def conclude(
     promotion = section(params, "promotion", PromotionConfig)
     name, version, record = (registered[key] for key in ("name", "version", "record"))
     run = workspace.client.get_run(registered["run_id"])
-    _log(workspace, run, told.figures, told.reports, when=round(1e3 * time.time()))
-    data_md5, evaluation_sha256 = _measured_on(request, told.history)
+    _log(workspace, run, told.figures, told.reports)
+    tags = find_version_of(registry_of(workspace), f"models:/{name}/{version}").tags
     _describe(workspace, registered, told)
     case = Case(
         relative_l2=registered["relative_l2"],
         errors=told.errors,
-        data_md5=data_md5,
-        evaluation_sha256=evaluation_sha256,
+        data_md5=tags[Tag.DATA],
+        evaluation_sha256=tags[Tag.EVALUATION],
         gates=gates(promotion, told.decision, told.physics),
         config=promotion,
         intervals=section(params, "evaluate", EvaluateConfig).intervals,
@@ -187,15 +185,19 @@ def _describe(workspace: Workspace, registered: Mapping[str, Any], told: Told) -
     client.update_run(registered["run_id"], name=f"{name} version {version}")
 
 
-def _measured_on(request: Request, history: int) -> tuple[str | None, str]:
-    """Return DVC's hash of the data, and a digest of the settings, that an error depends on.
+def _measured_by(params: Mapping[str, Any], evaluated: Evaluated) -> str:
+    """Return a digest of the settings that an error depends on, besides model and data.
 
-    Besides model and data it is of the frames behind the history.
+    It is also of the frames that are given of states, and of those that are skipped, and of what an
+    observer is told.
     """
-    settings, others = request.params.get("evaluate") or {}, ("economics", "kpis", "tools")
+    settings, others = params.get("evaluate") or {}, ("economics", "kpis", "tools")
     measured = {key: value for key, value in settings.items() if key not in others}
-    measured |= {"history": history} if history else {}
-    return read_data_version(request.root / DATA_FILE).md5, lineage.params_sha256(measured)
+    frames = {x.shape[1] for name, x in evaluated.inputs.items() if name in evaluated.predictions}
+    measured |= {"history": max(frames)} if frames else {}
+    task, told = section(params, "task", TaskConfig), {"skip", "sensors", "hidden"}
+    measured |= task.model_dump(include=told, exclude_defaults=True)
+    return lineage.params_sha256(measured)
 
 
 def _find_run(
@@ -216,15 +218,15 @@ def _find_run(
 
 
 def _log(
-    workspace: Workspace, run: "Run", figures: Mapping[str, float], reports: Iterable[Path],
-    when: int | None = None,
-) -> None:  # fmt: skip
+    workspace: Workspace, run: "Run", figures: Mapping[str, float], reports: Iterable[Path]
+) -> None:
     from mlflow.entities import Metric
 
-    # At the time of the run's end: MLflow takes the same figure at the same time only once. What is
-    # measured anew has a time of its own (ms), or the larger one would be shown.
-    when = when or run.info.end_time or run.info.start_time
-    metrics = [Metric(f"{EVALUATION_FOLDER}/{n}", float(x), when, 0) for n, x in figures.items()]
+    # What is shown already is not logged again, and what is measured anew has a time of its own: of
+    # two figures at the same time (ms) MLflow shows the larger.
+    shown, now = run.data.metrics, round(1e3 * time.time())
+    named = {f"{EVALUATION_FOLDER}/{name}": float(x) for name, x in figures.items()}
+    metrics = [Metric(k, x, now, 0) for k, x in named.items() if repr(shown.get(k)) != repr(x)]
     workspace.client.log_batch(run.info.run_id, metrics=metrics)
     for path in reports:
         log = workspace.client.log_artifacts if path.is_dir() else workspace.client.log_artifact

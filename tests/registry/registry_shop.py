@@ -117,8 +117,7 @@ class Shop:
         if registered["version"] is None:
             return registered
         errors = (evaluated.relative_l2,) * 2
-        told = Told(errors=errors, decision=judged, history=evaluated.history)
-        return conclude(request, registered, told, measure)
+        return conclude(request, registered, Told(errors=errors, decision=judged), measure)
 
     def reported(self, evaluated):
         """Leave reports as the stage evaluate does: errors by sample, and a few predictions."""

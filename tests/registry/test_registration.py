@@ -13,14 +13,18 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from registry_shop import WORTH_IT
 
 from mno.core.errors import InputError, MnoError
-from mno.lineage.record import candidate_digest, lineage_sha256, start_record
+from mno.lineage.audit import differs
+from mno.lineage.audit.decision import check_decision
+from mno.lineage.record import candidate_digest, lineage_sha256, params_sha256, start_record
 from mno.lineage.snapshot import take_snapshot
+from mno.registry.evidence import gather
 from mno.registry.reading import describe_registry, registered_folder, why_version_is_unusable
-from mno.registry.registration import Told
+from mno.registry.registration import Evaluated, Told, _measured_by
 from mno.registry.settings import (
     prepare,
     registry_uri,
@@ -85,6 +89,17 @@ def test_better_takes_over_worse_challenges_and_repeating_changes_nothing(shop):
     assert len(versions(shop)) == 3
 
 
+def test_of_the_same_weights_what_is_evaluated_anew_is_shown(shop):
+    evaluated = shop.train(seed=1)
+    for error in (0.1, 0.09, 0.1, 0.1):
+        registered = shop.register(with_error(evaluated, error))
+        with gather(use_workspace(shop.root), NAME, 1, []) as evidence:
+            assert not differs(list(check_decision(evidence)))
+            shown = evidence.facts["run"]["metrics"]["evaluation/relative_l2"]
+        assert (registered["version"], shown["latest"]) == (1, error)
+    assert len(shown["history"]) == 3
+
+
 def test_lost_aliases_and_decisions_are_made_up_for_on_the_same_version(shop):
     evaluated = shop.train(seed=1)
     registered = shop.register(evaluated)
@@ -109,12 +124,27 @@ def test_champion_measured_on_other_data_or_frames_is_measured_again(shop):
     registered = shop.register(evaluated, score)
     assert asked == [(3, 8, 8)]
     assert (registered["alias"], registered["champion_relative_l2"]) == ("champion", 0.9)
-    framed = dataclasses.replace(with_error(shop.train(seed=3), 0.15), history=3)
-    registered = shop.register(framed, lambda model: 0.25)
+    params = {**shop.request.params, "task": {"skip": 3}}
+    framed = with_error(shop.train(seed=3), 0.15)
+    registered = shop.register(framed, lambda model: 0.25, params=params)
     assert (registered["alias"], registered["champion_relative_l2"]) == ("champion", 0.25)
     # Measured on the same frames as the last, one more need not be.
-    fourth = dataclasses.replace(with_error(shop.train(seed=4), 0.3), history=3)
-    assert shop.register(fourth)["champion_relative_l2"] == 0.15
+    fourth = with_error(shop.train(seed=4), 0.3)
+    assert shop.register(fourth, params=params)["champion_relative_l2"] == 0.15
+
+
+def test_an_error_depends_on_the_frames_and_sensors_that_it_is_measured_with():
+    def digest(frames=None, **task):
+        states = {"pressure": np.zeros((2, frames, 8))} if frames else {}
+        inputs = {"permeability": np.zeros((2, 8))} | states
+        evaluated = Evaluated(0.1, {}, inputs, {"pressure": np.zeros((2, 5, 8))})
+        return _measured_by({"evaluate": {"kpis": {}}, "task": task}, evaluated)
+
+    assert digest() == digest(skip=0, sensors={}) == params_sha256({})
+    assert digest(1) == params_sha256({"history": 1})
+    sensors = {"pressure": {"noise": 5.0}}
+    others = digest(2), digest(1, skip=2), digest(sensors=sensors), digest(hidden=["ambient"])
+    assert len({digest(), digest(1), *others}) == 6
 
 
 def weights_of(shop):
