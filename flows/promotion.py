@@ -105,7 +105,7 @@ def _history(registry: "Workspace", name: str, champion: int | None) -> dict[str
     if champion != recorded:
         note = (
             f"the alias champion names {_named(champion)}, the last recorded decision left it with "
-            f"{_named(recorded)}: a decision was interrupted (mno run finishes it) or somebody "
+            f"{_named(recorded)}: a decision was interrupted (the next finishes it) or somebody "
             "moved the alias past the line"
         )
     return {"name": name, "champion": champion, **asdict(history), "note": note}

@@ -13,8 +13,8 @@ finishes what the aliases say was done, or forgets what was not.
 import json
 import math
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -221,11 +221,15 @@ def carry_out(workspace: Workspace, name: str, version: int, ruling: Ruling) -> 
             client.set_model_version_tag(name, str(version), tag, str(value))
 
 
-def deciding(
-    workspace: Workspace, name: str, patience: float = 30.0
-) -> AbstractContextManager[None]:
-    """Be the only one who decides on models of a workspace while the body runs."""
-    return locked(workspace.root / f"{DATABASE}.deciding", f"a decision on {name}", patience)
+@contextmanager
+def deciding(workspace: Workspace, name: str, patience: float = 30.0) -> Iterator[None]:
+    """Be the only one who decides on models of a workspace while the body runs.
+
+    Before that, what a kill has left of a decision on this one is finished, or forgotten.
+    """
+    with locked(workspace.root / f"{DATABASE}.deciding", f"a decision on {name}", patience):
+        _finish_announced(workspace, name, killed=True)
+        yield
 
 
 def champion_of(workspace: Workspace, name: str) -> int | None:
@@ -336,7 +340,6 @@ def _conclude(
     name, version = choice.name, row.number
     verdict, tried = rule.BY_PERSON[how], ""
     with deciding(workspace, name):
-        _finish_announced(workspace, name, killed=True)
         if verdict == rule.CHAMPION:
             _expect_champion(workspace, choice)
             if choice.champion == version:

@@ -279,17 +279,22 @@ def test_approval_refusal_kills_and_damage(shop):
     assert aliases(shop) == {3: ["challenger"], 2: [], 1: ["champion"]}
     assert register(shop, 0.3, 0.2, params=HUMAN)[1]["decision"] == "waiting"
 
-    # Killed before the alias moves, nothing has changed; killed after, the next one finishes it.
+    # Killed before the alias moves, nothing has changed; killed after, the next one finishes it,
+    # the rule or a person.
     before = len(history(shop).decisions)
     assert killed(shop, 3, "before") and aliases(shop)[1] == ["champion"]
     assert [found["version"] for found in waiting(workspace, NAME)] == [3, 2]
     assert refuse(workspace, choice(shop, "too slow"), 2)["champion_then"] == 1
     assert len(history(shop).decisions) == before + 1
     assert killed(shop, 3, "after") and aliases(shop)[3] == ["challenger", "champion"]
-    with pytest.raises(InputError, match="already champion"):
-        promote(workspace, choice(shop, "again"), 3)
-    assert aliases(shop) == {3: ["champion"], 2: [], 1: []}
+    assert register(shop, 0.3, 0.2, params=HUMAN)[1]["decision"] == "refused"
     assert [r.version for r in history(shop).reigns] == [1, 3]
+    assert killed(shop, 1, "after") and aliases(shop)[1] == ["champion"]
+    with pytest.raises(InputError, match="already champion"):
+        promote(workspace, choice(shop, "again"), 1)
+    assert promote(workspace, choice(shop, "better"), 3)["champion_then"] == 1
+    assert aliases(shop) == {3: ["champion"], 2: [], 1: []}
+    assert [r.version for r in history(shop).reigns] == [1, 3, 1, 3]
     assert waiting(workspace, NAME) == []
     assert differing(shop, 2) == differing(shop, 3) == []
 
