@@ -45,7 +45,7 @@ RESUMABLE = {
 _PARTIAL = ("build/*.partial*", "reports/*.partial", "models/*.partial*", "models/*/*.partial")
 _HASH = re.compile(r"(?<![0-9a-f])(?:[0-9a-f]{40}|[0-9a-f]{32}(?:\.dir)?)(?![0-9a-f])")
 _OUT = re.compile(r"\bmd5: ([0-9a-f]{32}(?:\.dir)?)\b")
-# Branches, tags, and DVC's experiments; snapshots are judged by themselves.
+# Branches, tags, DVC's experiments, the latest stash; snapshots are judged by themselves.
 _REFS = ("refs/heads", "refs/tags", "refs/remotes", "refs/exps", "refs/stash")
 _SNAPSHOTS = "refs/mno/"
 
@@ -102,7 +102,7 @@ class Needed:
             self._add_text((files.read(run_id, name) or b"").decode(errors="replace"))
 
     def add_workspace(self, root: Path) -> None:
-        """Add what DVC's files name: those on disk, and those of branches, tags and experiments."""
+        """Add what DVC's files name: on disk, and in branches, tags, experiments and stashes."""
         for path in (root / LOCK_FILE, *root.glob("*.dvc")):
             if path.is_file():
                 self._add_text(path.read_text(encoding="utf-8", errors="replace"))
@@ -110,6 +110,7 @@ class Needed:
         prefix = asked(root, "rev-parse", "--show-prefix")
         if named is None or prefix is None:
             return
+        named += "\n" + (asked(root, "rev-list", "-g", "refs/stash") or "")  # the older ones, too
         commits, files = ["HEAD", *sorted(set(named.split()))], (LOCK_FILE, DATA_FILE)
         lines = "".join(f"{commit}:{prefix}{name}\n" for commit in commits for name in files)
         # All in one: headers and what is missing hold no hash of an object of DVC's.

@@ -345,7 +345,7 @@ class Stored(NamedTuple):
     """All that MLflow keeps in a workspace, registered or not."""
 
     runs: tuple[StoredItem, ...] = ()  # ours, the latest first; others are never looked at
-    models: tuple[StoredItem, ...] = ()  # packaged from them, and from runs that are gone
+    models: tuple[StoredItem, ...] = ()  # packaged by us, from them and from runs that are gone
     forgotten: tuple[Path, ...] = ()  # folders of runs and models that MLflow knows nothing of
 
 
@@ -367,11 +367,12 @@ def read_stored(workspace: Workspace) -> Stored:
         tags[run][key] = value
     rows = database.rows("SELECT run_uuid, start_time, artifact_uri FROM runs")
     ours = [r for r in rows if tags[r[0]].keys() & {Tag.TRAINING_KEY, Tag.CANDIDATE}]
-    foreign = {run for run, *_ in rows} - {run for run, *_ in ours}
-    packaged = database.rows("SELECT model_id, source_run_id, artifact_location FROM logged_models")
-    known = {identity for identity, *_ in (*rows, *packaged)}
+    logged = database.rows("SELECT model_id, source_run_id, artifact_location FROM logged_models")
+    tagged = "SELECT model_id FROM logged_model_tags WHERE tag_key = ?"  # ours, as they are made
+    packaged = {model for (model,) in database.rows(tagged, Tag.LINEAGE)}
+    known = {identity for identity, *_ in (*rows, *logged)}
     runs = [StoredItem(r, r, inside(uri), begun or 0, tags[r]) for r, begun, uri in ours]
-    models = [StoredItem(m, run, inside(uri)) for m, run, uri in packaged if run not in foreign]
+    models = [StoredItem(m, run, inside(uri)) for m, run, uri in logged if m in packaged]
     folders = (*sorted(artifacts.glob("*/*")), *sorted(artifacts.glob("*/models/*")))
     whole = (path for path in folders if path.is_dir() and not path.is_symlink())
     forgotten = (path for path in whole if _ID.fullmatch(path.name) and path.name not in known)

@@ -14,7 +14,7 @@ from flows.tidying import tidy
 from mno.core.config import read_params
 from mno.core.errors import MnoError
 from mno.core.files import locked
-from mno.lineage.record import start_record
+from mno.lineage.record import Tag, start_record
 from mno.lineage.snapshot import take_snapshot
 from mno.lineage.tidying import KINDS
 from mno.registry.tracking import TrainingRun
@@ -38,7 +38,9 @@ def littered(line, tmp_path_factory):
         train(root, snapshot, number)
     run = there.record(1)["ids"]["mlflow_run"]
     experiment = client.get_run(run).info.experiment_id
-    model = client.create_logged_model(experiment, name=MODEL, source_run_id=run)
+    tags = {str(Tag.LINEAGE): "0" * 64}
+    model = client.create_logged_model(experiment, name=MODEL, source_run_id=run, tags=tags)
+    client.create_logged_model(experiment, name="mine")
     client.log_model_artifacts(model.model_id, str(root / "models"))
     forgotten = root / "mlartifacts/darcy" / ("ab" * 16) / "artifacts"
     forgotten.mkdir(parents=True)

@@ -18,6 +18,7 @@ from mno.lineage.record import (
     start_record,
 )
 from mno.lineage.snapshot import changed_code, take_snapshot
+from mno.lineage.tidying import Needed
 
 DATA_DVC = """\
 md5: {md5}
@@ -133,6 +134,17 @@ def test_snapshot_survives_garbage_collection(repository):
     snapshot = take_snapshot(repository.root)
     repository.git("gc", "-q", "--prune=now")
     assert repository.git("cat-file", "-t", snapshot.commit) == "commit"
+
+
+def test_what_a_stash_names_is_needed_however_old_it_is(repository):
+    repository.commit()
+    stashed = {letter * 32 for letter in "abc"}
+    for md5 in stashed:
+        repository.write("data.dvc", DATA_DVC.format(md5=md5))
+        repository.git("stash", "-q")
+    needed = Needed()
+    needed.add_workspace(repository.root)
+    assert {f"{md5}.dir" for md5 in stashed} <= needed.hashes
 
 
 def test_changed_parameters_and_data_hashes_leave_the_code_committed(repository):
