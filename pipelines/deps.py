@@ -66,7 +66,7 @@ def _shared_by_scenarios(root: Path) -> set[str]:
 def _files_in(root: Path, name: str) -> Iterator[str]:
     """Yield what DVC looks at in a folder, or the file of that name."""
     for path in (root / name, *(root / name).rglob("*")):
-        if path.is_file() and path.suffix not in IGNORED:
+        if path.is_file() and not IGNORED.search(path.as_posix()):
             yield path.relative_to(root).as_posix()
 
 

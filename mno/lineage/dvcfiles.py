@@ -16,7 +16,8 @@ from mno.core.imports import TRACKED
 DATA_FILE = "data.dvc"
 LOCK_FILE = "dvc.lock"
 MAKING = ("generate", "train", "evaluate")  # the stages that a model and its figures come from
-IGNORED = {".pyc", ".nbi", ".nbc", ".md", ".swp"}  # what `.dvcignore` leaves out, too
+# What `.dvcignore` leaves out, too, of the paths of code.
+IGNORED = re.compile(r"/(__pycache__|\.ipynb_checkpoints|\.venv)/|(~|\.(pyc|nb[ic]|md|swp))$")
 _PARAMETER = re.compile(r"\$\{([\w.]+)\}")
 
 
@@ -126,8 +127,8 @@ def _files(root: Path, name: str) -> Iterable[str]:
         return [stated.as_posix()]
     if not path.exists():
         raise InputError(f"{name}, which dvc.yaml names, does not exist")
-    kept = (file for file, place in folder_files(path).items() if place.suffix not in IGNORED)
-    return [(stated / file).as_posix() for file in kept]
+    named = ((stated / file).as_posix() for file in folder_files(path))
+    return [name for name in named if not IGNORED.search(name)]
 
 
 def filled(entries: Iterable[Any] | None, params: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from mno.core.config import IMPORTED, read_params
 from mno.core.imports import imported_files
-from mno.lineage.dvcfiles import stage_inputs
+from mno.lineage.dvcfiles import IGNORED, stage_inputs
 from mno.scenarios.base import scenario_names
 from pipelines.deps import rewritten, stage_code
 
@@ -109,3 +109,13 @@ def test_the_command_says_when_something_is_missing():
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_what_dvc_leaves_out_is_no_code():
+    patterns = (ROOT / ".dvcignore").read_text().splitlines()
+    left_out = [pattern for pattern in patterns if pattern[0] not in "#/"]
+    assert {"*~", "*.md", ".ipynb_checkpoints"} <= set(left_out)
+    for pattern in left_out:
+        name = pattern.replace("*", "code.py") if "*" in pattern else f"{pattern}/code.py"
+        assert IGNORED.search(f"mno/core/{name}"), pattern
+    assert not IGNORED.search("mno/core/code.py")

@@ -212,7 +212,7 @@ def _md5(tree: objects.Tree, path: str) -> str | None:
     files = {
         name.removeprefix(inside): md5(content)
         for name, content in tree.files.items()
-        if name.startswith(inside) and not name.endswith(tuple(dvcfiles.IGNORED))
+        if name.startswith(inside) and not dvcfiles.IGNORED.search(name)
     }
     return objects.folder_md5(files) if files else None
 
