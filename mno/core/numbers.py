@@ -7,9 +7,14 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction in per cent with two significant digits, for example `3.1 %`."""
+    """Return a fraction in per cent with two significant digits, for example `3.1 %`.
+
+    Above 99 % it is three, and what is not all is never `100 %`.
+    """
     if not math.isfinite(fraction):
         return number(fraction)
+    if 0.99 < abs(fraction) < 1.0:
+        return f"{number(math.copysign(min(100.0 * abs(fraction), 99.9), fraction), 3)}{_SPACE}%"
     return f"{number(100.0 * fraction, 2)}{_SPACE}%"
 
 

@@ -466,7 +466,10 @@ def test_a_check_without_words_is_said_in_english():
     assert Words.of("ja").check("of_mine", "largest gap") == "largest gap"
 
 
-@pytest.mark.parametrize(("value", "text"), [(float("nan"), "非数(NaN)"), (0.031, "3.1 %")])
+@pytest.mark.parametrize(("value", "text"), [
+    (float("nan"), "非数(NaN)"), (0.031, "3.1 %"), (0.9949, "99.5 %"),
+    (-0.99999, "-99.9 %"), (0.99, "99 %"), (1.0, "100 %"), (1.004, "100 %"),
+])  # fmt: skip
 def test_numbers_are_said_in_the_language(value, text):
     assert Words.of("ja").percent(value).replace("\u202f", " ") == text
 
