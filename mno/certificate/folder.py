@@ -10,6 +10,7 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -204,7 +205,12 @@ def summary(folder: Path) -> tuple[str, bool | None]:
     with suppress(OSError, ValueError):
         content = json.loads((folder / names.AUDIT).read_bytes())
     passed = entry(content, "passed")
-    return str(entry(content, "model")), passed if isinstance(passed, bool) else None
+    return _plain(str(entry(content, "model"))), passed if isinstance(passed, bool) else None
+
+
+def _plain(text: str) -> str:
+    """Return a stranger's text without what a terminal would obey."""
+    return text if text.isprintable() else ascii(text)
 
 
 def verify_certificate(folder: Path, trusted: bytes | None = None) -> list[Finding]:
@@ -216,7 +222,8 @@ def verify_certificate(folder: Path, trusted: bytes | None = None) -> list[Findi
     """
     present, findings = _present(folder)
     sums = (folder / SUMS).read_bytes() if SUMS in present else None
-    return [*findings, *_files(folder, present, sums), *_signature(folder, present, trusted)]
+    findings += [*_files(folder, present, sums), *_signature(folder, present, trusted)]
+    return [replace(f, subject=_plain(f.subject), found=_plain(f.found)) for f in findings]
 
 
 def _present(folder: Path) -> tuple[set[str], list[Finding]]:

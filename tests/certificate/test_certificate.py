@@ -37,6 +37,7 @@ from mno.certificate.folder import (
     read_private,
     read_public,
     sign_folder,
+    summary,
     sums_text,
     verify_certificate,
     write_certificate,
@@ -129,7 +130,10 @@ def test_the_dossier_answers_by_evidence_alone_in_both_languages(certificate):
         "baseline_relative_l2": 0.3,
         "samples": 8,
         "fields": {"p<i>": {}},
-    }
+        "physics": {"samples": 4, "checks": {
+            name: {"tolerance": 1.0, "prediction": {"largest": largest}}
+            for name, largest in (("energy", 0.5), ("mass", 2.0))}},
+    }  # fmt: skip
     known = {"trust.json": figures, "metrics.json": metrics}
     documents = {**certificate.documents, **{n: json.dumps(c).encode() for n, c in known.items()}}
     files = certificate_files(replace(certificate, documents=documents))
@@ -139,6 +143,8 @@ def test_the_dossier_answers_by_evidence_alone_in_both_languages(certificate):
         "The mean of training: 30\u202f%.",
         ["metrics.json"],
     )
+    said, _ = told["Do predictions keep the laws that solutions keep?"]
+    assert said == "1 of 2 checks of the physics hold on all predictions of 4 test runs."
     said, evidence = told["Does each answer come with a bound, and do bounds hold?"]
     assert said.startswith("Bounds of 90\u202f% hold for 88\u202f%") and "trust.json" in evidence
     assert told["Who made it, and how are they qualified?"] == ("none", [])
@@ -315,6 +321,18 @@ def test_the_documents_are_those_that_the_record_names(certificate, line):
 def named(folder, trusted=None):
     found = verify_certificate(folder, trusted)
     return [finding.subject for finding in found if finding.verdict.is_difference]
+
+
+def test_a_stranger_can_not_command_the_terminal(tmp_path):
+    evil = "a\x1b[2J\x1b]0;title\x07"
+    (tmp_path / AUDIT).write_text(json.dumps({"model": evil, "passed": True}))
+    (tmp_path / evil).write_text("")
+    sum_up(tmp_path)
+    (tmp_path / evil).write_text("changed")
+    (tmp_path / f"more {evil}").symlink_to("/")
+    told = [str(text) for one in verify_certificate(tmp_path) for text in vars(one).values()]
+    assert repr(evil) in told and summary(tmp_path) == (repr(evil), True)
+    assert all(map(str.isprintable, told))
 
 
 def sum_up(folder):
