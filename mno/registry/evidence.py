@@ -4,7 +4,9 @@ The same function reads it when a version is sealed and when it is audited. It r
 they lie, since MLflow's own download leaves a note in the folder of a package.
 """
 
+import atexit
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -67,7 +69,7 @@ def package_folder(
     """Return the folder with the files of a version; none where they cannot be read.
 
     A folder that holds no model is none either: the registry may name any, as large as a disk.
-    Files of a distant store are copied to `scratch`, or to a temporary folder.
+    Files of a distant store are copied to `scratch`, or to where they stay until the process ends.
     """
     folder = _folder(registry.location(version), scratch / "package" if scratch else None)
     if folder is None or not any((folder / part).exists() for part in ("MLmodel", "artifacts")):
@@ -114,7 +116,9 @@ def _folder(uri: str | None, copies: Path | None) -> Path | None:
     here = local_path(uri)
     if here is not None or not uri:
         return Path(here) if here is not None and Path(here).is_dir() else None
-    copies = copies or Path(mkdtemp(prefix="mno-package-"))
+    if copies is None:  # what lies there is used until the process ends
+        copies = Path(mkdtemp(prefix="mno-package-"))
+        atexit.register(shutil.rmtree, copies, ignore_errors=True)
     copied = copies / PurePosixPath(urlparse(uri).path).name
     if not copied.is_dir():
         with suppress(Exception):  # the store's own: nothing is there, or it cannot be reached

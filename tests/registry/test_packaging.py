@@ -404,3 +404,15 @@ def test_files_that_were_imported_are_held_against_their_digests(shop, tmp_path)
     assert verdict(tmp_path) is Verdict.VERIFIED
     original.write_text("time,temperature\n0,301\n")
     assert verdict(tmp_path) is Verdict.CHANGED
+
+
+def test_copies_of_a_distant_store_go_when_the_process_ends(tmp_path):
+    program = (
+        "import os; from mno.registry.evidence import _folder; "
+        "print(_folder('nowhere://models/1', None), os.listdir(os.environ['TMPDIR']))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("None ['mno-package-")
+    assert list(tmp_path.iterdir()) == []
