@@ -164,7 +164,8 @@ def _holding(
         if files and snapshot not in blobs:
             unknown[version.uri] = f"its snapshot {snapshot[:12]} is not in this clone"
         elif files:
-            same = sorted(f for f in files if blobs[snapshot].get(f) == changed[f])
+            held, none = blobs[snapshot], "0" * len(commit)
+            same = sorted(f for f in files if held.get(f, none) == changed[f])
             if same or record.get("head") in having:
                 others = sorted(files.keys() - set(same))
                 parts = {"as in the commit": same, "has the commit, changed again since": others}
@@ -176,7 +177,7 @@ def _holding(
 
 
 def _changed_files(root: Path, commit: str) -> dict[str, str]:
-    """Return what a commit changed of the code, by path the blob that it left."""
+    """Return what a commit changed of the code, by path the blob that it left; zeros for none."""
     how = ("-r", "-z", "--root", "--relative", "--no-renames", "--no-commit-id",
            "--diff-merges=first-parent")  # fmt: skip
     parts = git(root, "diff-tree", *how, commit, "--", *CODE).decode(errors="replace").split("\0")

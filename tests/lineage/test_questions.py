@@ -24,6 +24,7 @@ from flows.lineage import Answers
 from mno.core.errors import InputError
 from mno.lineage.questions import RegisteredVersion
 from mno.lineage.record import lineage_sha256
+from mno.lineage.snapshot import take_snapshot
 from mno.registry import settings
 from mno.registry.decision import read_history
 from tests.support.workspaces import Workspace
@@ -123,11 +124,26 @@ def test_code_that_was_committed_after_training_is_affected_by_its_content(regis
     assert number in numbers(found.version for found in verdict.affected)
 
 
+COMMIT = ("-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qam", "n")
+
+
+def git(registry, *words):
+    subprocess.run(["git", *words], cwd=registry.root, check=True)
+
+
+def test_a_commit_that_deletes_a_file_affects_who_was_trained_without_it(registry):
+    git(registry, "reset", "-q", "--hard")
+    (registry.root / METRICS).unlink()
+    set_tag(registry, LAST, "mno.snapshot", take_snapshot(registry.root).commit)
+    git(registry, *COMMIT)
+    (found,) = Answers().affected(commit="HEAD").affected
+    assert (found.version.number, found.why) == (LAST, f"as in the commit: {METRICS}")
+
+
 def test_a_commit_of_other_files_affects_nobody(registry):
     (registry.root / "notes.md").write_text("nothing\n")
-    commit = ["-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "n"]
-    for words in (["reset", "-q", "--hard"], ["add", "notes.md"], commit):
-        subprocess.run(["git", *words], cwd=registry.root, check=True)
+    for words in (["reset", "-q", "--hard"], ["add", "notes.md"], COMMIT):
+        git(registry, *words)
     verdict = Answers().affected(commit="HEAD")
     assert (verdict.affected, verdict.unknown) == ([], {})
     assert "no code that models are made from" in verdict.asked
