@@ -152,6 +152,11 @@ def check_ascending(times: np.ndarray, what: str) -> None:
 
 def _intervals(times: np.ndarray, *, along_time: bool) -> tuple[float, tuple[float, ...]]:
     """Return the mean distance of frames, and all of them relative to it where they differ."""
+    if len(times) < 2:
+        raise InputError(
+            f"the samples have {len(times)} frame over time, and an observer is told of readings "
+            "one after the other; generate the dataset with two frames or more"
+        )
     try:
         return _interval(times), ()
     except InputError:
@@ -164,7 +169,7 @@ def _intervals(times: np.ndarray, *, along_time: bool) -> tuple[float, tuple[flo
 def _interval(times: np.ndarray) -> float:
     """Return the distance of frames; files often have times that were rounded to float32."""
     intervals = np.diff(times)
-    if np.allclose(intervals, intervals[0], rtol=1e-6):
+    if np.allclose(intervals, intervals[0], rtol=1e-6, atol=0.0):
         return float(intervals[0])
     mean = float(times[-1] - times[0]) / len(intervals)
     rounding = float(np.finfo(np.float32).eps * np.abs(times).max())

@@ -248,6 +248,9 @@ def test_too_few_frames_are_refused_in_one_line(tmp_path):
     with pytest.raises(InputError, match=r"unroll=5 is more than the 4 frames.*choose 4 or less"):
         run(tmp_path, ROLLOUT, unroll=5)
     run(tmp_path, HORIZON, unroll=5, epochs=1)
+    alone = Axis("time", "s", "time", np.array([0.0]), (0.0, 1.0))
+    with pytest.raises(InputError, match="have 1 frame over time.* two frames or more"):
+        forecast_of(TaskConfig(kind="observe"), TRAINING.schema.fields, [alone])
 
 
 def test_frames_at_unequal_distances_are_refused(tmp_path):

@@ -449,8 +449,9 @@ def test_frames_are_as_far_apart_as_the_first_two_but_for_rounding_to_float32(st
         np.linspace(0, 5, 101, dtype=np.float32) + 1e-4 * (np.arange(101) == 50),
         np.linspace(0, 5, 101, dtype=np.float32) - 1e-4 * (np.arange(101) == 50),
         np.float32(1e7) + np.array([0, 1, 3, 4], dtype=np.float32),  # too late to tell them apart
+        1e-9 * np.array([0, 1, 6, 7]),
     ],
-    ids=["late", "early", "far"],
+    ids=["late", "early", "far", "short"],
 )
 def test_frames_that_are_off_by_more_than_rounding_are_refused(times):
     with pytest.raises(InputError, match="expected equal distances"):
