@@ -33,7 +33,6 @@ from mno.registry.evidence import model_with_digest
 if TYPE_CHECKING:  # it needs NumPy and Zarr, which a help page should not wait for
     from mno.lineage.replay_compare import Outcome, Remade
 
-_DATASET = "build/dataset"
 _REPORTS = ("metrics.json", "per_sample.json", "robustness.json", "trust.json")
 # Of a registry, a run, an experiment or another Python: nothing of them may reach a replay.
 _FOREIGN = ("MLFLOW_", "MNO_", "DVC_", "PREFECT_", "GIT_")
@@ -161,7 +160,7 @@ def _compare(
     if "generate" in targets:
         recorded = None if exact else folders.recorded_data(evidence, folder / "recorded")
         md5 = evidence.recorded("data", "md5")
-        items.append(compare_dataset(md5, recorded, line / _DATASET, exact))
+        items.append(compare_dataset(md5, recorded, line / "build/dataset", exact))
     if "train" in targets:
         package = evidence.package / PACKAGED if evidence.package else None
         sha256 = evidence.recorded("model", "sha256")
@@ -183,7 +182,6 @@ def replay_variables(line: Path, quiet: bool) -> dict[str, str]:
         **kept, **handed_down(line, quiet), **UNWATCHED,
         "PATH": os.pathsep.join([binaries, kept.get("PATH", os.defpath)]), "PYTHONPATH": str(line),
         "DVC_ROOT": str(line), "MLFLOW_TRACKING_URI": f"sqlite:///{line / 'mlflow.db'}",
-        "MLFLOW_REGISTRY_URI": f"sqlite:///{line / 'mlflow.db'}",
     }  # fmt: skip
 
 

@@ -23,7 +23,6 @@ from mno.core.errors import InputError, MnoError
 from mno.core.files import lock_holder
 from mno.lineage.dvcfiles import filled
 
-REGISTERED = Path("reports/registered.json")
 DONE = Path("build/done")  # notes of stages whose own files are no outputs of DVC's
 _TOLD = ("cost.json", "decision.json", "report.html", "report.ja.html")
 GRACE = 15.0  # seconds between asking a stage to stop and killing it
@@ -237,7 +236,7 @@ def problem_of_registration(root: Path) -> str:
     """Return why the recorded version cannot be used; nothing if it can, or none is recorded."""
     if not (root / DONE / "register").exists():
         return ""
-    from mno.registry.reading import registered_now, why_version_is_unusable
+    from mno.registry.reading import REGISTERED, registered_now, why_version_is_unusable
 
     if not read_json(root / REGISTERED):
         return f"there is no {REGISTERED} that can be read"

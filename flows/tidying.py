@@ -20,7 +20,7 @@ from mno.core.files import LockedError, lock_holder, locked
 from mno.lineage import tidying
 from mno.lineage.questions import RunFiles
 from mno.lineage.record import CANDIDATE, Tag, candidate_digest
-from mno.lineage.seal import CERTIFICATES, SEALS
+from mno.lineage.seal import SEALS
 from mno.lineage.snapshot import git
 from mno.registry.catalogue import Stored, StoredItem, read_stored, registry_of, remove_stored
 from mno.registry.settings import Workspace
@@ -125,8 +125,8 @@ def _of_mlflow(
 
 def _is_needed(root: Path, run: StoredItem, files: RunFiles, done: Sequence[str]) -> bool:
     """Whether a run is needed though no registered version is of it."""
-    if files.names(run.id, SEALS) or files.names(run.id, CERTIFICATES):
-        return True  # a link in the chain of decisions; or somebody was given a certificate
+    if files.names(run.id, SEALS):
+        return True  # a link in the chain of decisions
     experiment = run.tags.get(Tag.EXPERIMENT)
     if experiment and git(root, "for-each-ref", "--count=1", f"refs/exps/**/{experiment}"):
         return True

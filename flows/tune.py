@@ -12,14 +12,13 @@ from typing import Any
 from flows.options import Say, teller
 from flows.params import check_params, load_params
 from flows.workspace import find_workspace
-from mno.core.config import IMPORTED, dataset_name, read_params
+from mno.core.config import IMPORTED, dataset_name, flat, read_params
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import locked
 from mno.core.workers import LostError, Worker, keep_busy
 from mno.data.generate.plan import make_plan
 from mno.data.imported import source_class, source_parameters
 from mno.data.reading import read_root
-from mno.lineage.dvcfiles import flat
 from mno.study import trials as making
 from mno.study.operators import count, model_of, signature_of
 from mno.study.search_report import counted, write_search_report

@@ -19,10 +19,11 @@ from torch.multiprocessing.spawn import (
     start_processes,
 )
 
+from mno.core.config import flat
 from mno.core.errors import MnoError
 from mno.core.files import replacing_folder, write_json
 from mno.data.parts import open_parts
-from mno.lineage.dvcfiles import DATA_FILE, flat, read_data_version
+from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.record import candidate_digest, start_record
 from mno.lineage.snapshot import take_snapshot
 from mno.registry.tracking import TrainingRun

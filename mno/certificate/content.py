@@ -9,9 +9,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mno.core.config import flat
 from mno.lineage.audit import Evidence, Finding, counts, differs
 from mno.lineage.audit.objects import whole_object
-from mno.lineage.dvcfiles import flat
 from mno.lineage.environment import PACKAGES_FILE
 from mno.lineage.record import Tag, entry
 from mno.lineage.seal import Seal, seal_path, seal_sha256

@@ -89,6 +89,15 @@ def model_subject(params: Mapping[str, Any]) -> str:
     return f"{name}-observer" if observes else name
 
 
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested values to dotted keys, as MLflow shows parameters."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = isinstance(value, Mapping)
+        found |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return found
+
+
 def section(params: Mapping[str, Any], name: str, model: type[ConfigT]) -> ConfigT:
     """Validate one section of the parameters, for example `train`, against its model.
 

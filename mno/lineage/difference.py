@@ -9,16 +9,13 @@ from typing import Any, NamedTuple
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from mno.core.config import flat
 from mno.core.errors import MnoError
 from mno.lineage.audit.objects import listed_files
-from mno.lineage.dvcfiles import flat
 from mno.lineage.environment import PACKAGES_FILE
 from mno.lineage.questions import RegisteredVersion
-from mno.lineage.record import Tag, entry
+from mno.lineage.record import UNTRACKED_PARAMS, Tag, entry
 from mno.lineage.snapshot import CODE, FETCH, asked, git
-
-_UNTRACKED = "execution."
-_MACHINE = ("cpu", "cores", "architecture", "system", "python")
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ def _parameters(root: Path, side: Side) -> dict[str, Any]:
         params = flat(YAML(typ="safe").load(text))
     except (MnoError, YAMLError, AttributeError, UnicodeDecodeError):
         raise _no_snapshot(side) from None
-    return {key: value for key, value in params.items() if not key.startswith(_UNTRACKED)}
+    return {k: value for k, value in params.items() if k.split(".")[0] not in UNTRACKED_PARAMS}
 
 
 def _data(caches: Iterable[Path], *sides: Side) -> list[Difference]:
@@ -133,7 +130,8 @@ def _environment(side: Side) -> dict[str, Any]:
     if packages is None or side.record is None:
         raise _UnknownError(f"{side.version.uri} has no record of it")
     pairs = (line.partition("==") for line in packages.decode(errors="replace").splitlines())
-    facts = {f"machine: {key}": entry(side.record, "machine", key) for key in _MACHINE}
+    machine = entry(side.record, "machine") or {}
+    facts = {f"machine: {key}": value for key, value in machine.items()}
     facts |= {key: side.record.get(key) for key in ("threads", "device")}
     return facts | {name: version for name, _, version in pairs}
 

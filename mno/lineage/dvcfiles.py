@@ -145,12 +145,3 @@ def lookup(params: Mapping[str, Any], key: str) -> Any:
             raise InputError(f"params.yaml: {key} is missing")
         value = value[part]
     return value
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten nested parameters to dotted keys, as MLflow shows them."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        inner = isinstance(value, Mapping)
-        found |= flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
-    return found

@@ -22,7 +22,8 @@ SCHEMA = 1
 CANDIDATE = "models/candidate"
 PACKAGED = "artifacts/candidate"  # where a registered package has it
 RECORD_FILE = "record.json"  # among the files of the training run
-_UNTRACKED_PARAMS = ("execution", "retention", "schedule")  # which do not change a result
+REGISTERED = "reports/registered.json"  # what was registered last in a workspace
+UNTRACKED_PARAMS = ("execution", "retention", "schedule")  # which do not change a result
 _NOT_LINEAGE = ("ids", "times", "lineage_sha256")
 
 
@@ -30,7 +31,7 @@ class Tag(StrEnum):
     """Names under which MLflow keeps what is known of runs, versions and models.
 
     Of a run: `TRAINING_KEY` to `EXPERIMENT`, and `CANDIDATE`. Of a version: `CANDIDATE` to
-    `CERTIFICATE`. Of a model: `SEAL`, where its latest seal lies, and `DECIDING`.
+    `SEAL`. Of a model: `SEAL`, where its latest seal lies, and `DECIDING`.
     """
 
     TRAINING_KEY = "mno.training_key"
@@ -54,7 +55,6 @@ class Tag(StrEnum):
     RIVAL_L2 = "mno.champion_relative_l2"
     JUDGED = "mno.promotion"
     SEAL = "mno.seal"
-    CERTIFICATE = "mno.certificate"
     DECIDING = "mno.deciding"
 
 
@@ -119,7 +119,7 @@ def lineage_sha256(record: Mapping[str, Any]) -> str:
 
 def params_sha256(params: Mapping[str, Any]) -> str:
     """Digest of the parameters that a result depends on: all but how it is executed and kept."""
-    return _sha256_without(_UNTRACKED_PARAMS, params)
+    return _sha256_without(UNTRACKED_PARAMS, params)
 
 
 def _sha256_without(keys: Sequence[str], content: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 from mno.core.files import sha256 as seal_sha256
 
 SCHEMA = 1
-SEALS, CERTIFICATES = "seals", "certificates"  # folders among the files of a run
+SEALS = "seals"  # a folder among the files of a run
 _OF_THE_MOMENT = ("sealed", "previous")  # what differs between two seals of the same facts
 _POINTER = re.compile("([0-9a-f]+)/([0-9a-f]{64})")
 

@@ -55,11 +55,8 @@ def write_fmu(graph: Graph, path: Path, about: Mapping[str, Any], fmi: int) -> d
             "given": _tensors({n: graph.sizes(n) for n in graph.given}),
             "told": _tensors({n: graph.first[n].shape[1:] for n in graph.told}),
         }  # fmt: skip
-        text = {
-            n: templates().get_template(f"portable/{n}.j2").render(said)
-            for n in ("model.h", "fmu.xml")
-        }
-        (folder / "model.h").write_text(text["model.h"], encoding="utf-8")
+        template = templates().get_template
+        (folder / "model.h").write_text(template("portable/model.h.j2").render(said), "utf-8")
         shutil.copy(Path(__file__).with_name("fmu.c"), folder)
         command = [compiler, "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
         command += ["-fvisibility=hidden", f"-DFMI={fmi}", "-o", library, folder / "fmu.c"]
@@ -68,7 +65,7 @@ def write_fmu(graph: Graph, path: Path, about: Mapping[str, Any], fmi: int) -> d
         if done.returncode:
             raise MnoError(f"the FMU's library cannot be compiled: {done.stderr.strip()[:300]}")
         with replacing(path) as partial, ZipFile(partial, "w", ZIP_DEFLATED) as file:
-            file.writestr("modelDescription.xml", text["fmu.xml"])
+            file.writestr("modelDescription.xml", template("portable/fmu.xml.j2").render(said))
             file.write(library, f"binaries/{PLATFORMS[fmi]}/{library.name}")
             file.write(folder / "model.onnx", "resources/model.onnx")
     return {**found, "variables": len(variables)}

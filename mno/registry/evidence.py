@@ -50,13 +50,13 @@ def read_facts(registry: Registry, version: RegisteredVersion, scratch: Path) ->
         run["files"] = folder and {
             name: file_sha256(path)
             for name, path in folder_files(folder).items()
-            if name.split("/")[0] not in (seals.SEALS, seals.CERTIFICATES)
+            if name.split("/")[0] != seals.SEALS
         }
     return {
         "version": {
             "source": version.source, "files": registry.location(version),
             "run": version.run_id, "created": version.created,
-            "tags": _our_tags(version.tags, Tag.SEAL, Tag.CERTIFICATE),
+            "tags": _our_tags(version.tags, Tag.SEAL),
         },
         "logged_model": model and {**model, "tags": _our_tags(model["tags"])},
         "package": package_files(package) if package else None, "run": run,

@@ -16,7 +16,7 @@ from mno.core.files import json_sha256
 from mno.lineage.decision import CHAMPION
 from mno.lineage.dvcfiles import locked_stages
 from mno.lineage.questions import RegisteredVersion
-from mno.lineage.record import PACKAGED, Tag, candidate_digest
+from mno.lineage.record import PACKAGED, REGISTERED, Tag, candidate_digest
 from mno.registry.catalogue import Registry, existing_workspace, find_version_of, registry_of
 from mno.registry.evidence import damage, find_model, package_folder
 from mno.registry.settings import Workspace, import_mlflow, model_name
@@ -44,12 +44,8 @@ def describe_registry(root: Path, scenario: str) -> list[dict[str, Any]]:
     ]
 
 
-REGISTERED = Path("reports/registered.json")
-"""What was registered last in a workspace, by the stages `register` and `report`."""
-
-
 def registered_now(root: Path) -> dict[str, Any] | None:
-    """Return that where it names a version of what the workspace has made last."""
+    """Return what was registered last where it is a version of what the workspace has made last."""
     with suppress(OSError, ValueError, KeyError):
         found = json.loads((root / REGISTERED).read_bytes())
         if found["version"] and found["lock_sha256"] == json_sha256(locked_stages(root)):

@@ -34,7 +34,6 @@ _BEHAVIOUR = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 _TRACKING = "MLFLOW_TRACKING_URI"
-_REGISTRY = "MLFLOW_REGISTRY_URI"
 _FILES = "MLFLOW_DEFAULT_ARTIFACT_ROOT"  # as MLflow's own server reads it
 _PATIENCE = 60.0  # seconds for a server that is started anew
 _EACH = 10.0  # seconds that one look at it may take
@@ -70,14 +69,12 @@ class Workspace:
         """
         mlflow = import_mlflow()
         prepare(self.root)
-        wishes = {name: os.environ.get(name) for name in (_TRACKING, _REGISTRY)}
-        uri = registry_uri(self.root)
+        uri, wished = registry_uri(self.root), _TRACKING in os.environ
         require_answer(uri, _PATIENCE)
         mlflow.set_tracking_uri(uri)
-        mlflow.set_registry_uri(wishes[_REGISTRY] or uri)
-        for name, value in wishes.items():  # MLflow writes there what would pass for a user's wish
-            if value is None:
-                os.environ.pop(name, None)
+        os.environ.pop("MLFLOW_REGISTRY_URI", None)  # models are where the runs are
+        if not wished:  # MLflow writes there what would pass for a user's wish
+            os.environ.pop(_TRACKING, None)
         try:
             client = mlflow.MlflowClient()
             client.search_experiments(max_results=1)

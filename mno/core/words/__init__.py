@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any
+
+from mno.core.config import flat
 
 LANGUAGES = ("en", "ja")
 
@@ -37,12 +38,4 @@ def texts_of(package: str, language: str) -> Mapping[str, str]:
 def own_texts(package: str, language: str) -> dict[str, str]:
     """Return what the file of one language holds, and nothing else."""
     text = files(package).joinpath(f"{language}.toml").read_text(encoding="utf-8")
-    return _flat(tomllib.loads(text))
-
-
-def _flat(texts: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
-    for key, value in texts.items():
-        nested = isinstance(value, Mapping)
-        found |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
-    return found
+    return flat(tomllib.loads(text))

@@ -11,7 +11,7 @@ from typing import Any
 
 from ruamel.yaml.error import YAMLError
 
-from mno.core.config import PARAMS_FILE
+from mno.core.config import PARAMS_FILE, flat
 from mno.core.errors import MnoError
 from mno.core.files import file_sha256, md5, write_bytes
 from mno.core.imports import OURS
@@ -131,7 +131,7 @@ def _training(
         why = "it was lost; the run was made afterwards, at registration"
         yield PARAMETERS.unknown("run of the training", why)
         return
-    shown = {k: str(v) for k, v in dvcfiles.flat(inputs.params).items()}
+    shown = {k: str(v) for k, v in flat(inputs.params).items()}
     subject = "parameter {} of the run"
     good = PARAMETERS.verified("parameters of the run", f"{len(shown)} rows")
     yield from PARAMETERS.all_equal(subject, shown, run["params"], good, lacking="no such row")

@@ -13,11 +13,10 @@ from mno.core.files import file_md5, names_sha256
 from mno.lineage import record as records
 from mno.lineage.audit import Evidence, Finding, Link, code, data, decision
 from mno.lineage.audit.objects import FOLDER_MARK, find_object, listed_files, md5_on_disk
-from mno.lineage.record import PACKAGED, RECORD_FILE, Tag, entry
+from mno.lineage.record import PACKAGED, RECORD_FILE, REGISTERED, Tag, entry
 from mno.lineage.seal import Seal, leaves
 
 REGISTRY, RECORD, WEIGHTS = Link("registry"), Link("record"), Link("weights")
-REGISTERED = "reports/registered.json"
 _RESTORE = "restore the files of the version from a backup, or register the model again: mno run"
 _RESTORE_RUN = "restore the files of the run from a backup"
 _IN_MLFLOW = "changed in MLflow since the registration; restore it, or register again: mno run"
