@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 from mno.core.fields import Axis, Field
 from mno.core.readings import Part
@@ -48,6 +49,24 @@ def test_a_feature_that_never_varied_gives_a_far_input_away():
     odd = plain([[0.5, 3.3], [np.nan, 3.0]])
     assert likeness.unlike(likeness.distances(odd)).all()
     assert likeness.names[likeness.most_unusual(odd)[0]] == "b"
+
+
+@pytest.mark.parametrize(("kinds", "rare"), [((0.0, 1.0, 2.0), 3.0), ((1.5, 2.0, 2.5), 4.0)])
+def test_one_rare_value_in_training_leaves_the_flag_on(kinds, rare):
+    rng = np.random.default_rng(0)
+
+    def features(count, shift=0.0, last=2.0):
+        load, grade = rng.normal(shift, 1.0, count), rng.choice(kinds, count)
+        grade[-1] = last
+        plain = {"load": torch.from_numpy(load), "grade": torch.from_numpy(grade)}
+        grades = {"grade": plain["grade"]}
+        return Features(plain, grades, {}, {"grade": grades["grade"][:, None]})
+
+    train = features(120, last=rare)
+    likeness = OutOfDistribution.fit(train, train, features(15), RATE)
+    assert likeness.unlike(likeness.distances(features(5, 1000.0))).all()
+    assert likeness.unlike(likeness.distances(features(1, last=9.0))).all()
+    assert likeness.unlike(likeness.distances(features(2000))).mean() < 0.05
 
 
 def test_without_enough_samples_the_rate_is_what_they_can_give():

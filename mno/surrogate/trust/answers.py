@@ -242,7 +242,7 @@ class Answers:
                 reason = "the validation split is too small, or predictions on it are not finite"
             notes.append(f"{without} of {len(bounds)} predictions have no error bound: {reason}")
         if trust.likeness.threshold is None:
-            notes.append("inputs unlike the training data are not flagged: no validation sample")
+            notes.append("inputs unlike the training data are not flagged: no sample tells them")
         return notes + ([trust.no_residual] if trust.no_residual else [])
 
 

@@ -237,9 +237,10 @@ class OutOfDistribution(Config):
     ) -> OutOfDistribution:
         """Describe the training split by its features and those of its smoothed copies.
 
-        Its false alarm rate is as wanted, or 1 / (samples + 1) where that is more. What is usual is
-        told by validation samples and by training samples, each scored by tests that were fitted to
-        other samples; where there are too few of the latter, by the former alone.
+        Its false alarm rate is as wanted, or (1 + alone) / (1 + samples) where that is more; alone
+        are those that are infinitely far from the others. What is usual is told by validation
+        samples and by training samples, each scored by tests that were fitted to other samples;
+        where there are too few of the latter, by the former alone.
         """
         tests, part = _fit(train, smoothed), np.arange(len(train)) % _FOLDS
         scores = [_scores(tests, validation)]
@@ -250,10 +251,12 @@ class OutOfDistribution(Config):
         usual = torch.cat(scores).numpy()
         if not len(usual):
             return cls(tests=tests, reach=(1.0,) * len(tests))
-        rate = max(false_alarm_rate, 1.0 / (len(usual) + 1))
+        alone = int(np.isinf(usual).any(axis=1).sum())  # unlike all others: never below a threshold
+        rate = max(false_alarm_rate, (alone + 1) / (len(usual) + 1))
         telling = max(1, int(np.sum(usual.max(axis=0) > usual.min(axis=0))))
         edge = np.quantile(usual, 1.0 - rate / telling, axis=0, method="lower")
-        reach = np.where(np.isfinite(edge), np.maximum(edge, _NARROWEST), 1.0)
+        largest = np.where(np.isfinite(usual), usual, 0.0).max(axis=0)  # where it moves fewer
+        reach = np.maximum(np.where(np.isfinite(edge) & (edge > 0.0), edge, largest), _NARROWEST)
         threshold = quantile(np.max(usual / reach, axis=1), 1.0 - rate)
         return cls(
             tests=tests, reach=_row(reach), false_alarm_rate=rate, calibrated_on=len(usual),
