@@ -84,7 +84,7 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[st
     # A solver of the user's own may behave otherwise when it is coarser: it is taken as given.
     cheapest, source = (measured, source) if given is None else (given, "given")
 
-    state, why, queries = "unknown", None, economics.queries_per_day
+    state, why, queries = "unknown", "; ".join(missing) or None, economics.queries_per_day
     solves = days = saved_a_day = None
     if cheapest is None:
         why = solver
@@ -92,9 +92,7 @@ def break_even(cost: Known, samples: int, economics: EconomicsConfig) -> dict[st
         state = "never"
     else:
         saved_a_day = None if queries is None else queries * (cheapest - prediction)
-        if total is None:
-            why = "; ".join(missing)
-        else:
+        if total is not None:
             state, solves = "reached", solves_to_break_even(total, cheapest, prediction)
             days = None if queries is None or solves is None else solves / queries
 
@@ -327,14 +325,20 @@ def _about_solver(pays: Known, cost: Known, economics: EconomicsConfig) -> Itera
     exact = pays["solver_source"] == "equal_error"
     speeds = {"solver_seconds": solve, "surrogate_seconds": prediction}
     speeds |= {"error": cost["equal_error"]["model"]["error"]} if exact else {}
-    if pays["state"] == "never" and (in_batch >= solve or batch["solves"] is None):
+    if pays["state"] == "never" and in_batch >= solve:
         yield Reason("against", "coarser_solver_as_good" if exact else "never_pays", speeds)
         return
     speeds |= {"batch": size, "batch_seconds": in_batch, "batch_speedup": solve / in_batch}
     speeds |= {"speedup": solve / prediction}
+    asked, solves, horizon = pays["asked"], pays["solves"], economics.horizon_days
     if pays["state"] == "never":
-        values = {**speeds, "batch_solves": batch["solves"]}
-        yield Reason("condition", "pays_in_batches", values)
+        values = {**speeds, "batch_solves": batch["solves"], "asked": asked}
+        if batch["solves"] is None:
+            yield Reason("condition", "spent_unknown", {"why": pays["why"]})
+        elif economics.questions is not None and batch["solves"] > asked:
+            yield Reason("against", "asked_too_seldom_in_batches", values)
+        else:
+            yield Reason("condition", "pays_in_batches", values)
         return
     given, measured = pays["solver_source"] == "given", pays["measured_seconds"]
     code = "faster_as_given" if given else "faster_at_equal_error" if exact else "faster"
@@ -344,7 +348,6 @@ def _about_solver(pays: Known, cost: Known, economics: EconomicsConfig) -> Itera
         values = {"solver_seconds": solve, "surrogate_seconds": prediction}
         side, code = ("condition", "measured_never") if against else ("for", "measured_beside")
         yield Reason(side, code, {**values, "measured_seconds": measured})
-    asked, solves, horizon = pays["asked"], pays["solves"], economics.horizon_days
     # In batches that are no faster it pays no sooner, and perhaps never.
     sooner = min((n for n in (solves, batch["solves"]) if n is not None), default=None)
     values = {"solves": solves, "batch": size, "batch_solves": sooner, "asked": asked}
@@ -367,16 +370,17 @@ def _about_solver(pays: Known, cost: Known, economics: EconomicsConfig) -> Itera
 def _about_tools(pays: Known, cost: Known, error: float) -> Iterator[Reason]:
     """Say which simple peer has no more error than the model, and when it costs no more, too.
 
-    Cost is that of making it and of asking it, as often as the user says; where nobody has said, it
-    may depend on how often that is.
+    Errors are those on the same samples. Cost is that of making it and of asking it, as often as
+    the user says; where nobody has said, it may depend on how often that is.
     """
     asked, spent, ask = pays["asked"], pays["spent"]["training"], pays["surrogate_seconds"]
-    good = [tool for tool in cost.get("tools", ()) if tool.get("error", math.inf) <= error]
+    tools = ({"model_error": error, **tool} for tool in cost.get("tools", ()))
+    good = [tool for tool in tools if tool.get("error", math.inf) <= tool["model_error"]]
     if not good or isinstance(spent, Absent):
         return
     best = min(good, key=lambda tool: tool["error"])
     saved, dearer = spent - best["seconds"], 1e-3 * best["ms"] - ask
-    values = {"tool": best["name"], "tool_error": best["error"], "error": error}
+    values = {"tool": best["name"], "tool_error": best["error"], "error": best["model_error"]}
     if (saved >= 0 and dearer <= 0) or (asked is not None and saved >= asked * dearer):
         yield Reason("against", "tool_as_good", values)
     elif asked is None and saved * dearer > 0:

@@ -54,10 +54,10 @@ def measure_tools(
 
     Returns:
         For each, in the order given: its `name`, and `why` there is none, or: the `error`, mean
-        relative L2, and its `interval` or why there is none; `ms` that an answer takes,
-        on one thread; and `seconds`, the processor time of fitting it and choosing its
+        relative L2, and its `interval` or why there is none; `ms` that an answer takes, one sample
+        at a time, on one thread; and `seconds`, the processor time of fitting it and choosing its
         hyperparameters; beside an observer, the `rmse` of each output, and, of a tool that was
-        measured on some `samples` alone, that of the `model` on the same.
+        measured on some `samples` alone, that of the `model`, and `model_error`, on the same.
     """
     found = []
     for name in names:
@@ -79,16 +79,16 @@ def measure_tools(
             if description.observes:
                 some = some_samples(test, peer.asked or len(test))
                 given, truth = description.given(some.fields), description.truth(some.fields)
-                begun = time.perf_counter()
                 told = peer.predict(given)
-                ms = 1e3 * (time.perf_counter() - begun) / len(some)
                 errors, more = errors_of(told, truth), {"rmse": _rmse(told, truth)}
                 if peer.asked and model:
-                    more |= {"samples": len(some), "model": _rmse(model(given), truth)}
+                    its = model(given)
+                    more |= {"samples": len(some), "model": _rmse(its, truth)}
+                    more |= {"model_error": float(errors_of(its, truth).mean())}
             else:
                 errors = errors_of_peer(peer, test, description)
-                one = description.given({key: field[:1] for key, field in test.fields.items()})
-                ms = 1e3 * times_of(lambda peer=peer, one=one: peer.predict(one), _SECONDS).median
+            one = description.given({key: field[:1] for key, field in test.fields.items()})
+            ms = 1e3 * times_of(lambda peer=peer, one=one: peer.predict(one), _SECONDS).median
         figure = mean_over(errors, np.ones(len(errors), bool))
         found.append({
             "name": name, "error": figure.value(), "interval": intervals({"": figure}, config)[""],

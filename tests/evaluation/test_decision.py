@@ -257,6 +257,25 @@ def test_questions_that_are_asked_are_set_against_those_it_takes(questions, verd
     assert found == verdict and code in codes
 
 
+@pytest.mark.parametrize(
+    ("questions", "spent", "verdict", "code"),
+    [
+        (500000, {}, "worth_it_if", "pays_in_batches"),  # 3000 / (0.009 - 1 / 512) = 425726
+        (400000, {}, "not_worth_it", "asked_too_seldom_in_batches"),
+        (500000, {"train": RESTORED}, "worth_it_if", "spent_unknown"),
+    ],
+)
+def test_questions_count_too_where_one_by_one_it_never_pays(questions, spent, verdict, code):
+    slow = {**COST, "solver": {"ms": 9.0}, "equal_error": Absent("cost.off")}
+    slow["spent"] = COST["spent"] | spent
+    found = decision_of(METRICS, ASKED, EconomicsConfig(questions=questions), slow)
+    (reason,) = (r for r in found["reasons"] if r["side"] != "for")
+    assert (found["verdict"], reason["code"]) == (verdict, code)
+    for language in ("en", "ja"):
+        said = _sentence(reason, found["break_even"], Words.of(language, "decision"))
+        assert str(reason["values"].get("batch_solves", "")) in re.sub(r"\D", "", said)
+
+
 def test_what_pays_in_batches_alone_is_said_with_all_its_numbers():
     slow = {**COST, "solver": {"ms": 9.0}, "equal_error": Absent("cost.off")}
     found = decision_of(METRICS, ASKED, USED, slow)
@@ -295,6 +314,8 @@ def test_a_simple_tool_that_does_as_well_for_less_speaks_against_it(
 ):
     tools = [{"name": "ridge", "error": error, "interval": None, "ms": ms, "seconds": seconds}]
     tools.append({"name": "reduced_basis", "why": NO_SOLVER})  # there is none, which says nothing
+    worse = {"error": 0.005, "model_error": 0.004}  # than the model on the same samples
+    tools.append({"name": "ensemble_filter", **worse, "interval": None, "ms": 0.1, "seconds": 0.0})
     economics = EconomicsConfig(queries_per_day=asked, horizon_days=365)
     found = decision_of(METRICS, ASKED, economics, {**COST, "tools": tools})
     named = {r["code"]: r for r in found["reasons"] if r["code"].startswith("tool_")}

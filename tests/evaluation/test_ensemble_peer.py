@@ -62,6 +62,7 @@ def test_where_nothing_is_hidden_it_finds_where_a_run_begins():
     assert found["samples"] == 3
     assert found["rmse"]["velocity"] < 0.5 * found["model"]["velocity"]
     assert np.isclose(found["model"]["velocity"], rms(truth))
+    assert np.isclose(found["model_error"], 1.0) and found["error"] < 0.5
 
 
 def test_without_a_solver_there_is_none():
