@@ -9,7 +9,7 @@ convention.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from mno.data.reading import Schema
 from mno.evaluation.config import EconomicsConfig
 from mno.evaluation.equal_error import equal_error
 from mno.evaluation.evaluator import AnySplit
-from mno.evaluation.memory import Process
+from mno.evaluation.memory import peak_mib
 from mno.evaluation.solver import solver_of
 from mno.evaluation.timing import Times, best_throughput, one_thread, seconds_of, times_of
 from mno.nn.mixers.mamba import MambaMixer
@@ -141,7 +141,8 @@ def flops_per_prediction(surrogate: Surrogate, one: Mapping[str, np.ndarray]) ->
     for formula in formulas.values():
         formula._get_raw = True  # wants tensors, not their shapes
     description = surrogate.description
-    steps = description.forecast.steps if description.forecast and description.rolls_out else 1
+    forecast, one_step = description.forecast, description.rolls_out and not description.along_time
+    steps = forecast.steps if forecast and one_step else 1
     scans = list[int]()
 
     def count(module: nn.Module, given: Any, _: Any) -> None:
@@ -149,8 +150,8 @@ def flops_per_prediction(surrogate: Surrogate, one: Mapping[str, np.ndarray]) ->
 
     counter = FlopCounterMode(display=False, custom_mapping=formulas)
     with register_module_forward_hook(count), counter:
-        surrogate.predict(one, 1, steps=1 if description.rolls_out else None)
-    return steps * (int(counter.get_total_flops()) + sum(scans))  # all of a rollout are alike
+        surrogate.predict(one, 1, steps=1 if one_step else None)
+    return steps * (int(counter.get_total_flops()) + sum(scans))  # all steps are alike
 
 
 _PER_STATE = {"simplified": 7, "trapezoidal": 7, "zoh": 9, "centred": 9}
@@ -184,25 +185,20 @@ def _transform(values: Tensor, dim: list[int], *_: Any, out_val: Tensor, **__: A
     return round(per_point * whole.numel() * math.log2(max(length, 1)))
 
 
-def memory_use(
-    model: Path, description: Description, test: AnySplit
-) -> Callable[[], dict[str, float | Absent]]:
-    """Start to measure memory, in processes of their own, while other work goes on.
+def memory_use(model: Path, description: Description, test: AnySplit) -> dict[str, Any]:
+    """Measure memory in processes of their own: `peak_memory_mib` and `solver_memory_mib`.
 
     One loads the model of a folder and predicts the first sample, one loads the solver and solves
-    it. What is returned waits, and returns `peak_memory_mib` and `solver_memory_mib`, or why they
-    are not known.
+    it. Where a figure is not known, the reason stands in its place.
     """
-    predicting = Process(["predict", str(model)], _first_given(description, test))
+    found = {"peak_memory_mib": peak_mib(["predict", str(model)], _first_given(description, test))}
     schema, solver = test.schema, solver_of(test.schema)
     if isinstance(solver, Absent):
-        return lambda: {"peak_memory_mib": predicting.peak_mib(), "solver_memory_mib": solver}
+        return {**found, "solver_memory_mib": solver}
     task = [schema.scenario, str(schema.resolution), json.dumps(dict(schema.parameters))]
     problem = next(_problems(test))
     whole = from_points(schema.readings, problem, schema.cells) if schema.readings else problem
-    solving = Process(["solve", *task], whole)
-    peaks = {"peak_memory_mib": predicting.peak_mib, "solver_memory_mib": solving.peak_mib}
-    return lambda: {name: peak() for name, peak in peaks.items()}
+    return {**found, "solver_memory_mib": peak_mib(["solve", *task], whole)}
 
 
 def spent(

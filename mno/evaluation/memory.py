@@ -7,6 +7,7 @@ answers with the most that was resident of it (`VmHWM`), libraries included.
 
 import io
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,34 +22,24 @@ from mno.core.errors import first_line
 _TIMEOUT = 300.0
 
 
-class Process:
-    """A process that works beside its maker, and then says how much memory it took.
+def peak_mib(task: list[str], inputs: Mapping[str, np.ndarray]) -> float | Absent:
+    """Return the peak of a process's resident memory in MiB, or why it is not known.
 
     Its task is `["predict", folder of the model]`, or `["solve", scenario, resolution, parameters
     as JSON]`; it is given arrays by name: samples to predict at once, or one to solve.
     """
-
-    def __init__(self, task: list[str], inputs: Mapping[str, np.ndarray]) -> None:
-        with tempfile.TemporaryFile() as given:
-            np.savez(given, allow_pickle=False, **inputs)
-            given.seek(0)
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__, *task],
-                stdin=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            )  # fmt: skip
-
-    def peak_mib(self) -> float | Absent:
-        """Wait, and return the peak of its resident memory in MiB, or why it is not known."""
+    command = [sys.executable, "-m", __name__, *task]
+    with tempfile.TemporaryFile() as given:
+        np.savez(given, allow_pickle=False, **inputs)
+        given.seek(0)
         try:
-            answer, said = self._process.communicate(timeout=_TIMEOUT)
+            done = subprocess.run(command, stdin=given, capture_output=True, timeout=_TIMEOUT)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.communicate()
             return Absent("memory.too_long", {"seconds": _TIMEOUT})
-        if self._process.returncode:
-            *_, last = ["", *said.decode(errors="replace").strip().splitlines()]
-            return Absent("memory.failed", {"said": last}) if last else Absent("memory.silent")
-        return float(answer)
+    if done.returncode:
+        *_, last = ["", *done.stderr.decode(errors="replace").strip().splitlines()]
+        return Absent("memory.failed", {"said": last}) if last else Absent("memory.silent")
+    return float(done.stdout.split()[-1])
 
 
 def own_peak_mib() -> float:
@@ -70,11 +61,13 @@ def _work(kind: str, *what: str) -> None:
         from mno.scenarios.base import make_scenario
 
         make_scenario(what[0], int(what[1]), json.loads(what[2])).solve(inputs)
-    sys.stdout.write(str(own_peak_mib()))
 
 
 if __name__ == "__main__":
+    answer = os.dup(1)
+    os.dup2(2, 1)  # what a solver prints is no answer
     try:
         _work(*sys.argv[1:])
+        os.write(answer, str(own_peak_mib()).encode())
     except Exception as error:  # whatever it is, the one who waits is told in one line
         sys.exit(first_line(error) or type(error).__name__)

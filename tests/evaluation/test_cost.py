@@ -1,6 +1,8 @@
 """What a model costs: operations by hand, and beside its solver and another model."""
 
 import math
+import os
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +12,7 @@ from small_lines import solved_split
 from torch import nn
 
 from mno.core.absent import Absent
+from mno.core.forecast import Forecast
 from mno.data.normalise import Normaliser
 from mno.evaluation.config import EconomicsConfig
 from mno.evaluation.cost import flops_per_prediction, measure_cost, memory_use
@@ -65,6 +68,26 @@ def test_operations_of_a_rollout_grow_with_its_frames():
     assert counts[1] == 2 * counts[0]
 
 
+def test_operations_along_time_are_those_of_all_frames_once():
+    first = {"u": np.zeros((1, 8, 16), np.float32)}
+    counts = []
+    for steps in (2, 4, 6):
+        description = Description(
+            scenario="line",
+            inputs={"u": "1"},
+            outputs={"u": "1"},
+            extent=(1.0,),
+            reference_spacing=(1 / 16,),
+            normaliser=Normaliser({"u": 0.0}, {"u": 1.0}),
+            model=ModelConfig.model_validate({"width": 4, "layers": 1, "d_state": 2}),
+            forecast=Forecast(8, "rollout", steps, 1.0, True),
+        )
+        counts.append(flops_per_prediction(Surrogate(description, description.build()), first))
+    each = (counts[1] - counts[0]) / 2
+    assert counts[2] == counts[0] + 4 * each
+    assert counts[0] == (8 + 2 - 1) * each  # of the last frame nothing follows
+
+
 def test_a_model_that_predicts_no_numbers_is_measured_too():
     split = solved("darcy")
     compared = measure_cost(broken(surrogate_of(split)), split, QUICK)["equal_error"]
@@ -113,11 +136,15 @@ def test_the_time_at_an_error_lies_between_its_neighbours(error, ms, how):
     assert found == pytest.approx(ms)
 
 
-def test_memory_is_that_of_processes_of_their_own(tmp_path):
+def test_memory_is_that_of_processes_of_their_own_whatever_they_print(tmp_path, monkeypatch):
     split = solved("darcy")
     surrogate = surrogate_of(split)
     surrogate.save(tmp_path)
-    memory = memory_use(tmp_path, surrogate.description, split)()
+    prints = "import atexit\nprint('a note', flush=True)\natexit.register(print, 'another')\n"
+    (tmp_path / "sitecustomize.py").write_text(prints)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    memory = memory_use(tmp_path, surrogate.description, split)
     model, solver = memory["peak_memory_mib"], memory["solver_memory_mib"]
     assert isinstance(model, float) and isinstance(solver, float)
     assert 20 < solver < model < 4000  # the solver does without torch
@@ -127,9 +154,8 @@ def test_runs_of_a_plant_are_solved_there_too(tmp_path):
     surrogate, _ = furnace_runs.trusted()
     surrogate.save(tmp_path)
     split = furnace_runs.runs("validation", 1)
-    assert isinstance(
-        memory_use(tmp_path, surrogate.description, split)()["solver_memory_mib"], float
-    )
+    memory = memory_use(tmp_path, surrogate.description, split)
+    assert isinstance(memory["solver_memory_mib"], float)
 
 
 def test_a_model_of_fields_and_readings_has_a_price_for_readings_alone():
@@ -149,7 +175,7 @@ def test_a_model_of_fields_and_readings_has_a_price_for_readings_alone():
 
 def test_a_process_that_fails_says_why(tmp_path):
     split = solved("darcy")
-    memory = memory_use(tmp_path, surrogate_of(split).description, split)()
+    memory = memory_use(tmp_path, surrogate_of(split).description, split)
     assert "does not hold a readable model" in str(memory["peak_memory_mib"])
 
 
