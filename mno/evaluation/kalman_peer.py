@@ -16,7 +16,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mno.core.absent import Absent
-from mno.core.errors import MnoError, first_line
+from mno.core.errors import InputError, MnoError, first_line
 from mno.core.observing import READ
 from mno.evaluation.evaluator import AnySplit, some_samples
 from mno.evaluation.filters import EnsembleModel, ensemble_filter, kalman_filter
@@ -141,12 +141,18 @@ def fit_kalman_filter(
     most = min(runs.states.shape[2], len(runs.states) - 1)
 
     def error(settings: tuple[int, float]) -> float:
-        found = (told_by(fitted(*settings), some) - truth) / scale
+        try:
+            found = (told_by(fitted(*settings), some) - truth) / scale
+        except InputError:  # fewer values than numbers to fit
+            return math.inf
         return float(np.nan_to_num(np.nanmean(found**2), nan=math.inf))
 
     sizes = sorted({min(size, most) for size in COMPONENTS})
     size, penalty = min(((k, p) for k in sizes for p in PENALTIES), key=error)
-    chosen = fitted(size, penalty)
+    try:
+        chosen = fitted(size, penalty)
+    except InputError as refused:  # as all larger ones were
+        return Absent("peers.too_few_values", {"error": first_line(refused)})
 
     def answer(given: Arrays) -> dict[str, np.ndarray]:
         return columns.fields(told, told_by(chosen, given))

@@ -8,6 +8,7 @@ import torch
 from rod_problem import FIELDS, FRAMES, POINTS, make_split, schema
 from runner import encoded
 
+from mno.core.absent import Absent
 from mno.core.errors import InputError
 from mno.core.fields import Field
 from mno.core.forecast import TaskConfig
@@ -24,6 +25,7 @@ from mno.evaluation.linear_state_space import (
     Sensors,
     States,
 )
+from mno.evaluation.simple_peers import Peer
 from mno.nn.config import ModelConfig
 from mno.surrogate.description import INTERVALS
 from mno.surrogate.following import Run
@@ -361,3 +363,19 @@ def test_the_kalman_filter_begins_with_what_is_given_of_a_run_also_where_places_
     wrong = peer.predict(description.given(test.fields))["temperature"] - test.fields["temperature"]
     assert np.sqrt(np.nanmean(wrong[:, 0] ** 2)) < 1.0  # of 87 K by which places differ
     assert np.sqrt(np.nanmean(wrong**2)) < 5.0
+
+
+@pytest.mark.parametrize(("frames", "components"), [(5, 8), (1, None)])
+def test_a_reading_of_few_values_leaves_fewer_components_to_the_kalman_filter(frames, components):
+    sensors = {"temperature": Sensor(noise=0.02)}
+    task = TaskConfig(kind="observe", sensors=sensors, hidden=["loss"])
+    training, validation = (
+        as_seen(make_split(name, 60, seed), task) for seed, name in enumerate(("train", "test"))
+    )
+    read = training.fields["temperature_read"]
+    read[2:, :, 0] = read[:, frames:, 0] = np.nan
+    peer = fit_kalman_filter(training, validation, describe(training, MODEL, task))
+    if components:
+        assert isinstance(peer, Peer) and peer.settings["components"] == components
+    else:
+        assert isinstance(peer, Absent) and "reading 0 has 2 values" in str(peer)
