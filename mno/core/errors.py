@@ -1,7 +1,9 @@
 """Errors that reach a person as one line."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class MnoError(Exception):
@@ -22,6 +24,23 @@ class InputError(MnoError):
 def first_line(error: BaseException) -> str:
     """Return an error's message as a single line."""
     return " ".join(str(error).split())
+
+
+@contextmanager
+def reading(
+    path: Path, what: str = "", expected: str = "an undamaged file of this kind"
+) -> Iterator[None]:
+    """Turn whatever a library raises over a damaged file, or what is not a file, into one line."""
+    try:
+        yield
+    except MnoError:
+        raise
+    except Exception as error:
+        subject, reason = f"{path}: {what}" if what else path, first_line(error).split(". ")[0]
+        raise InputError(
+            f"{subject} cannot be read ({reason[:200] or type(error).__name__}); "
+            f"expected {expected}: get it anew, or convert it"
+        ) from None
 
 
 def did_you_mean(given: object, known: Iterable[str]) -> str:

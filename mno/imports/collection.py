@@ -19,14 +19,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from mno.core.config import Config
-from mno.core.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError, reading
 from mno.core.fields import PLAIN
 from mno.core.files import file_sha256, folder_sha256, write_json
 from mno.data.generate.run import Progress
 from mno.data.reading import Schema, difference, read_schema
 from mno.imports.cage import Cage
 from mno.imports.convert import FileParameters, FileSource, convert_file
-from mno.imports.importer import Contents, importer_class, reading
+from mno.imports.importer import Contents, importer_class
 from mno.imports.mapping import Mapping
 from mno.imports.readings import sensor_columns
 

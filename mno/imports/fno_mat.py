@@ -19,6 +19,7 @@ import numpy as np
 import scipy.io
 from scipy.io.matlab import matfile_version
 
+from mno.core.errors import reading
 from mno.core.fields import Axis, Field
 from mno.core.memory import available_memory
 from mno.imports import importer
@@ -91,7 +92,7 @@ class FnoMat(importer.Importer):
     def _version_5(self) -> dict[str, FileArray]:
         """Return the arrays of a file of version 5, each of which is read as a whole, once."""
         wanted = "a MATLAB file of version 5, 7 or 7.3, as save('data.mat', '-v7') writes it"
-        with importer.reading(self.path, expected=wanted):
+        with reading(self.path, expected=wanted):
             if matfile_version(self.path)[0] != 1:
                 raise self.error(f"it is no MATLAB file of version 5, 7 or 7.3; expected {wanted}")
             listed = scipy.io.whosmat(self.path)
@@ -99,7 +100,7 @@ class FnoMat(importer.Importer):
         @lru_cache(None)
         def read(name: str, count: int) -> np.ndarray:
             make_room(min(_BYTES_OF_A_NUMBER * count, available_memory()))
-            with importer.reading(self.path, name, wanted):
+            with reading(self.path, name, wanted):
                 values = scipy.io.loadmat(self.path, variable_names=[name])[name]
             importer.check_numbers(self.path, name, values.dtype)
             with np.errstate(over="ignore", invalid="ignore"):

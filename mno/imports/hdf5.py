@@ -14,8 +14,8 @@ import h5py
 import numpy as np
 from h5py.h5l import TYPE_HARD
 
-from mno.core.errors import InputError
-from mno.imports.importer import check_numbers, plain, reading
+from mno.core.errors import InputError, reading
+from mno.imports.importer import check_numbers, plain
 from mno.imports.stored import Box, FileArray
 
 _MAX_ATTRIBUTE = 1024

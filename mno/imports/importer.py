@@ -8,8 +8,8 @@ and never runs code from it. Commands run it in `mno.imports.cage`.
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mno.core.errors import InputError, MnoError, first_line
+from mno.core.errors import InputError
 from mno.core.fields import PLAIN, Axis, Field, difference_from
 from mno.imports import KINDS
 
@@ -189,23 +189,6 @@ def importer_class(kind: str) -> type[Importer]:
     if kind not in KINDS:
         raise InputError(f"import {kind!r}: expected one of {', '.join(KINDS)}")
     return import_module(f"mno.imports.{kind.replace('-', '_')}").IMPORTER
-
-
-@contextmanager
-def reading(
-    path: Path, what: str = "", expected: str = "an undamaged file of this kind"
-) -> Iterator[None]:
-    """Turn whatever a library raises over a damaged file, or what is not a file, into one line."""
-    try:
-        yield
-    except MnoError:
-        raise
-    except Exception as error:
-        subject, reason = f"{path}: {what}" if what else path, first_line(error).split(". ")[0]
-        raise InputError(
-            f"{subject} cannot be read ({reason[:200] or type(error).__name__}); "
-            f"expected {expected}: get it anew, or convert it"
-        ) from None
 
 
 def check_numbers(path: Path, name: str, dtype: np.dtype) -> None:

@@ -15,10 +15,11 @@ import h5py
 import numpy as np
 from scipy.io import netcdf_file
 
+from mno.core.errors import reading
 from mno.imports.arrays import CF_AXES, ROLES, Array, Packing, arrange, meaning_of
 from mno.imports.cage import make_room
 from mno.imports.hdf5 import Hdf5File
-from mno.imports.importer import ORDER, SPACE, Importer, Layout, leave_out, plain, reading
+from mno.imports.importer import ORDER, SPACE, Importer, Layout, leave_out, plain
 from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.stored import Box, FileArray
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mno.core.errors import InputError
+from mno.core.errors import InputError, reading
 from mno.imports.arrays import Array, arrange
 from mno.imports.cage import make_room
-from mno.imports.importer import Importer, Layout, reading
+from mno.imports.importer import Importer, Layout
 from mno.imports.mapping import Mapping
 from mno.imports.stored import Box, FileArray
 

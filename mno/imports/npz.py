@@ -16,9 +16,10 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy_format
 
+from mno.core.errors import reading
 from mno.imports.arrays import Array, arrange
 from mno.imports.cage import make_room
-from mno.imports.importer import Importer, Layout, reading
+from mno.imports.importer import Importer, Layout
 from mno.imports.mapping import Mapping
 from mno.imports.stored import Box, FileArray
 

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 import zarr
 
-from mno.core.errors import InputError
+from mno.core.errors import InputError, reading
 from mno.core.files import file_sha256
 from mno.imports.arrays import Array, Packing, Role, arrange, meaning_of, rule_of
-from mno.imports.importer import Importer, Layout, plain, reading
+from mno.imports.importer import Importer, Layout, plain
 from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.stored import Box, FileArray
 

@@ -5,8 +5,7 @@
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from mno.core.errors import InputError, first_line
+from mno.core.errors import InputError, reading
 from mno.core.fields import Axis
 from mno.core.numbers import percent
 from mno.data.reading import Schema, read_schema, verify
@@ -23,6 +22,7 @@ from mno.data.statistics import count_duplicates
 from mno.report.inspected_fields import FieldMeasurement
 from mno.report.inspected_sensors import Judgement, Sensors, find_sensors, judge
 
+_EXPECTED = 'a dataset as "mno generate" releases it'
 _MUCH_AT_CUTOFF = 0.01  # share of the variance
 _MUCH_NOISE = 0.02  # share of the deviation
 _FAR_OFF = 4.0  # standard errors
@@ -212,7 +212,7 @@ def inspect_store(
         InputError: The folder is not a released dataset, or cannot be read, or a file of it is
             missing or altered.
     """
-    with _reading(store):
+    with reading(store, expected=_EXPECTED):
         if problems := verify(store):
             more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
             raise InputError(
@@ -255,7 +255,7 @@ def _measure(
         hashes = [hashlib.blake2b(digest_size=16) for _ in here]
         for measured in fields:
             field = measured.field
-            with _reading(Path(group.store.root)):
+            with reading(Path(group.store.root), expected=_EXPECTED):
                 values = np.asarray(group[field.name][start : start + size])
             measured.add(start, values, here)
             if field.name in presence:
@@ -267,14 +267,3 @@ def _measure(
         digests += [hasher.digest() for hasher in hashes]
         progress(len(digests), len(splits))
     return digests
-
-
-@contextmanager
-def _reading(store: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InputError(
-            f"{store} cannot be read ({type(error).__name__}: {first_line(error)}); expected a "
-            'dataset as "mno generate" releases it'
-        ) from error

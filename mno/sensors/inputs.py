@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import zarr
 
-from mno.core.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError, reading
 from mno.core.fields import Axis
 from mno.core.files import file_sha256
 from mno.core.forecast import Forecast
@@ -57,13 +57,8 @@ def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> RunInpu
     that is missing or altered is an MnoError.
     """
     description = surrogate.description
-    try:
+    with reading(store, expected="a Zarr group with the inputs of the measured run"):
         group: Any = zarr.open_group(store, mode="r")
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{store} is not a Zarr group that can be read ({type(error).__name__}); expected one "
-            "with the inputs of the measured run: name it with --inputs"
-        ) from None
     released = "shards" in group.attrs and "fields" in group.attrs
     schema = read_schema(store) if released else None
     steps = None
@@ -74,7 +69,7 @@ def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> RunInpu
     number = _chosen(sample, count, f"{store} holds {count} samples")
     if schema:
         _verify(store, schema, group, number)
-    inputs = read_inputs(surrogate, arrays, slice(number, number + 1), steps)
+    inputs = read_inputs(surrogate, store, arrays, slice(number, number + 1), steps)
     start, time = group.get("start"), group.get("time")
     times = _times(description, time)
     known_until, forecast = -np.inf, description.forecast

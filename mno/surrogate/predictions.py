@@ -12,7 +12,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 from zarr.errors import ZarrUserWarning
 
-from mno.core.errors import InputError
+from mno.core.errors import InputError, reading
 from mno.core.files import replacing_folder
 from mno.core.observing import READ
 from mno.core.readings import from_points, is_made, to_points
@@ -65,7 +65,7 @@ def predict_store(
         times = _copy_axes(description, source, group, steps)
         for start in range(0, max(samples, 1), batch_size):
             stop = min(start + batch_size, samples)
-            batch = read_inputs(surrogate, inputs, slice(start, stop), steps)
+            batch = read_inputs(surrogate, source, inputs, slice(start, stop), steps)
             try:
                 predicted: Mapping[str, np.ndarray] = surrogate.predict(
                     batch, batch_size, steps, readings_alone=readings_alone, times=times
@@ -98,22 +98,19 @@ def open_inputs(surrogate: Surrogate, source: Path, steps: int | None) -> dict[s
     An `InputError` says that one is missing, or they do not fit the model or each other.
     """
     description = surrogate.description
-    try:
+    taken = ", ".join(description.given_names)
+    with reading(source, expected=f"a Zarr group with the arrays {taken}"):
         group = zarr.open_group(str(source), mode="r")
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(
-            f"{source} is not a Zarr group that can be read ({type(error).__name__}); expected one "
-            f"with the arrays {', '.join(description.given_names)}"
-        ) from None
     arrays: dict[str, zarr.Array] = {}
     for name in (name for name in description.given_names if not is_made(name)):
-        # A store of what was read calls it by the field's own name.
-        array = group.get(name, group.get(name.removesuffix(READ)))
-        if not isinstance(array, zarr.Array):
-            raise InputError(
-                f"{source} has no array {name!r}, only: {', '.join(sorted(group)) or 'nothing'}; "
-                f"this model takes {', '.join(description.given_names)}"
-            )
+        with reading(source, name):
+            # A store of what was read calls it by the field's own name.
+            array = group.get(name, group.get(name.removesuffix(READ)))
+            if not isinstance(array, zarr.Array):
+                there = ", ".join(sorted(group)) or "nothing"
+                raise InputError(
+                    f"{source} has no array {name!r}, only: {there}; this model takes {taken}"
+                )
         arrays[name] = array
     try:
         if not description.readings:  # which are checked when they are points
@@ -124,13 +121,18 @@ def open_inputs(surrogate: Surrogate, source: Path, steps: int | None) -> dict[s
 
 
 def read_inputs(
-    surrogate: Surrogate, inputs: Mapping[str, zarr.Array], samples: slice, steps: int | None
+    surrogate: Surrogate,
+    source: Path,
+    inputs: Mapping[str, zarr.Array],
+    samples: slice,
+    steps: int | None,
 ) -> dict[str, np.ndarray]:
-    """Read what the model is given of some samples."""
+    """Read what the model is given of some samples, from arrays of a source."""
     read = {}
     for name, array in inputs.items():
         frames = surrogate.description.frames_given(name, steps)
-        read[name] = np.asarray(array[samples] if frames is None else array[samples, :frames])
+        with reading(source, name):
+            read[name] = np.asarray(array[samples] if frames is None else array[samples, :frames])
     readings, cells = surrogate.description.readings, surrogate.description.cells
     return to_points(readings, read, cells) if readings else read
 
@@ -147,10 +149,11 @@ def _copy_axes(
     axes = (axis for names, _, _ in description.readings.values() for axis in names.split())
     numbered = dict.fromkeys(axes)
     for name in ("sample", *description.space, *numbered, *(["time"] if forecast else [])):
-        points = given.get(name)
-        if not isinstance(points, zarr.Array):
-            continue
-        values = np.asarray(points[:])
+        with reading(source, name):
+            points = given.get(name)
+            if not isinstance(points, zarr.Array):
+                continue
+            values = np.asarray(points[:])
         if description.observes and name == "time":
             of_all = values
         elif forecast and name == "time":

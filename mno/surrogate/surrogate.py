@@ -99,7 +99,7 @@ class Surrogate:
         """Read what `save` wrote, or raise an `InputError` if this version cannot."""
         folder = Path(folder)
         try:
-            content = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+            content = dict(json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8")))
             cross_order = content.pop("cross_order", None)
             if content.pop("format") not in (FORMAT, FORMAT_OF_SCALES):
                 raise InputError(

@@ -165,3 +165,31 @@ def test_what_the_model_cannot_take_leaves_nothing_behind(tmp_path, kind, dims, 
     with pytest.raises(InputError, match=words):
         predict(surrogate, store(tmp_path / "in.zarr", given, dims), steps)
     assert [path.name for path in tmp_path.iterdir()] == ["in.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "text", "words"),
+    [
+        ("zarr.json", "null", "in.zarr cannot be read .*; expected a Zarr group with the arrays"),
+        ("conductivity/zarr.json", "{}", "in.zarr: conductivity cannot be read"),
+        ("conductivity/c/0/0/0", "garbage", "in.zarr: conductivity cannot be read .*Zstd"),
+        ("x/c/0", "garbage", "in.zarr: x cannot be read .*Zstd"),
+    ],
+)
+def test_a_damaged_store_is_one_line_and_leaves_nothing_behind(
+    surrogate, tmp_path, damaged, text, words
+):
+    source = make_store(tmp_path / "in.zarr", None)
+    assert (source / damaged).exists()
+    (source / damaged).write_text(text)
+    with pytest.raises(InputError, match=words) as told:
+        predict_store(surrogate, source, tmp_path / "out.zarr", 1, lambda *_: None)
+    assert "\n" not in str(told.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.zarr"]
+
+
+@pytest.mark.parametrize("text", ["null", '"x"', "[]"])
+def test_a_model_whose_description_is_none_is_one_line(tmp_path, text):
+    (tmp_path / "surrogate.json").write_text(text)
+    with pytest.raises(InputError, match="does not hold a readable model"):
+        Surrogate.load(tmp_path)

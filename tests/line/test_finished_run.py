@@ -129,7 +129,7 @@ def test_predict_writes_what_the_model_says(finished, tmp_path):
     [
         ("models:/mno-darcy@best", "data", "best"),
         ("models/nothing", "data", "models/nothing"),
-        ("models:/mno-darcy@champion", "reports", "not a Zarr group"),
+        ("models:/mno-darcy@champion", "reports", "expected a Zarr group"),
         ("models:/mno-darcy@champion", "nowhere", "nowhere does not exist; expected a Zarr store"),
     ],
 )

@@ -230,7 +230,7 @@ def test_bad_input_is_one_line_and_exit_code_two(folder):
         ((*GIVEN, "--sample", 4), "--sample 4: data holds 4 samples"),
         (("nothing.csv", *GIVEN[1:]), "nothing.csv does not exist"),
         ((*GIVEN[:1], "--model", "data", *GIVEN[3:]), "data does not hold a readable model"),
-        ((*GIVEN[:3], "--inputs", "model"), "model is not a Zarr group"),
+        ((*GIVEN[:3], "--inputs", "model"), "model cannot be read"),
         ((*GIVEN, "--sample", 2, "--mapping", "none.yaml"), "none.yaml does not exist"),
         ((*GIVEN, "--sample", 2, "--start", "nan"), "--start nan"),
         ((*GIVEN, "--sample", 2, "--output", "sensors.csv"), "cannot write to sensors.csv"),
