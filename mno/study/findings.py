@@ -50,7 +50,7 @@ class Row:
     finer_ratio: float | None  # its points along an axis, relative to those of training
     noisy: Mean | None  # relative L2 under the strongest noise that was tried, if any was
     undertrained: tuple[int, ...]  # seeds whose training ended too early, by `RULE`
-    break_even: int | None  # solves after which data and training are paid for; none if never
+    break_even: int | None  # solves that pay for data and training; none if never, or not known
 
     @property
     def mean(self) -> Mean:

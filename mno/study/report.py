@@ -210,9 +210,9 @@ def write_study_report(
 
 
 def _model_rows(found: ScenarioFindings) -> list[dict[str, str]]:
-    rows = [_model_row(row) for row in found.rows]
-    blank = dict.fromkeys(rows[0], _NONE)
     solver = found.solver_ms
+    rows = [_model_row(row, solver) for row in found.rows]
+    blank = dict.fromkeys(rows[0], _NONE)
     return [
         *rows,
         {**blank, "model": "the solver", "test error": "reference",
@@ -222,7 +222,9 @@ def _model_rows(found: ScenarioFindings) -> list[dict[str, str]]:
     ]  # fmt: skip
 
 
-def _model_row(row: Row) -> dict[str, str]:
+def _model_row(row: Row, solver: float | str) -> dict[str, str]:
+    never = not isinstance(solver, str) and solver <= row.latency_ms
+    pays = _NONE if row.break_even is None else number(row.break_even)
     finer = _NONE if row.finer is None else f"{percent(row.finer)} at {row.finer_ratio:g}×"
     undertrained = f"under-trained ({len(row.undertrained)} of {len(row.errors)})"
     return {
@@ -232,7 +234,7 @@ def _model_row(row: Row) -> dict[str, str]:
         "training, cpu s": _or_none(row.train_seconds),
         "prediction, ms": number(row.latency_ms, 3),
         "memory, MiB": _or_none(row.memory_mib),
-        "break-even, solves": "never" if row.break_even is None else number(row.break_even),
+        "break-even, solves": "never" if never else pays,
         "remarks": undertrained if row.undertrained else _NONE,
     }  # fmt: skip
 
