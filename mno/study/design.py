@@ -217,7 +217,8 @@ _ADDED = {
     "train": ("scales", "beta2", "optimizer", "derivatives"),
     "evaluate": ("tools", "economics.questions", "trust.draws"),
 }
-"""Options that are younger than cells which are kept: they count where they are not at defaults."""
+"""Options that are younger than cells which are kept: they count where they are not at defaults.
+The oldest are first."""
 GONE = {"train": {"pushforward": False}}
 """Options that older cells had, at the values that all of them had."""
 
@@ -278,6 +279,13 @@ class Cell:
             defaults = _DEFAULTS[section]().model_dump()
             sections[section] = _less_defaults(sections[section], defaults, names)
         return sections | {key: {**sections[key], **was} for key, was in GONE.items()}
+
+    @property
+    def tasks(self) -> list[dict[str, Any]]:
+        """The section `task` as code of fewer options had it, of which the others are defaults."""
+        names, defaults = _ADDED["task"], TaskConfig().model_dump()
+        ages = range(len(names) + 1)
+        return [_less_defaults(self.params["task"], defaults, names[age:]) for age in ages]
 
 
 def _less_defaults(

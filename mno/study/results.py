@@ -138,11 +138,15 @@ def identify_scaling(cell: Cell, code: Code, scaling: ScalingConfig) -> Identity
 
 
 def identify_peers(
-    cell: Cell, code: Code, spec: StudySpec, datasets: Mapping[str, str]
+    cell: Cell, code: Code, spec: StudySpec, datasets: Mapping[str, str], known: Any = None
 ) -> Identity:
-    """Return the identity of the simple peers of a cell's scenario."""
-    told = [spec.peers, cell.params["task"], cell.params["train"]["scales"]]
-    params, dataset = json_sha256(told), code.dataset_digest(cell)
+    """Return the identity of the simple peers of a cell's scenario.
+
+    Their parameters are `known` by the digest that is kept, which may be of fewer options.
+    """
+    scales, dataset = cell.params["train"]["scales"], code.dataset_digest(cell)
+    ways = [json_sha256([spec.peers, task, scales]) for task in cell.tasks]
+    params = known if known in ways else ways[0]
     return Identity(params, dataset, datasets.get(dataset), code.peers_digest())
 
 
@@ -283,11 +287,13 @@ class Study:
         if not self.spec.peers:
             return []
         code, datasets = code or Code(self.root), self.results.datasets()
-        firsts = {n: next(c for c in self.cells if c.scenario == n) for n in self.spec.scenarios}
-        return [
-            self.results.held(c, f"peers/{n}", identify_peers(c, code, self.spec, datasets), code)
-            for n, c in firsts.items()
-        ]
+        found = []
+        for name in self.spec.scenarios:
+            cell = next(cell for cell in self.cells if cell.scenario == name)
+            kept = (self.results.read(f"peers/{name}") or {}).get("identity", {})
+            identity = identify_peers(cell, code, self.spec, datasets, kept.get("params"))
+            found.append(self.results.held(cell, f"peers/{name}", identity, code))
+        return found
 
 
 def counts(found: Sequence[Found]) -> dict[str, int]:

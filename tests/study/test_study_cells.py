@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 
 import mlflow
 import pytest
@@ -14,14 +15,17 @@ from study_records import ROOT, cells, found_with, keep, record, spec
 from flows.study import load_study
 from mno.core.config import read_params
 from mno.core.errors import InputError, MnoError
+from mno.core.files import json_sha256
 from mno.core.imports import TRACKED
 from mno.study.design import StudySpec, cells_of
+from mno.study.findings import usable
 from mno.study.operators import time_steps
 from mno.study.results import (
     EQUIVALENCES,
     Code,
     Results,
     expected_seconds,
+    identify_peers,
     steps_of_epoch,
     to_make,
 )
@@ -119,6 +123,26 @@ def test_the_shipped_studies_can_be_read():
 def test_every_cell_of_a_shipped_study_can_be_made_at_its_size(name):
     study = load_study(name, ROOT)
     assert len(study.cells) == len(cells_of(name, study.spec))
+    if study.results.folder.exists():  # so that what is committed can be reported
+        code, peers = Code(ROOT), list(study.results.folder.glob("peers/*.json"))
+        assert usable(study.found(code), code.equivalent)
+        assert len(usable(study.peers(code), code.equivalent)) == len(peers)
+
+
+def test_peers_are_known_by_what_code_of_fewer_options_kept_them_by():
+    cell = cells_of("small", spec(peers=["mean"]))[0]
+    of = {"code": Code(ROOT), "spec": spec(peers=["mean"]), "datasets": {}}
+    scales = cell.params["train"]["scales"]
+    tasks = (
+        cell.params["task"],
+        {k: cell.params["task"][k] for k in ("history", "scheme", "predict")},
+    )
+    full, older = (json_sha256([["mean"], task, scales]) for task in tasks)
+    for kept in (full, older):
+        assert identify_peers(cell, **of, known=kept).params == kept
+    assert identify_peers(cell, **of, known="another").params == identify_peers(cell, **of).params
+    changed = replace(cell, params={**cell.params, "task": {**cell.params["task"], "skip": 1}})
+    assert identify_peers(changed, **of, known=full).params != full
 
 
 FIRST = "darcy--plain-axial--0"
