@@ -2,7 +2,8 @@
 
 A file has one row for each reading, with the columns `time`, `x` (and `y`, `z`), `quantity`,
 `value`, and perhaps `unit`, `sensor`, `uncertainty`; or one row for each time and one column for
-each sensor, which the mapping's `sensors.columns` describes, or which is called `QUANTITY.PLACE`.
+each sensor, which the mapping's `sensors.columns` describes, or which is called `QUANTITY.PLACE`,
+as a row's quantity may be that has no sensor.
 Times are seconds or ISO 8601 dates. A reading without a position holds for all of the plant.
 
 Python's own csv reads the rows: pandas is faster, but names no line of a cell that is none, and
@@ -242,6 +243,9 @@ class Log:
                 f"{', '.join(self.axes)}, or none where readings hold for all of the plant"
             )
         sensor, quantity, unit = (" ".join(text.split()) for text in (sensor, quantity, unit))
+        head, _, at = quantity.partition(".")
+        if at and not sensor and head in self._wanted:
+            sensor, quantity = at, head
         name = sensor or " ".join(f"{axis}={at!r}" for axis, at in given.items()) or quantity
         if not quantity or max(len(name), len(quantity), len(unit)) > _MAX_NAME:
             raise InputError(

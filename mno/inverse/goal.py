@@ -14,7 +14,7 @@ from mno.core.config import Config
 from mno.core.distributions import Distribution, Pair
 from mno.core.errors import InputError
 from mno.inverse.run import Run
-from mno.sensors.pairs import brackets
+from mno.sensors.pairs import ends
 
 _MOST = 300  # numbers that may be set, for which a search keeps a square matrix
 
@@ -275,10 +275,9 @@ class _Setting:
 
 def _lines(points: np.ndarray, at: np.ndarray) -> np.ndarray:
     """Return the weights of linear interpolation, `(at, points)`."""
-    below, share = brackets(points, at)
-    weights, rows = np.zeros((len(at), len(points))), np.arange(len(at))
-    np.add.at(weights, (rows, below), 1.0 - share)
-    np.add.at(weights, (rows, np.minimum(below + 1, len(points) - 1)), share)
+    corners, shares = ends(points, at)
+    weights = np.zeros((len(at), len(points)))
+    np.add.at(weights, (np.arange(len(at))[:, None], corners), shares)
     return weights
 
 

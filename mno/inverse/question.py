@@ -18,11 +18,12 @@ from mno.core.fields import LOG
 from mno.data.reading import read_split
 from mno.imports.mapping import Mapping as FieldMapping
 from mno.imports.mapping import conversion
-from mno.imports.readings import Readings, caged_readings
+from mno.imports.readings import caged_readings
 from mno.inverse.run import Run
-from mno.sensors.pairs import brackets, on_grid, on_points
+from mno.sensors.compare import at_points, renamed
+from mno.sensors.pairs import at_sensors, ends, repeated
 
-_MOST = 1000  # modes of a field
+_MOST, _MOST_READINGS = 1000, 5000  # modes of a field, and readings of a run
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -159,7 +160,7 @@ class Observations:
     blocks: tuple[_Block, ...]
     value: np.ndarray
     noise: np.ndarray
-    left_out: int  # readings of other quantities, places or times
+    left_out: int  # readings of other quantities, places or times, and repeated ones
 
     def of(self, fields: Mapping[str, Tensor]) -> Tensor:
         """Return what would have been read, `(samples, readings)`, of predictions by name."""
@@ -169,79 +170,57 @@ class Observations:
 def read_observations(
     path: Path, mapping: FieldMapping, run: Run, noise: Mapping[str, float], start: float = 0.0
 ) -> Observations:
-    """Read a table of readings (`mno.imports.readings`), of fields, or of places as FIELD.PLACE.
+    """Read a table of readings as `mno.sensors.compare` does: of fields, or of places by name.
 
     The run begins at `start`, in seconds on the readings' clock. Of each time what is predicted is
     interpolated linearly.
 
     Raises:
-        InputError: The table cannot be read, no reading is of what the model predicts, or some have
-            no uncertainty.
+        InputError: The table cannot be read, no reading is of what the model predicts, some have
+            no uncertainty, or there are too many.
     """
     description, given, later = run.surrogate.description, run.told, run.later
-    readings = caged_readings(path, mapping.sensors, description.outputs)
+    units = {**description.outputs, **mapping.units_in_file}
+    readings = renamed(caged_readings(path, mapping.sensors, units), mapping)
+    if description.readings:
+        readings = at_points(readings, run.surrogate, given)
+    _, stencil = at_sensors(readings, given, mapping.sensors.position_units)
     to_time = conversion("s", given.time_units, "time")[0] if given.time_units != "1" else 1.0
     blocks: list[_Block] = []
-    values, sigmas = [], []
-    for number in range(len(readings.series_sensor)):
-        quantity = readings.quantities[readings.series_quantity[number]]
-        rule = mapping.fields.get(quantity)
-        name, _, place = ((rule and rule.name) or quantity).partition(".")
-        if name not in description.outputs:
+    values, sigmas, again = [], [], repeated(readings)
+    for number, quantity in enumerate(readings.series_quantity):
+        name = readings.quantities[quantity]
+        if name not in description.outputs or not stencil.inside[number]:
             continue
-        if (places := _places(name, place, readings, number, mapping, run)) is None:
-            continue
-        rows = readings.series == number
-        factor, offset = conversion(readings.units[quantity], description.outputs[name], quantity)
+        rows = (readings.series == number) & ~again
+        factor, offset = conversion(readings.units[name], description.outputs[name], name)
         time = (readings.time[rows] - start) * to_time
         kept = np.ones(len(time), dtype=bool)
         frames = shares = np.empty((len(time), 0))
         if name in description.states:
             kept = (time >= later[0] * (1 - 1e-9)) & (time <= later[-1] * (1 + 1e-9))
-            below, share = brackets(later, time[kept])
-            frames = np.stack([below, np.minimum(below + 1, len(later) - 1)], axis=1)
-            shares = np.stack([1.0 - share, share], axis=1)
+            frames, shares = ends(later, time[kept])
         sigma = readings.uncertainty[rows][kept] * factor
-        sigma = np.where(sigma > 0, sigma, noise.get(quantity, noise.get(name, np.nan)))
+        placed = f"{name}.{readings.sensors[readings.series_sensor[number]]}"
+        sigma = np.where(sigma > 0, sigma, noise.get(placed, noise.get(name, np.nan)))
         if np.isnan(sigma).any():
             raise InputError(
-                f"{path}: readings of {quantity} have no uncertainty; add a column uncertainty, or "
+                f"{path}: readings of {name} have no uncertainty; add a column uncertainty, or "
                 f"noise: {{{name}: …}} to the file of the prior"
             )
-        blocks.append(_Block(name, *places, frames.astype(np.int64), shares))
+        at = stencil.indices[number], stencil.weights[number]
+        blocks.append(_Block(name, *at, frames.astype(np.int64), shares))
         values.append(readings.value[rows][kept] * factor + offset)
         sigmas.append(sigma)
-    left_out = len(readings) - sum(map(len, values))
-    if left_out == len(readings):
+    left_out = len(readings) - (count := sum(map(len, values)))
+    if count > _MOST_READINGS:
+        raise InputError(
+            f"{path}: {count} readings; expected at most {_MOST_READINGS}, since each is held "
+            "against each other: thin the table, or average it"
+        )
+    if not count:
         raise InputError(
             f"{path}: none of {len(readings)} readings, of {', '.join(readings.quantities)}, is of "
             f"what the model predicts, {', '.join(description.outputs)}, at its places and times"
         )
     return Observations(tuple(blocks), np.concatenate(values), np.concatenate(sigmas), left_out)
-
-
-def _places(
-    name: str, place: str, readings: Readings, number: int, mapping: FieldMapping, run: Run
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return which values of a field a sensor reads at a time, and their weights; none outside."""
-    description, given = run.surrogate.description, run.told
-    if name in description.readings:
-        labels = description.places(name)
-        if place not in labels:
-            raise InputError(
-                f"readings are of {name}{'.' * bool(place)}{place}; its places are "
-                f"{', '.join(labels)}: name the quantity {name}.{labels[0]}"
-            )
-        return np.array([description.readings[name][1] + labels.index(place)]), np.ones(1)
-    at = readings.series_place[number]
-    if at < 0 or set(readings.axes) != {axis.name for axis in given.axes}:
-        return None
-    columns = []
-    for axis in given.axes:
-        value = readings.places[at, readings.axes.index(axis.name)]
-        units = mapping.sensors.position_units
-        factor, offset = (1.0, 0.0) if axis.units == "1" else conversion(units, axis.units, "place")
-        columns.append(value * factor + offset)
-    where = np.array([columns])
-    stencil = on_grid(given.axes, where) if given.points is None else on_points(given.points, where)
-    return (stencil.indices[0], stencil.weights[0]) if stencil.inside[0] else None

@@ -132,17 +132,17 @@ def at_points(readings: Readings, surrogate: Surrogate, given: RunInputs) -> Rea
     A sensor is called as its place, or by its number; at the whole plant by anything. An InputError
     says that a quantity has no such place.
     """
-    places = []
+    places, told = [], surrogate.description
     for sensor, quantity in zip(readings.series_sensor, readings.series_quantity, strict=True):
         name, called = readings.quantities[quantity], readings.sensors[sensor]
-        axis, first, last = surrogate.description.readings.get(name, ("", 0, 1))
-        labels = (given.labels or {}).get(axis) or [str(n + 1) for n in range(last - first)]
-        if axis and name in surrogate.description.outputs and called not in labels:
+        axis, first, _ = told.readings.get(name, ("", 0, 1))
+        labels = told.places(name)
+        if axis and name in told.outputs and called not in labels:
             raise InputError(
                 f"the readings of {name} are by a sensor {called!r}; expected one of "
                 f"{', '.join(labels)}: call sensors so, or columns {name}.{labels[0]}"
             )
-        places.append(first + (labels.index(called) if axis and called in labels else 0))
+        places.append(first + (labels.index(called) if called in labels else 0))
     assert given.points is not None  # a layout has points
     names = tuple(axis.name for axis in given.axes)
     return replace(readings, axes=names, places=given.points, series_place=np.array(places))

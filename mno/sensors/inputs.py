@@ -46,7 +46,6 @@ class RunInputs:
     source: str  # what the sample is, for people
     start: float | None = None  # of time 0: seconds since 1970, or on the readings' clock; if known
     origin: Origin | None = None  # in a released dataset, if it is in one
-    labels: Mapping[str, list[str]] | None = None  # of places, by the axis that numbers them
 
 
 def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> RunInputs:
@@ -84,7 +83,6 @@ def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> RunInpu
         steps=steps, source=f"{store}, sample {number}",
         start=float(np.asarray(start[number])) if isinstance(start, zarr.Array) else None,
         origin=Origin(store, schema, number) if schema else None,
-        labels={n: str(a.attrs.get("flag_meanings", "")).split() for n, a in group.arrays()},
     )  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def on_grid(axes: Sequence[Axis], places: np.ndarray) -> Stencil:
         low, high = axis.extent
         margin = 1e-9 * (high - low)
         inside &= (coordinate >= low - margin) & (coordinate <= high + margin)
-        corners, shares = _ends(axis.points, coordinate)
+        corners, shares = ends(axis.points, coordinate)
         indices = (indices[:, :, None] * len(axis.points) + corners[:, None]).reshape(count, -1)
         weights = (weights[:, :, None] * shares[:, None]).reshape(count, -1)
     return Stencil(indices, weights, inside)
@@ -83,11 +83,11 @@ def brackets(points: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return below, (within - points[below]) / (points[below + 1] - points[below])
 
 
-def _ends(points: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def ends(points: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the points before and after each place, and their weights, shape `(places, 2)`."""
     below, share = brackets(points, at)
-    ends = np.stack([below, np.minimum(below + 1, len(points) - 1)], axis=-1)
-    return ends, np.stack([1.0 - share, share], axis=-1)
+    both = np.stack([below, np.minimum(below + 1, len(points) - 1)], axis=-1)
+    return both, np.stack([1.0 - share, share], axis=-1)
 
 
 def on_points(points: np.ndarray, places: np.ndarray) -> Stencil:
@@ -123,8 +123,8 @@ def _linear(
         order = np.argsort(points[:, 0], kind="stable")
         line, at = points[order, 0], places[:, 0]
         hull = (at >= line[0]) & (at <= line[-1])
-        ends, shares = _ends(line, at[hull])
-        return hull, order[ends], shares
+        corners, shares = ends(line, at[hull])
+        return hull, order[corners], shares
     try:
         mesh = Delaunay(points)
     except (QhullError, ValueError):  # too few points, or all on one line: the nearest it is
@@ -202,9 +202,7 @@ def pair(
     time = readings.time - start
     if given.time_units != "1":
         time = time * conversion("s", given.time_units, "time of the prediction")[0]
-    places = _places(readings, given.axes, position_units)[readings.series_place]
-    points = given.points
-    stencil = on_grid(given.axes, places) if points is None else on_points(points, places)
+    places, stencil = at_sensors(readings, given, position_units)
     curves = [{n: stencil.apply(v) for n, v in said.fields.items()} for said in predictions]
     moving = np.array([name in curves[0] and len(curves[0][name]) > 1 for name in names])
     times = predictions[0].times
@@ -221,7 +219,7 @@ def pair(
         after = moving[row_series] & (time > times[-1] + margin)
     reasons = {
         "of quantities that the model does not predict": ~measured[row_series],
-        "again of the same time and sensor": _repeated(readings),
+        "again of the same time and sensor": repeated(readings),
         "without a place": np.isnan(places[:, 0])[row_series],
         "outside the domain": ~stencil.inside[row_series],
         "from the time of the frames that are given": before,
@@ -272,12 +270,21 @@ def _left_out(reasons: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, 
     return kept, left_out
 
 
-def _repeated(readings: Readings) -> np.ndarray:
+def repeated(readings: Readings) -> np.ndarray:
+    """Return which readings are of the same time and sensor as one before."""
     order = np.lexsort((readings.series, readings.time))
-    repeated = np.zeros(len(readings), dtype=bool)
+    again = np.zeros(len(readings), dtype=bool)
     same = (np.diff(readings.time[order]) == 0) & (np.diff(readings.series[order]) == 0)
-    repeated[order[1:]] = same
-    return repeated
+    again[order[1:]] = same
+    return again
+
+
+def at_sensors(
+    readings: Readings, given: RunInputs, position_units: str
+) -> tuple[np.ndarray, Stencil]:
+    """Return where each series is, `(series, axes)`, and how predictions are interpolated there."""
+    at = _places(readings, given.axes, position_units)[readings.series_place]
+    return at, on_grid(given.axes, at) if given.points is None else on_points(given.points, at)
 
 
 def _places(readings: Readings, axes: Sequence[Axis], position_units: str) -> np.ndarray:

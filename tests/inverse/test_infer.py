@@ -131,13 +131,27 @@ def test_a_sensor_between_points_reads_what_lies_between(workspace, tmp_path):
     root, surrogate = workspace
     (tmp_path / "one.csv").write_text(
         "time,x,y,quantity,value,uncertainty\n"
-        f"0,{2 / SIDE},{1.5 / SIDE},pressure,1.0,0.1\n0,2.0,0.5,pressure,1.0,0.1\n"
-    )
+        + 2 * f"0,{2 / SIDE},{1.5 / SIDE},pressure,1.0,0.1\n"
+        + "0,2.0,0.5,pressure,1.0,0.1\n"
+    )  # one is read twice, one outside
     given = from_store(surrogate, root / "data", RUN)
     found = read_observations(tmp_path / "one.csv", Mapping(), Run(surrogate, given), {})
-    assert (len(found.value), found.left_out, found.noise.tolist()) == (1, 1, [0.1])
+    assert (len(found.value), found.left_out, found.noise.tolist()) == (1, 2, [0.1])
     field = torch.arange(float(SIDE**2)).reshape(1, SIDE, SIDE)
     assert float(found.of({"pressure": field})) == pytest.approx(1.5 * SIDE + 1)
+
+
+def test_a_table_is_read_as_its_mapping_says(workspace, tmp_path, monkeypatch):
+    root, surrogate = workspace
+    (tmp_path / "log.csv").write_text("time,x,y,quantity,value\n0,0.5,0.5,my gauge,50\n")
+    rule = {"name": "pressure", "units": "1", "given_in": "percent"}
+    mapping = Mapping.model_validate({"fields": {"my_gauge": rule}})
+    run = Run(surrogate, from_store(surrogate, root / "data", RUN))
+    found = read_observations(tmp_path / "log.csv", mapping, run, {"pressure": 0.1})
+    assert found.value == pytest.approx([0.5]) and found.noise.tolist() == [0.1]
+    monkeypatch.setattr("mno.inverse.question._MOST_READINGS", 3)
+    with pytest.raises(InputError, match="4 readings; expected at most 3"):
+        posterior_of(workspace)
 
 
 def test_the_slope_of_a_likelihood_is_that_of_its_values(workspace):
@@ -415,14 +429,19 @@ def test_readings_of_a_plant_are_solved_as_the_model_is_given_them(tmp_path):
     surrogate, _ = furnace_runs.trusted()
     place = surrogate.description.places("thermocouple_temperature")[1]
     time = float(data["time"][3])
-    (tmp_path / "log.csv").write_text(
-        f"time,quantity,value,unit,uncertainty\n{time},thermocouple_temperature.{place},20,degC,2\n"
-    )
+    named = f"thermocouple_temperature.{place}"
+    tables = [
+        f"time,quantity,value,unit,uncertainty\n{time},{named},20,degC,2\n",
+        f"time,quantity,sensor,value\n{time},thermocouple_temperature,{place},293.15\n",
+        f"time,{named}\n{time},293.15\n",
+    ]
     given = from_store(surrogate, tmp_path / "data", run)
     question = validate(Question, {"unknown": {"wear": {"uniform": [0.0, 0.05]}}})
     whole = Run(surrogate, given)
-    observed = read_observations(tmp_path / "log.csv", Mapping(), whole, {})
-    assert observed.value == pytest.approx([293.15])
+    for table in tables:
+        (tmp_path / "log.csv").write_text(table)
+        observed = read_observations(tmp_path / "log.csv", Mapping(), whole, {named: 2.0})
+        assert observed.value == pytest.approx([293.15]) and observed.noise.tolist() == [2.0]
     posterior = Posterior(whole, Unknowns(question, whole), observed)
     wear = float(data["wear"][run])
     z = np.array([scipy.special.ndtri(wear / 0.05)])
