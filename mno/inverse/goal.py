@@ -145,6 +145,9 @@ class Wanted:
                 f"{', '.join(sorted({*named} - known))}: expected some of what the model is given: "
                 f"{', '.join(sorted(known))}"
             )
+        for name in named:
+            if not np.isfinite(run.inputs[name]).all():
+                raise InputError(f"{name} has places without a value in this run; leave it out")
         for name, varied in goal.vary.items():
             self._parts[name] = _Setting(name, varied, run, self.count)
             self.count += self._parts[name].size
@@ -156,8 +159,7 @@ class Wanted:
         self.members = goal.members if goal.uncertain else 1
         rng = torch.Generator().manual_seed(seed)
         for name, prior in goal.uncertain.items():
-            shape = (goal.members, *run.inputs[name].shape[1:])
-            z = torch.randn(shape, generator=rng, dtype=torch.float64)
+            z = torch.randn((goal.members, *run.shape(name)), generator=rng, dtype=torch.float64)
             self._uncertain[name] = prior.of_normal(z, torch.special.ndtr, torch.exp)
         self._sign = 1.0 if goal.minimize else -1.0
         self._values = _Values(goal.objective, run)
@@ -229,8 +231,6 @@ class _Setting:
     def __init__(self, name: str, varied: Varied, run: Run, first: int) -> None:
         self._within = varied.within
         self._run_values = torch.from_numpy(run.inputs[name])[0]
-        if not torch.isfinite(self._run_values).all():
-            raise InputError(f"vary: {name} has places without a value in this run; leave it out")
         frames, self._shape = None, run.shape(name)
         if name in run.surrogate.description.forcings:
             frames = run.times(self._shape[0])

@@ -210,9 +210,10 @@ def test_settings_over_time_hold_for_every_member_of_a_plant(plant):
     many = {"setpoint": {"within": [500.0, 1500.0], "times": [*range(0, 43200, 200)]}}
     with pytest.raises(InputError, match="432 numbers may be set; expected 300 at most"):
         Wanted(validate(Goal, {**goal, "vary": many}), Run(surrogate, given), 0)
-    missing = {"piece_width": {"within": [0.1, 0.5]}}
-    with pytest.raises(InputError, match="piece_width has places without a value in this run"):
-        Wanted(validate(Goal, {**goal, "vary": missing}), Run(surrogate, given), 0)
+    set_to, drawn = {"within": [0.1, 0.5]}, {"uniform": [0.1, 0.5]}
+    for changes in ({"vary": {"piece_width": set_to}}, {"uncertain": {"piece_width": drawn}}):
+        with pytest.raises(InputError, match="piece_width has places without a value in this run"):
+            Wanted(validate(Goal, {**goal, **changes}), Run(surrogate, given), 0)
     none = {"subject_to": [{"of": "core_temperature.4", "at_least": 1.0}], "uncertain": {}}
     with pytest.raises(InputError, match="its places are 1, 2, 3"):
         Wanted(validate(Goal, {**goal, **none}), Run(surrogate, given), 0)
@@ -252,6 +253,10 @@ def test_a_number_may_be_set(plant):
     assert wanted.settings(wanted.nearest()) == {"wear": [pytest.approx(own, rel=1e-5)]}
     best = optimise(wanted, None, 3, 0, silent)
     assert best.solves == 3 and wanted.missed(best.worth)["core_temperature"] > 1000.0
+    over_time = {"uncertain": {"setpoint": {"normal": [900.0, 10.0]}}, "members": 2}
+    given = Wanted(validate(Goal, {**goal, **over_time}), wanted.run, 0).inputs(best.x)["setpoint"]
+    assert given.shape == (2, 25, 2)
+    assert all(wanted.run.solved([{"setpoint": one.numpy()} for one in given]))
 
 
 def asked(root, monkeypatch, goal, *options):
