@@ -8,7 +8,7 @@ import numpy as np
 
 SPACE = ("x", "y", "z", "point")
 """Axes of space; `point` numbers places without an order."""
-TAKEN = ("split", "group", "start", "sample", "time", "point")
+TAKEN = ("split", "group", "start", "identity", "sample", "time", "point")
 """What arrays of a dataset are called that are no fields, beside axes."""
 PLAIN, LOG = "plain", "log"
 RATE = "rate_of_"

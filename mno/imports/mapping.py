@@ -32,7 +32,7 @@ class FieldRule(Config):
     units: str | None = None
     """unit of the field in the dataset"""
     given_in: str | None = None
-    """unit of the values in the file, where they are to be converted"""
+    """unit of the values in the file, where that does not say it, or a wrong one"""
     long_name: str | None = None
     """what a figure's label says"""
     gaps: bool | None = None
@@ -188,14 +188,21 @@ class MappedFile:
         return rules
 
     def _scale(self, field: Field, rule: FieldRule) -> tuple[float, float]:
-        if rule.given_in is None:
-            return 1.0, 0.0
-        if rule.units is None:
+        if rule.given_in and rule.units is None:
             raise self._importer.error(
                 f"the mapping of {field.name} says given_in={rule.given_in} but no units; say "
                 "which unit the dataset is to have"
             )
-        return conversion(rule.given_in, rule.units, f"{self._importer.path}: {field.name}")
+        return self._converted(field, rule.units, rule.given_in)
+
+    def _converted(
+        self, of: Field | Axis, wanted: str | None, given: str | None = None
+    ) -> tuple[float, float]:
+        """Return factor and offset; where nothing says the unit of values, it is the one wanted."""
+        given = given or (of.units if of.units != "1" else wanted)
+        if wanted is None or given is None or given == wanted:
+            return 1.0, 0.0
+        return conversion(given, wanted, f"{self._importer.path}: {of.name}")
 
     def _mapped(self, field: Field, rule: FieldRule) -> Field:
         name, role = rule.name or field.name, rule.role or field.role
@@ -231,6 +238,10 @@ class MappedFile:
                 )
             length = extent[1] - extent[0] or 1.0
             points, extent = low + (points - extent[0]) * ((high - low) / length), (low, high)
+        else:
+            factor, offset = self._converted(axis, rule.units)
+            points = points * factor + offset
+            extent = extent[0] * factor + offset, extent[1] * factor + offset
         units, label = rule.units or axis.units, rule.long_name or axis.long_name
         return Axis(axis.name, units, label, points, extent)
 
@@ -260,7 +271,8 @@ def _registry() -> Any:
 def conversion(given: str, wanted: str, what: str) -> tuple[float, float]:
     """Return factor and offset that turn values of one unit (`degC`) into another (`K`).
 
-    Refused is what is no unit, and units of different things; `what` is what has them.
+    Refused is what is no unit, and units of different things, or of which one is logarithmic;
+    `what` is what has them.
     """
     source, target = _unit(given, what), _unit(wanted, what)
     registry = _registry()
@@ -271,8 +283,12 @@ def conversion(given: str, wanted: str, what: str) -> tuple[float, float]:
         )
     if given == wanted:
         return 1.0, 0.0
-    zero = float(registry.Quantity(0.0, source).to(target).magnitude)
-    one = float(registry.Quantity(1.0, source).to(target).magnitude)
+    zero, one, two = registry.Quantity(np.arange(3.0), source).to(target).magnitude.tolist()
+    if not math.isclose(two - one, one - zero, rel_tol=1e-6):
+        raise InputError(
+            f"{what} is given in {given}, which no factor converts to {wanted}; expected units "
+            "that are not logarithmic: convert the values before"
+        )
     return one - zero, zero
 
 

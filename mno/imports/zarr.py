@@ -42,7 +42,7 @@ class ZarrGroup(Importer):
     """An open Zarr group; `default` is the role of arrays of which nothing tells it, if given."""
 
     kind = "zarr"
-    version = 2
+    version = 3
 
     def __init__(self, path: Path, mapping: FieldMapping, default: Role | None = None) -> None:
         self._default: Role | None = default

@@ -355,6 +355,8 @@ def test_values_are_converted(given, wanted, value, expected):
             for unit in ("9**9**9**9", "9^9^9*m", "(9)**9**9", "m**(9**9)", "9⁹⁹⁹", "m999")
         ),
         ("m*" * 30 + "m", "m", "is no unit that is known here"),
+        ("dBm", "W", "which no factor converts to W"),
+        ("Np", "1", "which no factor converts to 1"),
     ],
 )
 def test_what_does_not_fit_is_one_line(given, wanted, message):
