@@ -115,7 +115,7 @@ def arrange(
             special[name] = array.stored.whole().astype(_SPECIAL[name])
             continue
         if not meanings:
-            parameters[name] = array.stored.whole().reshape(-1)[0].item()
+            parameters[name] = importer.plain(array.stored.whole().reshape(-1)[0])
             continue
         for found, channel in _fields(told, name, meanings):
             if (other := names.setdefault(found.name, name)) != name:
@@ -427,7 +427,8 @@ class Packing(NamedTuple):
     factor: float = 1.0
     offset: float = 0.0
     missing: tuple[float, ...] = ()  # packed values that stand for a missing one, NaN left out
-    is_marked: bool = False  # whether there is such a value at all, NaN included
+    is_unsigned: bool = False  # though stored as signed
+    is_marked: bool = False  # whether there is a missing value at all, NaN included
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any], dtype: np.dtype, fill: Any = None) -> "Packing":
@@ -444,10 +445,14 @@ class Packing(NamedTuple):
             marks = set()
         factor, offset = (_number(attributes.get(n)) for n in ("scale_factor", "add_offset"))
         missing = tuple(sorted(mark for mark in marks if not math.isnan(mark)))
-        return cls(factor or 1.0, offset or 0.0, missing, bool(marks))
+        unsigned = attributes.get("_Unsigned") == "true" and dtype.kind == "i"
+        return cls(factor or 1.0, offset or 0.0, missing, unsigned, bool(marks))
 
     def unpack(self, values: np.ndarray) -> np.ndarray:
         """Return the values, missing ones as NaN."""
+        stored = values
+        if self.is_unsigned:
+            values = stored.view(stored.dtype.str.replace("i", "u"))
         if self[:3] == (1.0, 0.0, ()):
             return values
         with np.errstate(over="ignore", invalid="ignore"):
@@ -457,7 +462,7 @@ class Packing(NamedTuple):
             if self.offset != 0.0:
                 unpacked += self.offset
         for missing in self.missing:
-            unpacked[values == np.asarray(missing).astype(values.dtype)] = np.nan
+            unpacked[stored == np.asarray(missing).astype(stored.dtype)] = np.nan
         return unpacked
 
 
@@ -470,4 +475,4 @@ def _number(value: Any) -> float | None:
             # As xarray writes fill values into Zarr.
             return struct.unpack("<d", base64.standard_b64decode(value))[0]
         return None
-    return float(value) if type(value) in (int, float) else None
+    return value if type(value) in (int, float) else None

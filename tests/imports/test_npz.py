@@ -85,8 +85,9 @@ PLACE, STATE, INPUT = ({"role": role} for role in ("coordinate", "state", "input
 # Arrays, rules, and for each field: of which part of which array, role and axes.
 LAID_OUT = {
     "names tell inputs from outputs, and reserved ones are replaced": (
-        {"x": values(4, 8, 8), "y": values(4, 8, 8)}, rules(),
-        {"input": ("x", ..., "input", XY), "output": ("y", ..., "output", XY)},
+        {"x": values(4, 8, 8), "y": values(4, 8, 8), "identity": values(4)}, rules(),
+        {"input": ("x", ..., "input", XY), "output": ("y", ..., "output", XY),
+         "identity_value": ("identity", ..., "input", ())},
     ),
     "an axis of one channel vanishes": (
         {"inputs": values(4, 1, 8, 9), "outputs": values(4, 8, 9)}, rules(),
@@ -155,14 +156,14 @@ def test_a_rule_for_an_array_holds_for_all_its_channels(tmp_path):
 def test_vectors_are_coordinates_numbers_or_parameters(tmp_path):
     x = np.linspace(0.1, 0.9, 8)
     file = saved(
-        tmp_path, a=values(4, 8), u=values(4, 8), x=x, nu=values(4), dt=0.5, steps=np.array([3]),
+        tmp_path, a=values(4, 8), u=values(4, 8), x=x, nu=values(4), dt=np.nan, steps=np.array([3]),
         group=np.array([0, 0, 1, 1]), start=np.arange(4.0),
     )  # fmt: skip
     (axis,) = file.contents.axes
     np.testing.assert_array_equal(axis.points, x)
     assert axis.extent == pytest.approx((0.1 - 0.4 / 7, 0.9 + 0.4 / 7))
     assert fields_of(file.contents)["nu"] == ("input", ())
-    assert file.contents.parameters == {"dt": 0.5, "steps": 3}
+    assert file.contents.parameters == {"dt": "nan", "steps": 3}
     assert file.contents.groups.tolist() == [0, 0, 1, 1]
     assert file.contents.starts.tolist() == [0.0, 1.0, 2.0, 3.0]
 
