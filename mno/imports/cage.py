@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from pydantic_core import to_jsonable_python
 
-from mno.core.errors import InputError, MnoError
+from mno.core.errors import InputError, MnoError, first_line
 from mno.core.memory import keep_freed_memory
 
 MEMORY = 2**30  # bytes that reading may take beyond what Python and the libraries have
@@ -86,7 +86,7 @@ class Cage(AbstractContextManager["Cage", None]):
                 if what == "done":
                     return value
                 if what != "progress":
-                    raise (InputError if what == "input" else MnoError)(value)
+                    raise (InputError if what == "input" else MnoError)(printable(value))
                 progress(value)
         except BaseException as error:
             if not isinstance(error, MnoError):  # interrupted: it may be anywhere
@@ -122,6 +122,11 @@ def call_for_arrays(
         said = cage.call(function, {**arguments, "target": str(target)}, files)
         with np.load(target, allow_pickle=False) as stored:
             return said, dict(stored)
+
+
+def printable(text: str) -> str:
+    """Return text of a file without what would command a terminal."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def make_room(nbytes: int) -> None:
@@ -178,6 +183,9 @@ def _answer(
         return "input", str(error)
     except MnoError as error:
         return "failed", str(error)
+    except Exception as error:  # the file is not as whoever reads it thought
+        why = f"{type(error).__name__}: {first_line(error)}"[:200]
+        return "input", f"{files} cannot be read ({why}); expected an undamaged file: get it anew"
 
 
 def _cut_off() -> None:

@@ -24,7 +24,7 @@ from mno.core.fields import PLAIN
 from mno.core.files import file_sha256, folder_sha256, write_json
 from mno.data.generate.run import Progress
 from mno.data.reading import Schema, difference, read_schema
-from mno.imports.cage import Cage
+from mno.imports.cage import Cage, printable
 from mno.imports.convert import FileParameters, FileSource, convert_file
 from mno.imports.importer import Contents, importer_class
 from mno.imports.mapping import Mapping
@@ -115,7 +115,7 @@ def _facts(paths: list[Path], kind: str, mapping: Mapping, progress: Told) -> li
         }
         found.append(
             {"file": path, "samples": contents.samples, "fields": fields, "axes": axes,
-             "lines": lines, "remarks": contents.remarks}
+             "lines": [*map(printable, lines)], "remarks": [*map(printable, contents.remarks)]}
         )  # fmt: skip
     return found
 

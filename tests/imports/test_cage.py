@@ -17,7 +17,8 @@ from opened import assert_cuts_are_refused, caged_contents_and_values, contents_
 from mno.core.errors import InputError, MnoError
 from mno.imports import cage as cages
 from mno.imports.cage import Cage
-from mno.imports.collection import caged_import, import_files
+from mno.imports.collection import caged_import, caged_look, import_files
+from mno.imports.mapping import FieldRule, Mapping
 from tests.imports import test_cage as known
 from tests.support.file_hashes import hashes
 
@@ -44,6 +45,10 @@ def wait(progress):
 
 def refuse(kind, progress):
     raise {"input": InputError, "other": MnoError}[kind]("so it is")
+
+
+def stumble(progress):
+    raise IndexError("of \x1b[2J\na name")
 
 
 def call_out(address, progress):
@@ -92,6 +97,25 @@ def test_errors_come_back_as_they_are(kind, error):
     with Cage() as cage, pytest.raises(error, match="^so it is$") as caught:
         cage.call(known.refuse, {"kind": kind}, [FILE])
     assert type(caught.value) is error
+
+
+def test_what_nobody_thought_of_is_one_line_that_commands_no_terminal():
+    with Cage() as cage:
+        with pytest.raises(InputError) as caught:
+            cage.call(known.stumble, {}, [FILE])
+        assert str(caught.value) == (
+            "strange.h5 cannot be read (IndexError: of \ufffd[2J a name); expected an undamaged "
+            "file: get it anew"
+        )
+        assert cage.call(known.add, {"a": 1, "b": 2}, [FILE]) == 3
+
+
+def test_names_of_a_file_command_no_terminal(tmp_path):
+    name = "coeff\x1b[2J"
+    np.savez(tmp_path / "a.npz", **{name: np.ones((3, 4, 4)), "sol": np.ones((3, 4, 4))})
+    mapping = Mapping(fields={name: FieldRule(role="input")})
+    (found,) = caged_look([tmp_path / "a.npz"], "npz", mapping)
+    assert "coeff\ufffd[2J → coeff_2J [1], input" in found["lines"][0]
 
 
 def test_there_is_no_network():
