@@ -54,7 +54,7 @@ class FnoMat(importer.Importer):
         self._samples, *self._space = self._one_frame(list(kept))
         self._time: Axis | None = None
         # Unless the user says otherwise, frames belong to one state, a being the first of them.
-        unsaid = "u" in kept and not {"a", "u"} & given.keys()
+        unsaid = "u" in kept and "a" not in given and given.get("u", "state") == "state"
         if is_one := unsaid and self._arrays["u"].shape[:-1] == (self._samples, *self._space):
             # One state of `u`, and of `a` before it unless `u` begins with it.
             first, frames = "a" if "a" in kept else None, self._arrays["u"].shape[-1]
@@ -169,26 +169,22 @@ class FnoMat(importer.Importer):
     def _times(self, length: int, first: str | None) -> tuple[Axis, str | None]:
         """Return the axis of time, and `first` if it is the frame before those of `u`."""
         if "t" not in self._arrays:
-            self.remarks.append("t is missing; frames are numbered from 0")
-            times = np.arange(length + bool(first), dtype=np.float64)
-        else:
-            times = self._arrays["t"].whole().ravel(order="F")
-            if first and len(times) == length and times[0] > 0:
-                times = np.concatenate([[0.0], times])
-            elif first and len(times) == length:
-                self.remarks.append("u begins at time 0; a is left out")
-                first = None
+            self.remark_missing("time", "t is missing")
+            return importer.default_axis("time", length + bool(first)), first
+        times = self._arrays["t"].whole().ravel(order="F")
+        if first and len(times) == length and times[0] > 0:
+            times = np.concatenate([[0.0], times])
+        elif first and len(times) == length:
+            self.remarks.append("u begins at time 0; a is left out")
+            first = None
         return self.given_axis("time", "t", times, length + bool(first)), first
 
     def _space_axes(self, has_ends: bool) -> list[Axis]:
         named = list(zip(importer.SPACE, self._space, strict=False))
         if has_ends:  # solved on points that include both
             return [self.given_axis(name, name, np.linspace(0, 1, n), n) for name, n in named]
-        self.remarks.append(
-            "the file says nothing of its points; they are taken as the centres of cells from 0 to "
-            "1"
-        )
-        return [importer.default_axis(name, length) for name, length in named]
+        self.remark_missing("x", "the file says nothing of its points")
+        return [importer.default_axis(name, n) for name, n in named]
 
 
 IMPORTER = FnoMat

@@ -32,6 +32,8 @@ MAX_SAMPLE_BYTES = 256 * 2**20
 
 MAX_SAMPLES = 10_000_000
 
+_EVEN, _ROUNDED = 1e-5, 1e-2  # of a cell: how far off points are that are even, or were so
+
 Reader = Callable[[int, int], np.ndarray]
 """Returns the samples from one number to another, shape `(samples, *dims)`, numbers of any kind."""
 
@@ -108,11 +110,12 @@ class Importer(AbstractContextManager["Importer", None]):
     ) -> Layout:  # fmt: skip
         """Return all of it (see `Contents`); axes whose points are not even are remarked on."""
         for axis in axes:
-            steps = np.diff(axis.points)
-            if axis.name != "point" and len(steps) and np.ptp(steps) > 0.01 * abs(steps.mean()):
+            if axis.name != "point" and _off_even(axis.points) > _ROUNDED:
+                steps = np.diff(axis.points)
+                or_else = ", or set task.time=axis" if axis.name == "time" else ""
                 self.remarks.append(
                     f"points along {axis.name} are not evenly spaced (steps {steps.min():g} to "
-                    f"{steps.max():g}); operators take them as if they were"
+                    f"{steps.max():g}), which training refuses: bring them to even steps{or_else}"
                 )
         fields, remarks = tuple(self.fields.values()), tuple(self.remarks)
         contents = Contents(
@@ -164,8 +167,9 @@ class Importer(AbstractContextManager["Importer", None]):
     ) -> Axis:
         """Return the axis of coordinates that a file gives, and calls `source`.
 
-        There must be as many as the arrays have along it (`length`), and they must increase. The
-        extent of one of space ends half a cell beyond them.
+        There must be as many as the arrays have along it (`length`), and they must increase. They
+        are even where they were so before they were rounded, as to float32. The extent of one of
+        space ends half a cell beyond them; a point that is alone has a cell of length 1.
         """
         points = np.asarray(points, dtype=np.float64)
         if points.shape != (length,):
@@ -178,10 +182,20 @@ class Importer(AbstractContextManager["Importer", None]):
                 f"{source} does not increase from point to point; expected finite coordinates in "
                 f"order along {name}: sort the arrays, or remove {source}"
             )
+        if _EVEN < _off_even(points) <= _ROUNDED:
+            points = np.linspace(points[0], points[-1], length)
+        cell = (points[-1] - points[0]) / (length - 1) if length > 1 else 1.0
         # Points on the ends of a domain cannot be told from cell centres: they are taken for these.
-        cell = 0.0 if name == "time" else (points[-1] - points[0]) / max(length - 1, 1)
-        extent = float(points[0] - cell / 2), float(points[-1] + cell / 2)
+        beyond = 0.0 if name == "time" else cell / 2
+        extent = float(points[0] - beyond), float(points[-1] + beyond)
         return Axis(name, units, name, points, extent)
+
+    def remark_missing(self, axis: str, what: str) -> None:
+        """Say what is missing, so that an axis is its `default_axis`."""
+        meanwhile = "points are taken as the centres of cells from 0 to 1"
+        if axis == "time":
+            meanwhile = "frames are numbered from 0"
+        self.remarks.append(f"{what}; {meanwhile}")
 
 
 def importer_class(kind: str) -> type[Importer]:
@@ -212,6 +226,14 @@ def plain_field(name: str, role: str, dims: tuple[str, ...]) -> Field:
 def place(axis: str) -> tuple[int, str]:
     """Return what axes are sorted by: those of `ORDER`, then others by name."""
     return ORDER.index(axis) if axis in ORDER else len(ORDER), axis
+
+
+def _off_even(points: np.ndarray) -> float:
+    """Return how far points are from even ones at most, as a share of a cell."""
+    if len(points) < 2:
+        return 0.0
+    even = np.linspace(points[0], points[-1], len(points))
+    return float(abs(points - even).max() / (even[1] - even[0]))
 
 
 def default_axis(name: str, length: int) -> Axis:

@@ -47,6 +47,7 @@ class Netcdf(Importer):
     """A NetCDF file."""
 
     kind = "netcdf"
+    version = 2
 
     def lay_out(self, mapping: FieldMapping, stack: ExitStack) -> Layout:
         """Open the file and find its fields."""
@@ -212,10 +213,7 @@ class Netcdf(Importer):
         for axis in used:
             dim = self._dims[axis]
             if axis not in self._points:
-                meanwhile = "points are taken as the centres of cells from 0 to 1"
-                if axis == "time":
-                    meanwhile = "frames are numbered from 0"
-                self.remarks.append(f"{dim} has no coordinates; {meanwhile}")
+                self.remark_missing(axis, f"{dim} has no coordinates")
                 continue
             variable = self._variables[dim]
             said = dict(variable.attributes)

@@ -103,11 +103,10 @@ class PdeBench(Importer):
     def _axis(self, name: str, length: int) -> Axis:
         file, source = self._file, "t-coordinate" if name == "time" else f"{name}-coordinate"
         array = file.array(file.root, source)
-        meanwhile = "points are taken as the centres of cells from 0 to 1"
         if name == "time":
-            array, meanwhile = array or file.array(file.root, "t"), "frames are numbered from 0"
+            array = array or file.array(file.root, "t")
         if array is None:
-            self.remarks.append(f"{source} is missing; {meanwhile}")
+            self.remark_missing(name, f"{source} is missing")
             return importer.default_axis(name, length)
         if name != "time":
             return self.given_axis(name, array.name, array.whole(), length)

@@ -15,6 +15,8 @@ from opened import (
 
 from mno.core.errors import InputError
 from mno.core.fields import Field
+from mno.data.reading import Schema
+from mno.imports.mapping import Mapping
 
 RNG = np.random.default_rng(0)
 
@@ -111,6 +113,14 @@ def test_axes_of_any_order_and_other_names_are_put_in_order(tmp_path, write):
     assert_values(values, t2m=t2m.transpose(1, 0, 3, 2)[..., ::-1])
     np.testing.assert_allclose(contents.axes[2].points, np.linspace(33, 40, 8))
     assert [a.units for a in contents.axes] == ["hours", "degrees_east", "degrees_north"]
+    axes = {"time": {"units": "s"}, "x": {"units": "km", "extent": (0, 400)}}
+    for rule, off in (({"units": "degC"}, 273.15), ({"units": "degC", "given_in": "degC"}, 0.0)):
+        mapping = Mapping.model_validate({"fields": {"t2m": rule}, "axes": axes})
+        file = mapped("netcdf", tmp_path / "file.nc", mapping)
+        np.testing.assert_allclose(file.read("t2m", 0, 3), values["t2m"] - off, rtol=1e-6)
+        time, x, _ = file.contents.axes
+        assert time.points.tolist() == [0.0, 3600.0, 7200.0, 10800.0] and time.units == "s"
+        assert time.extent == (0.0, 10800.0) and x.extent == (0.0, 400.0) and x.units == "km"
 
 
 @writers
@@ -126,6 +136,44 @@ def test_packed_values_and_gaps_are_unpacked(tmp_path, write):
     assert np.isnan(values["p"]).sum() == 2
     assert "p says how a missing value is marked, so it may have gaps" in contents.remarks[0]
     assert "time has no coordinates; frames are numbered from 0" in contents.remarks
+
+
+@pytest.mark.parametrize(
+    ("stored", "said", "expected"),
+    [
+        ("i8", {"missing_value": np.int64(7 - 2**63)}, [[1, np.nan, 3]]),
+        ("i1", {"_Unsigned": "true", "scale_factor": 0.5}, [[0.5, 127.5, 1.5]]),
+        (">i2", {"_Unsigned": "true", "missing_value": np.int16(-1)}, [[1, np.nan, 3]]),
+    ],
+)
+def test_integers_are_what_their_attributes_say(tmp_path, stored, said, expected):
+    second = -1 if "_Unsigned" in said else said["missing_value"]
+    packed = np.array([[1, second, 3]], stored)
+    _, values = read_back(on_hdf5, xarray.Dataset({"p": (("time", "x"), packed, said)}), tmp_path)
+    assert_values(values, p=[expected])
+
+
+@pytest.mark.parametrize(
+    ("points", "extent", "offset"),
+    [
+        (np.linspace(0, 1, 8192, dtype="f4"), (-0.5 / 8191, 1 + 0.5 / 8191), 0.5),
+        (np.array([850.0]), (849.5, 850.5), 0.5),
+        (np.array([0.0, 1.0, 2.0, 4.0]), (-2 / 3, 4 + 2 / 3), None),
+    ],
+)
+def test_an_import_says_which_points_training_refuses(tmp_path, points, extent, offset):
+    u = RNG.random((2, 3, len(points))).astype("f4")
+    dataset = xarray.Dataset({"u": (("sample", "time", "x"), u)}, {"x": points})
+    contents, _ = read_back(on_hdf5, dataset, tmp_path)
+    assert contents.axes[1].extent == pytest.approx(extent)
+    schema = Schema("imported", contents.fields, contents.axes)
+    if offset is not None:
+        assert schema.offset == (offset,)
+    else:
+        with pytest.raises(InputError, match="axis x has 4 points from 0 to 4"):
+            schema.offset  # noqa: B018
+    refused = "points along x are not evenly spaced (steps 1 to 2), which training refuses"
+    assert (offset is None) == any(refused in remark for remark in contents.remarks)
 
 
 @writers

@@ -243,8 +243,9 @@ def test_frames_are_numbered_where_times_are_missing(tmp_path):
     path = tmp_path / "ns.mat"
     a, u = flow(5)
     version_7(path, {"a": a, "u": u})
-    contents, _ = contents_and_values("fno-mat", path)
-    np.testing.assert_array_equal(contents.axes[0].points, np.arange(6))
+    for said in (rules(), rules(u={"role": "state"})):  # as a written mapping says, too
+        contents, _ = contents_and_values("fno-mat", path, said)
+        np.testing.assert_array_equal(contents.axes[0].points, np.arange(6))
     version_7(path, {"u": u})
     contents, values = contents_and_values("fno-mat", path)
     np.testing.assert_array_equal(contents.axes[0].points, np.arange(5))
