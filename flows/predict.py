@@ -73,7 +73,7 @@ def predict(
     else:
         if solves:
             stored = open_inputs(surrogate, source, steps)
-            first = read_inputs(surrogate, stored, slice(0, 1), steps)
+            first = read_inputs(surrogate, source, stored, slice(0, 1), steps)
             shape = first[description.fields[0]].shape[-len(description.space) :]
             solver = Fallback(trust, description, shape, steps, fallback_above)
         answers = Answers(trust, description, solver)
