@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +136,7 @@ def forecasts(
         else:
             z = (log[second, some] - model.sensors.level) @ inverse.T
             belief = Gaussian(z[None], np.zeros((len(z), len(z))))
-        later = [belief, *model.ahead(belief, np.empty((1, HORIZON, 0)))]
+        later = accumulate(np.empty((HORIZON, 1, 0)), model.after, initial=belief)
         mean, variance = zip(*(model.state(one) for one in later), strict=True)
         variances = np.stack([v.reshape(-1) for v in variance])
         return np.concatenate(mean), variances if name == "Kalman filter" else None

@@ -39,7 +39,7 @@ def kalman_filter(
 ) -> Iterator[Gaussian]:
     """Yield, for each frame, what its and all earlier readings say of the components.
 
-    `Gaussian.of` has any linear function of them, `LinearStateSpace.state` the states.
+    `LinearStateSpace.state` has the states.
 
     Args:
         model: The plant.

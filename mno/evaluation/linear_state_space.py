@@ -17,7 +17,6 @@ frame to frame.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,10 +35,6 @@ class Gaussian(NamedTuple):
 
     mean: np.ndarray  # (..., numbers)
     covariance: np.ndarray  # (..., numbers, numbers)
-
-    def of(self, matrix: np.ndarray, level: np.ndarray | float = 0.0) -> Gaussian:
-        """Return what is believed of `level + matrix @ numbers`; matrix `(rows, numbers)`."""
-        return Gaussian(self.mean @ matrix.T + level, matrix @ self.covariance @ matrix.T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,16 +146,6 @@ class LinearStateSpace:
         transition = self.dynamics.transition
         covariance = transition @ belief.covariance @ transition.T + self.dynamics.noise
         return Gaussian(self.dynamics.after(belief.mean, controls), symmetric(covariance))
-
-    def ahead(self, belief: Gaussian, controls: np.ndarray) -> Iterator[Gaussian]:
-        """Yield what is to be expected of the components of each later frame.
-
-        It is told by a belief of them now, mean `(samples, k)` and covariance, and by controls from
-        now on, `(samples, frames, controls)`, for as many frames.
-        """
-        for frame in range(controls.shape[1]):
-            belief = self.after(belief, controls[:, frame])
-            yield belief
 
     def state(self, belief: Gaussian) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and variance of states, `(..., values)`, each in its unit."""
