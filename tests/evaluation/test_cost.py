@@ -18,6 +18,7 @@ from mno.evaluation.config import EconomicsConfig
 from mno.evaluation.cost import flops_per_prediction, measure_cost, memory_use
 from mno.evaluation.decision import break_even
 from mno.evaluation.equal_error import Point, equal_error, time_at
+from mno.evaluation.timing import Times
 from mno.nn.config import ModelConfig
 from mno.nn.mixers.mamba import MambaMixer
 from mno.surrogate.description import Description
@@ -134,6 +135,14 @@ def test_the_time_at_an_error_lies_between_its_neighbours(error, ms, how):
     found, said = time_at(error, CURVE)
     assert said == how
     assert found == pytest.approx(ms)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "interval"),
+    [([3.0], (1.5, 6.0)), ([4.0, 3.0], (1.5, 8.0)), ([2.0, 1.0, 3.0, 6.0, 5.0, 4.0], (1.0, 6.0))],
+)
+def test_of_few_calls_no_interval_is_narrow(seconds, interval):
+    assert Times(np.array(seconds)).interval == interval
 
 
 def test_memory_is_that_of_processes_of_their_own_whatever_they_print(tmp_path, monkeypatch):

@@ -128,8 +128,8 @@ class Answers:
         """Units and meaning of the arrays beside the predicted fields, by name."""
         trust, outputs = self._trust, self._description.outputs
         comment = (
-            f"holds for {trust.level:.0%} of predictions of inputs like the training data; inf "
-            "where there is none, NaN where the solver answered"
+            f"holds for {100 * trust.level:g} % of predictions of inputs like the training data; "
+            "inf where there is none, NaN where the solver answered"
         )
         bounds = {}
         for name, measures in trust.bounds.items():
