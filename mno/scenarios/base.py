@@ -245,13 +245,6 @@ class Scenario(SampleSource):
         """
         return None
 
-    def adjoint(self, inputs: Fields, weights: Fields) -> dict[str, np.ndarray] | None:
-        """Return how what `solve` returns, weighted and summed, changes with inputs, by name.
-
-        It is `weights` times the solver's Jacobian, in physical units; none without an adjoint.
-        """
-        return None
-
     def solve_along(
         self, inputs: Fields, directions: Fields
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

@@ -20,7 +20,6 @@ from mno.scenarios.linear import (
     factorise,
     five_points,
     leaving,
-    slopes_along_x,
 )
 
 TOLERANCE = 1e-8  # relative residual; the error it leaves is below that of float32 storage
@@ -197,23 +196,6 @@ class Darcy(Scenario, base.StartsFromGuess):
         inlet = self.parameters.inlet_pressure
         pressure, iterations = self._solved(permeability, self._source, inlet, first)
         return {"pressure": pressure.astype(np.float32)}, iterations
-
-    def adjoint(self, inputs: Fields, weights: Fields) -> dict[str, np.ndarray]:
-        """Return how weighted pressures change with the permeability, by one more solve."""
-        a = self.within(inputs, permeability=(base.POSITIVE, math.inf))["permeability"]
-        right = np.ascontiguousarray(weights["pressure"] * float(a.size), dtype=np.float64)
-        if not right.any():
-            return {"permeability": np.zeros_like(a)}
-        inlet = self.parameters.inlet_pressure
-        u, _ = self._solved(a, self._source, inlet)
-        v, _ = self._solved(a, right, None if inlet is None else 0.0)
-        across = np.diff(np.pad(v, [(1, 1), (0, 0)]), axis=0)
-        pressures = np.pad(u, [(1, 1), (0, 0)])
-        pressures[0] = inlet or 0.0
-        found = slopes_along_x(a, np.diff(pressures, axis=0) * across)
-        mode = "constant" if inlet is None else "edge"  # a channel's sides are closed
-        u, v = (np.diff(np.pad(field, [(0, 0), (1, 1)], mode)).T for field in (u, v))
-        return {"permeability": found + slopes_along_x(a.T, u * v).T}
 
     def _solved(
         self, permeability: np.ndarray, source: np.ndarray, inlet: float | None,

@@ -18,7 +18,6 @@ from mno.scenarios.linear import (
     conductance_rates,
     five_points,
     leaving,
-    slopes_along_x,
 )
 from mno.scenarios.time_dependent import Frames, TimeDependent
 
@@ -259,44 +258,6 @@ class Furnace(TimeDependent):
         source = given["power"].reshape(len(given["power"]), -1) * area
         capacity, level = given["heat_capacity"].ravel() * area, float(given["ambient_temperature"])
         return LinearSystem(stiffness, source, capacity, level)
-
-    def adjoint(self, inputs: Fields, weights: Fields) -> dict[str, np.ndarray] | None:
-        """Return how weighted temperatures change with all inputs, by the scheme backwards.
-
-        The stages of an interval are made anew from its first frame.
-        """
-        frames, weight = self._run(inputs)[0].astype(np.float64), weights["temperature"]
-        system, grid = self.linear_system(inputs), frames[0].shape
-        stiffness, source, _, level = system
-        solve, lasts, shares = stages_of(system, self._interval, self.parameters.steps_per_frame)
-        power, after = np.zeros(source.shape), np.zeros(source.shape[1])
-        capacity, across, along = np.zeros(grid), *np.zeros((2, grid[0] + 1, grid[1]))
-        for frame in range(len(frames) - 1, 0, -1):
-            after, rise = after + weight[frame].ravel(), frames[frame - 1].ravel() - level
-            stages = []
-            for share in shares:
-                change = solve(source[frame - 1] - stiffness @ rise)
-                stages.append((share, change, rise + change))
-                rise = rise + share * change
-            for share, change, end in reversed(stages):
-                pull = solve(share * after)
-                after = after - stiffness @ pull
-                power[frame - 1] += pull
-                capacity -= (pull * change).reshape(grid)
-                pulls, ends = (np.pad(field.reshape(grid), 1) for field in (pull, end))
-                across += (np.diff(pulls, axis=0) * np.diff(ends, axis=0))[:, 1:-1]
-                along += (np.diff(pulls) * np.diff(ends))[1:-1].T
-        kappa, area = inputs["conductivity"].astype(np.float64), self._width**2
-        film = 0.5 * self._width * self.parameters.heat_transfer_coefficient
-        first = after.reshape(grid) + weight[0]
-        return {
-            "conductivity": slopes_along_x(kappa, across, film)
-            + slopes_along_x(kappa.T, along, film).T,
-            "heat_capacity": capacity * area / lasts,
-            "power": power.reshape(frames.shape) * area,
-            "ambient_temperature": weight.sum() - first.sum(),
-            "temperature": first,
-        }
 
     def solve_along(
         self, inputs: Fields, directions: Fields

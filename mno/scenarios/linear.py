@@ -1,6 +1,5 @@
 """What a scenario tells of its equation where that is linear in what it predicts."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -77,19 +76,6 @@ def leaving(parts: Sequence[np.ndarray], values: np.ndarray) -> np.ndarray:
     found[..., :-1] += y
     found[..., 1:] -= y
     return found
-
-
-def slopes_along_x(
-    conductivity: np.ndarray, products: np.ndarray, beyond: float = math.inf
-) -> np.ndarray:
-    """Return how minus the products at faces across x, by conductances, change with conductivities.
-
-    Products have shape `(x + 1, y)`. At both walls is half a cell more, of the conductivity
-    `beyond`: half the width times that of a film.
-    """
-    beside = np.pad(conductivity, [(1, 1), (0, 0)], constant_values=beyond)
-    lower = products[:-1] / (1.0 + conductivity / beside[:-2]) ** 2
-    return -2.0 * (lower + products[1:] / (1.0 + conductivity / beside[2:]) ** 2)
 
 
 def factorise(matrix: csc_matrix) -> SuperLU:

@@ -43,7 +43,7 @@ def check_scenario(
     what it solves and fail on damaged solutions, on those of other samples and on values that are
     no numbers. Declared symmetries hold; `outside` names other problems that can be solved; a
     residual in torch is less on a solution than on a damaged one; a linear system has the solution,
-    and is symmetric; an adjoint, and derivatives, are what differences of solutions are.
+    and is symmetric; derivatives are what differences of solutions are.
     Resolutions, parameters and inputs that cannot be used are refused in one line that says what
     was given.
 
@@ -64,7 +64,6 @@ def check_scenario(
     _check_outside(scenario, parameters)
     _check_residual(scenario, parameters, given, solved)
     _check_linear_system(scenario, given, solved)
-    _check_adjoint(scenario, given, solved)
     _check_derivatives(scenario, given, solved)
     _check_refusals(scenario, given)
 
@@ -263,18 +262,6 @@ def _check_linear_system(scenario: Scenario, given: Fields, solved: Fields) -> N
         rates[:-1, -1] = source / system.mass
         difference = abs((expm(step * rates) @ [*before, 1.0])[:-1] - after).max()
         assert difference < 2e-3 * abs(levels).max(), "the linear system is another"
-
-
-def _check_adjoint(scenario: Scenario, given: Fields, solved: Fields) -> None:
-    noise = np.random.default_rng(0).standard_normal
-    weights = {name: noise(array.shape) / np.abs(array).max() for name, array in solved.items()}
-    for name, slope in (scenario.adjoint(given, weights) or {}).items():
-        change, sums = given[name] * noise(slope.shape), []
-        for step in (1e-3, -1e-3):
-            moved = scenario.solve({**given, name: given[name] + step * change})
-            sums.append(sum(np.vdot(weights[key], array) for key, array in moved.items()))
-        apart = np.vdot(slope, change) - (sums[0] - sums[1]) / 2e-3
-        assert abs(apart) < 1e-2 * np.linalg.norm(slope * change), f"{name} has another slope"
 
 
 def _check_derivatives(scenario: Scenario, given: Fields, solved: Fields) -> None:

@@ -1,4 +1,4 @@
-"""The membrane of blocks: exact solution, published likelihood, symmetries, adjoint, datasets."""
+"""The membrane of blocks: exact solution, published likelihood, symmetries, slopes, datasets."""
 
 from pathlib import Path
 
@@ -60,11 +60,11 @@ def test_the_square_has_its_symmetries(symmetry):
     np.testing.assert_allclose(readings(32, turned(blocks, symmetry)), expected, rtol=2e-6)
 
 
-def test_the_adjoint_is_what_differences_of_float64_solutions_are():
+def test_slopes_are_what_differences_of_float64_solutions_are():
     scenario = make_scenario("aristoff_bangerth", 32, {})
     given = scenario.sample(np.random.default_rng(4))["coefficient"].astype(np.float64)
     weights = np.random.default_rng(5).standard_normal((13, 13))
-    slopes = scenario.adjoint({"coefficient": given}, {"readings": weights})["coefficient"]
+    slopes = scenario.slopes(weights, *scenario.factor_and_nodes({"coefficient": given}))
     hats = np.maximum(1 - np.abs(32 * np.arange(1, 14)[:, None] / 14 - np.arange(1, 32)), 0)
     for block in (0, 27, 63):
         sums = []

@@ -302,30 +302,3 @@ def test_an_iteration_that_does_not_converge_is_named():
     with pytest.raises(MnoError, match="conjugate gradients for darcy did not converge") as error:
         darcy(64).solve({"permeability": permeability})
     assert not isinstance(error.value, InputError)
-
-
-@pytest.mark.parametrize(
-    "parameters", [{}, {"sampling": "lognormal"}, {"inlet_pressure": 0.5}, {"inlet_pressure": 0.0}]
-)
-def test_the_adjoint_is_what_differences_of_solutions_are(parameters):
-    scenario = make_scenario("darcy", 16, parameters)
-    given = {"permeability": scenario.sample(np.random.default_rng(2))["permeability"]}
-    given["permeability"] = given["permeability"].astype(np.float64)
-    weights = np.random.default_rng(3).standard_normal((16, 16))
-    slopes = scenario.adjoint(given, {"pressure": weights})["permeability"]
-    own = scenario.parameters.inlet_pressure
-    for place in [(0, 0), (0, 7), (15, 3), (7, 8), (5, 15)]:  # corner, sides, inside
-        sums = []
-        for step in (1e-4, -1e-4):
-            moved = given["permeability"].copy()
-            moved[place] *= 1.0 + step
-            pressure, _, _ = solve_diffusion(moved, np.ones((16, 16)), 1e-13, 500, own)
-            sums.append(np.vdot(weights, pressure))
-        difference = (sums[0] - sums[1]) / (2e-4 * given["permeability"][place])
-        assert slopes[place] == pytest.approx(difference, rel=1e-5, abs=1e-7 * abs(slopes).max())
-
-
-def test_nothing_weighed_has_no_slope():
-    scenario = make_scenario("darcy", 16, {})
-    given = scenario.sample(np.random.default_rng(0))
-    assert not scenario.adjoint(given, {"pressure": np.zeros((16, 16))})["permeability"].any()
