@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -150,7 +152,7 @@ def run_line(
         else:
             if not params.registry.allow_uncommitted and "register" in order:
                 _warn_of_uncommitted_code(root, out)
-            stages = _run_flow(root, target, current, out)
+            stages = _run_flow(root, target, params.scenario, current, out)
         from mno.lineage.tidying import RESUMABLE  # what stages would have continued from
 
         for stage in stages:
@@ -250,13 +252,14 @@ def _damaged_objects(cache: Path, directory: str) -> Iterator[Path]:
 
 
 def _run_flow(
-    root: Path, target: str | None, current: list[str], console: Console
+    root: Path, target: str | None, scenario: str, current: list[str], console: Console
 ) -> list[dict[str, Any]]:
     import httpx
 
     from flows.notify import failure_event, tell
     from flows.schedule import mark
 
+    warm_up = _warm_up(root, scenario)
     try:
         with console.status("starting Prefect"):
             from prefect import tags
@@ -277,6 +280,10 @@ def _run_flow(
         if lost:
             raise MnoError(reason) from None
         raise
+    finally:
+        if warm_up is not None:
+            warm_up.kill()
+            warm_up.wait()
 
 
 VERDICTS = {
@@ -327,3 +334,23 @@ def _warn_of_uncommitted_code(root: Path, console: Console) -> None:
             f"warning: uncommitted changes in {', '.join(changed[:3])}: the model will be trained "
             "but not registered; commit first, or --set registry.allow_uncommitted=true"
         )
+
+
+def _warm_up(root: Path, scenario: str) -> subprocess.Popen[bytes] | None:
+    """Begin what a first run would wait for (compiling, MLflow's tables) while Prefect starts."""
+    if (root / "mlflow.db").exists():
+        return None
+    from mno.core.config import EXTERNAL, IMPORTED
+
+    compiling = (
+        "from mno.scenarios.base import make_scenario; "
+        "make_scenario(sys.argv[2], 16, {}).compile(); "
+    )
+    code = (
+        "import sys; from pathlib import Path; from mno.registry.settings import prepare; "
+        f"{compiling if scenario not in (IMPORTED, EXTERNAL) else ''}prepare(Path(sys.argv[1]))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(root), scenario], cwd=root, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
