@@ -57,8 +57,7 @@ def infer(
     solves: Annotated[int, typer.Option(
         min=0, help="How often the solver may be asked, which makes draws exact.")] = 0,
     workers: Workers = 1,
-    draws: Annotated[int, typer.Option(
-        min=50, help="Of each of sixteen chains, where no solver is asked.")] = 600,
+    draws: Annotated[int, typer.Option(min=50, help="Of 16 chains each, without --solves.")] = 600,
     seed: Seed = 0, mapping: TableMapping = None,
     output: Annotated[Path | None, typer.Option(
         help="Where to write; reports/inference/.", metavar="FOLDER")] = None, quiet: Quiet = False,
@@ -221,8 +220,7 @@ def _print_optimum(told: dict[str, Any]) -> None:
     ]
     out = console(width=120)
     out.print(table(rows, (), ()))
-    before = told["before"]
-    was = "" if before is None else f" (as near to the run as may be set: {before:.5g})"
+    was = f" (nearest the run: {told['before']:.5g})" if told["before"] is not None else ""
     out.print(f"{told['objective']}: {told['value']:.5g}{was}")
     for name, missed in told["missed"].items():
         out.print(f"{name}: misses its bound by {missed:.3g}" if missed > 0 else f"{name}: holds")

@@ -167,11 +167,19 @@ class Importer(AbstractContextManager["Importer", None]):
     ) -> Axis:
         """Return the axis of coordinates that a file gives, and calls `source`.
 
-        There must be as many as the arrays have along it (`length`), and they must increase. They
-        are even where they were so before they were rounded, as to float32. The extent of one of
-        space ends half a cell beyond them; a point that is alone has a cell of length 1.
+        There must be as many as the arrays have along it (`length`), and they must increase; if
+        samples have theirs, `(samples, length)`, these must be the same. They are even where they
+        were so before they were rounded, as to float32. The extent of one of space ends half a cell
+        beyond them; a point that is alone has a cell of length 1.
         """
         points = np.asarray(points, dtype=np.float64)
+        if points.ndim == 2 and len(points):
+            if (points != points[0]).any():
+                raise self.error(
+                    f"{source} gives other points along {name} for other samples; expected one "
+                    "axis for all: import files with the same points"
+                )
+            points = points[0]
         if points.shape != (length,):
             raise self.error(
                 f"{source} has shape {points.shape}, but the arrays have {length} points along "
@@ -192,9 +200,8 @@ class Importer(AbstractContextManager["Importer", None]):
 
     def remark_missing(self, axis: str, what: str) -> None:
         """Say what is missing, so that an axis is its `default_axis`."""
-        meanwhile = "points are taken as the centres of cells from 0 to 1"
-        if axis == "time":
-            meanwhile = "frames are numbered from 0"
+        centres = "points are taken as the centres of cells from 0 to 1"
+        meanwhile = "frames are numbered from 0" if axis == "time" else centres
         self.remarks.append(f"{what}; {meanwhile}")
 
 
@@ -230,20 +237,18 @@ def place(axis: str) -> tuple[int, str]:
 
 def _off_even(points: np.ndarray) -> float:
     """Return how far points are from even ones at most, as a share of a cell."""
-    if len(points) < 2:
-        return 0.0
+    cell = (points[-1] - points[0]) / max(len(points) - 1, 1)
     even = np.linspace(points[0], points[-1], len(points))
-    return float(abs(points - even).max() / (even[1] - even[0]))
+    return float(abs(points - even).max() / (cell or 1.0))
 
 
 def default_axis(name: str, length: int) -> Axis:
     """Return the axis of a file that has no coordinates; of space, cell centres from 0 to 1."""
     numbers = np.arange(float(length))
-    if name == "time":
-        return Axis("time", "1", "time", numbers, (0.0, float(length - 1)))
-    if name not in SPACE:
-        return Axis(name, "1", f"number of the {name}", numbers, (0.0, float(length)))
-    return Axis(name, "1", name, (numbers + 0.5) / length, (0.0, 1.0))
+    if name in SPACE:
+        return Axis(name, "1", name, (numbers + 0.5) / length, (0.0, 1.0))
+    end, label = (length - 1, name) if name == "time" else (length, f"number of the {name}")
+    return Axis(name, "1", label, numbers, (0.0, float(end)))
 
 
 def scale_said(attributes: Mapping[str, Any]) -> str:

@@ -65,11 +65,6 @@ class Sensor(Config):
     uncertainty: float | None = pydantic.Field(default=None, ge=0)
     """standard uncertainty of a reading, in its unit"""
 
-    @property
-    def position(self) -> dict[str, float | None]:
-        """Where it is, by axis."""
-        return {"x": self.x, "y": self.y, "z": self.z}
-
 
 class SensorRules(Config):
     """How readings of sensors become samples."""
@@ -146,7 +141,7 @@ class MappedFile:
                     "the mapping file"
                 )
             fields.append(mapped)
-            self._origins[mapped.name] = (field.name, *self._scale(field, rule))
+            self._origins[mapped.name] = field.name, *self._scale(field, rule.units, rule.given_in)
         names = [axis.name for axis in found.axes]
         if unknown := sorted(set(mapping.axes) - set(names)):
             raise importer.error(
@@ -187,20 +182,17 @@ class MappedFile:
             rules |= {name: rule for name in names if name not in rules or name == key}
         return rules
 
-    def _scale(self, field: Field, rule: FieldRule) -> tuple[float, float]:
-        if rule.given_in and rule.units is None:
-            raise self._importer.error(
-                f"the mapping of {field.name} says given_in={rule.given_in} but no units; say "
-                "which unit the dataset is to have"
-            )
-        return self._converted(field, rule.units, rule.given_in)
-
-    def _converted(
+    def _scale(
         self, of: Field | Axis, wanted: str | None, given: str | None = None
     ) -> tuple[float, float]:
         """Return factor and offset; where nothing says the unit of values, it is the one wanted."""
+        if given and wanted is None:
+            raise self._importer.error(
+                f"the mapping of {of.name} says given_in={given} but no units; say which unit the "
+                "dataset is to have"
+            )
         given = given or (of.units if of.units != "1" else wanted)
-        if wanted is None or given is None or given == wanted:
+        if not (wanted and given and given != wanted):
             return 1.0, 0.0
         return conversion(given, wanted, f"{self._importer.path}: {of.name}")
 
@@ -239,7 +231,7 @@ class MappedFile:
             length = extent[1] - extent[0] or 1.0
             points, extent = low + (points - extent[0]) * ((high - low) / length), (low, high)
         else:
-            factor, offset = self._converted(axis, rule.units)
+            factor, offset = self._scale(axis, rule.units)
             points = points * factor + offset
             extent = extent[0] * factor + offset, extent[1] * factor + offset
         units, label = rule.units or axis.units, rule.long_name or axis.long_name

@@ -108,15 +108,10 @@ class PdeBench(Importer):
         if array is None:
             self.remark_missing(name, f"{source} is missing")
             return importer.default_axis(name, length)
-        if name != "time":
-            return self.given_axis(name, array.name, array.whole(), length)
-        points = np.atleast_2d(array.whole())
-        if (points != points[0]).any():
-            raise self.error(
-                f"{array.name} gives other times for other samples; expected one time axis: import "
-                "files with the same times"
-            )
-        return self.given_axis(name, array.name, points[0][:length], length)
+        points = np.atleast_1d(array.whole())
+        if name == "time":
+            points = points[..., :length]
+        return self.given_axis(name, array.name, points, length)
 
     def _lay_out_groups(self) -> Layout:
         """Lay out a file with one group for each sample: `0000/data`, `0000/grid/x` and so on."""

@@ -189,8 +189,8 @@ class Log:
         self.axes = tuple(axis for axis in SPACE if self._columns[axis] >= 0)
         if sensors:
             used = {header[self._columns["time"]], *sensors}
-            given = [sensor.position for sensor in sensors.values()]
-            self.axes = tuple(a for a in SPACE if any(place[a] is not None for place in given))
+            given = sensors.values()
+            self.axes = tuple(a for a in SPACE if any(getattr(s, a) is not None for s in given))
         self.ignored = tuple(name for name in header if name and name not in used)
 
     def _rows(self, reader: Iterable[list[str]]) -> Iterator[list[str]]:
@@ -220,7 +220,7 @@ class Log:
     def _wide(self, rows: Iterable[list[str]], rules: SensorRules) -> Iterator[_Reading]:
         sensors = []
         for name, sensor in rules.columns.items():
-            place = {axis: sensor.position[axis] for axis in self.axes}
+            place = {axis: getattr(sensor, axis) for axis in self.axes}
             sigma = math.nan if sensor.uncertainty is None else sensor.uncertainty
             called, said = name if sensor.units else sensor.place, (sensor.quantity, sensor.units)
             of = self._found(f"column {name}", called, *said, place, sigma)

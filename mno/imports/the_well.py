@@ -68,16 +68,8 @@ class TheWell(Importer):
         names = [str(name) for name in names]
         axes = []
         for axis, source in zip(("time", *SPACE), ["time", *names], strict=False):
-            points = self._file.needed(dimensions, source).whole()
-            if points.ndim == 2 and len(points) and (points == points[0]).all():
-                points = points[0]
-            if points.ndim != 1:
-                raise self.error(
-                    f"dimensions/{source} has shape {points.shape} and differs from "
-                    "trajectory to trajectory; expected one axis for all: import trajectories with "
-                    "the same points"
-                )
-            found = self.given_axis(axis, f"dimensions/{source}", points, len(points))
+            points = np.atleast_1d(self._file.needed(dimensions, source).whole())
+            found = self.given_axis(axis, f"dimensions/{source}", points, points.shape[-1])
             axes.append(replace(found, long_name=source))
         return tuple(axes), names
 

@@ -323,18 +323,17 @@ class _Values:
 
 def _frames(quantity: Quantity, run: Run) -> np.ndarray:
     """Return of which predicted frames values are made, `(values, frames)`."""
-    later = run.later
-    span = quantity.at if isinstance(quantity.at, list) else [quantity.at] * 2
-    low, high = later[0] if span[0] is None else span[0], later[-1] if span[1] is None else span[1]
+    later, at = run.later, quantity.at
+    low, high = at if isinstance(at, list) else (later[0], later[-1]) if at is None else (at, at)
     edge = 1e-6 * (later[-1] - later[0])
     inside = (later >= low - edge) & (later <= high + edge)
     if low > high or low < later[0] - edge or high > later[-1] + edge:
         raise InputError(
-            f"of: {quantity.of}, at: {quantity.at}; expected a time, or two in order, from "
-            f"{later[0]:g} to {later[-1]:g} s, which are predicted"
+            f"of: {quantity.of}, at: {at}; expected a time, or two in order, from {later[0]:g} to "
+            f"{later[-1]:g} s, which are predicted"
         )
-    if quantity.at is None or isinstance(quantity.at, list):
+    if at is None or isinstance(at, list):
         if not inside.any():
-            raise InputError(f"of: {quantity.of}, at: {quantity.at}; no frame is between them")
+            raise InputError(f"of: {quantity.of}, at: {at}; no frame is between them")
         return np.eye(len(later))[inside]
     return _lines(later, np.array([low]))

@@ -146,11 +146,9 @@ class Posterior:
 
         It is minus infinity where the solver refuses.
         """
-        found = []
-        for solved in self.solved(z):
-            apart = (np.inf if solved is None else solved - self.observations.value) / self._noise
-            found.append(-0.5 * float((apart**2).sum()))
-        return np.array(found)
+        read = self.observations.value
+        lacks = (np.inf if solved is None else solved - read for solved in self.solved(z))
+        return np.array([-0.5 * float(((apart / self._noise) ** 2).sum()) for apart in lacks])
 
     def solved(self, z: np.ndarray) -> list[np.ndarray | None]:
         """Return what would have been read by the solver, `(readings,)` of each of the chains.

@@ -185,12 +185,8 @@ class _Corrected:
         doi:10.1007/s00791-008-0096-y.
     """
 
-    def __init__(self, wanted: Wanted, tried: Sequence[Tried]) -> None:
-        self._wanted = wanted
-        known = [one for one in tried if math.isfinite(one.solved.violation)]
-        self._first = known[0].x if known else None
-        if self._first is None:
-            return
+    def __init__(self, wanted: Wanted, known: Sequence[Tried]) -> None:
+        self._wanted, self._first = wanted, known[0].x
         with torch.no_grad():
             said = [wanted.predicted(one.x) for one in known]
         pairs = zip(known, said, strict=True)
@@ -202,8 +198,6 @@ class _Corrected:
 
     def __call__(self, x: Tensor) -> Worth:
         said = self._wanted.predicted(x)
-        if self._first is None:
-            return said
         lacks = self._lacks + (x - self._first) @ self._slopes
         return Worth(said.objective + lacks[0], said.slack + lacks[1:])
 
@@ -221,7 +215,8 @@ def _search(
     One more number is by how much bounds, tightened by the margin, may be missed, which costs so
     much that none is where that is possible.
     """
-    model, count = _Corrected(wanted, tried), wanted.count
+    known = [one for one in tried if math.isfinite(one.solved.violation)]
+    model, count = _Corrected(wanted, known) if known else wanted.predicted, wanted.count
     kept: dict[bytes, tuple[Worth, np.ndarray, np.ndarray, np.ndarray]] = {}
 
     def look(x: np.ndarray) -> tuple[Worth, np.ndarray, np.ndarray, np.ndarray]:

@@ -63,11 +63,9 @@ class Unknowns:
         # Of each unknown which numbers it is made of, its shape, and how it is made.
         self._parts: dict[str, tuple[slice, tuple[int, ...], Made]] = {}
         self.count = 0
-        twice = question.unknown.keys() & question.karhunen_loeve.keys()
-        known = {n for n in description.inputs if n not in description.states}
-        known -= set(description.forcings)
+        known = set(description.inputs) - {*description.states, *description.forcings}
         names = [*question.unknown, *question.karhunen_loeve]
-        if twice or not names or not known.issuperset(names):
+        if not names or len({*names}) < len(names) or not known.issuperset(names):
             raise InputError(
                 f"the unknowns are {', '.join(names) or 'none'}; expected some of what the model "
                 f"is given, each once: {', '.join(sorted(known))}"

@@ -131,10 +131,8 @@ class Run:
         if self.origin is None:
             return Absent("solver.run_not_recorded", {"run": "the run"})
         schema, part = self.origin.schema, self.surrogate.description.part
-        layout = Layout(part, schema.fields, schema.axes)
-        if layout.changes:
-            schema = replace(schema, fields=layout.fields, axes=layout.axes, part=part)
-        return solver_of(schema)
+        axes = Layout(part, schema.fields, schema.axes).axes
+        return solver_of(replace(schema, axes=axes, part=part))
 
     def _later(self, solved: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         """Return what the model predicts of what was solved."""

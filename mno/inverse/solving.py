@@ -5,7 +5,6 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +16,9 @@ from mno.core.files import sha256, write_bytes
 from mno.core.workers import LostError, Worker
 
 Arrays = Mapping[str, np.ndarray]
+
+_SOLVERS = sorted((Path(__file__).parents[1] / "scenarios").rglob("*.py"))
+_CODE = sha256(b"".join(module.read_bytes() for module in _SOLVERS))
 
 
 class Solvers(NamedTuple):
@@ -82,12 +84,6 @@ def solve_all(solver: Any, runs: Sequence[Arrays], by: Solvers) -> list[Arrays |
 def _files(solver: Any, runs: Sequence[Arrays], folder: Path) -> list[Path]:
     """Return where each run's answer is kept: by all that it depends on, the solvers' code too."""
     told = [solver.name, solver.resolution, solver.parameters.model_dump(), solver.provenance]
-    by = json.dumps([*told, _code()], default=str).encode()
+    by = json.dumps([*told, _CODE], default=str).encode()
     contents = [b"".join(n.encode() + run[n].tobytes() for n in sorted(run)) for run in runs]
     return [folder / f"{sha256(by + content)}.npz" for content in contents]
-
-
-@cache
-def _code() -> str:
-    modules = sorted((Path(__file__).parents[1] / "scenarios").rglob("*.py"))
-    return sha256(b"".join(module.read_bytes() for module in modules))

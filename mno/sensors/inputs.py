@@ -191,8 +191,8 @@ def from_readings(
     if forecast is None:
         raise InputError(f"{path} cannot be the inputs of a model without states: give --inputs")
     arguments = {
-        "path": str(path), "mapping": _rules(description, forecast, mapping).model_dump_json(),
-        "sample": sample, "names": list(description.given_names),
+        "log": path, "rules": _rules(description, forecast, mapping), "sample": sample,
+        "names": list(description.given_names),
     }  # fmt: skip
     (number, start), whole = call_for_arrays(_save_window, arguments, [path])
     times = whole.pop("times")
@@ -207,15 +207,14 @@ def from_readings(
 
 
 def _save_window(
-    path: str, mapping: str, sample: int | None, names: list[str], target: str, progress: object
+    log: Path, rules: FieldMapping, sample: int | None, names: list[str], target: str, progress: Any
 ) -> tuple[int, float | None]:
     """Save the fields of one window of a log, and the times of frames; return which, and when."""
-    log, rules = Path(path), FieldMapping.model_validate_json(mapping)
     with importer_class("csv")(log, rules) as importer:
         file = MappedFile(importer, rules)
         contents = file.contents
         times = next(axis.points for axis in contents.axes if axis.name == "time")
-        made = f"{path} makes {contents.samples} windows of {len(times)} frames"
+        made = f"{log} makes {contents.samples} windows of {len(times)} frames"
         sample = _chosen(sample, contents.samples, made)
         whole = {name: np.array(file.read(name, sample, sample + 1)) for name in names}
     np.savez(target, times=times, **whole)  # type: ignore[arg-type]

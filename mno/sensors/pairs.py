@@ -282,30 +282,25 @@ def repeated(readings: Readings) -> np.ndarray:
 def at_sensors(
     readings: Readings, given: RunInputs, position_units: str
 ) -> tuple[np.ndarray, Stencil]:
-    """Return where each series is, `(series, axes)`, and how predictions are interpolated there."""
-    at = _places(readings, given.axes, position_units)[readings.series_place]
-    return at, on_grid(given.axes, at) if given.points is None else on_points(given.points, at)
+    """Return where each series is, `(series, axes)`, and how predictions are interpolated there.
 
-
-def _places(readings: Readings, axes: Sequence[Axis], position_units: str) -> np.ndarray:
-    """Return the places of sensors in the order and the units of a prediction's axes.
-
-    On an axis without a unit, positions stay as they are. The shape is `(places + 1, axes)`; the
-    last, which is also number -1, is nowhere (NaN).
+    Places are in the order and the units of the prediction's axes, NaN of a series that has none.
+    On an axis without a unit, positions stay as they are.
     """
-    names = tuple(axis.name for axis in axes)
+    names = tuple(axis.name for axis in given.axes)
     if set(readings.axes) != set(names):
         raise InputError(
             f"the readings have positions along {', '.join(readings.axes) or 'no axis'}; the model "
             f"has {', '.join(names)}: give the table a column for each of these"
         )
     columns = []
-    for axis in axes:
+    for axis in given.axes:
         given_in = position_units if axis.units != "1" else "1"
         factor, offset = conversion(given_in, axis.units, f"position along {axis.name}")
         column = readings.places[:, readings.axes.index(axis.name)] * factor + offset
-        columns.append(np.append(column, np.nan))
-    return np.stack(columns, axis=-1)
+        columns.append(np.append(column, np.nan)[readings.series_place])  # of number -1, NaN
+    at = np.stack(columns, axis=-1)
+    return at, on_grid(given.axes, at) if given.points is None else on_points(given.points, at)
 
 
 def _in_time(
