@@ -89,9 +89,11 @@ def png_bytes(figure: Figure) -> bytes:
 
 
 def _speak(figure: Figure) -> None:
-    if (say := _SPOKEN.get()) is not str:
-        for text in figure.findobj(Text):
-            text.set_text(say(text.get_text()))  # type: ignore[attr-defined]
+    say = _SPOKEN.get()
+    for text in figure.findobj(Text):
+        text.set_text(said := say(text.get_text()))  # type: ignore[attr-defined]
+        # A unit may have dollars; formulas are of ticks alone.
+        text.set_parse_math("$" not in said or "mathdefault" in said)  # type: ignore[attr-defined]
 
 
 def pixels_of(figure: Figure) -> np.ndarray:

@@ -15,10 +15,10 @@ from mno.data.reading import Schema
 from mno.evaluation.result import Example
 from mno.report.examples import _at_own_times, _output_panels, draw_example
 from mno.report.language import Words
-from mno.report.panels import Panel, draw_panel, pictures, placed, plane, scale
+from mno.report.panels import Panel, draw_panel, labelled, pictures, placed, plane, scale
 from mno.report.sections.figures import _error_map
 from mno.report.sections.training import losses
-from mno.report.style import new_figure
+from mno.report.style import house_style, new_figure, png_bytes
 from tests.evaluation.made import figures_of
 
 WORDS = Words.of("en", "figures")
@@ -66,6 +66,18 @@ def test_the_same_evaluation_gives_the_same_bytes_whatever_the_users_settings(
         assert matplotlib.rcParams["font.size"] == 30
     assert first == second
     assert not any(b"matplotlib" in png.lower() for png in first)
+
+
+def test_no_unit_is_taken_for_a_formula_and_powers_of_ten_are():
+    with house_style():
+        figure = new_figure(4, 3)
+        ax = figure.add_subplot()
+        ax.plot([1, 2], [1e-4, 1.0], label=r"$\foo$")
+        ax.set(yscale="log", title="$x^$", ylabel=labelled("price", "$/MWh and $/t"))
+        ax.legend()
+        assert size(png_bytes(figure))
+    assert not ax.yaxis.label.get_parse_math()
+    assert all(tick.get_parse_math() for tick in ax.get_yticklabels())
 
 
 @pytest.mark.parametrize(
