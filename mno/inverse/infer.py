@@ -146,8 +146,7 @@ class Posterior:
 
         It is minus infinity where the solver refuses.
         """
-        read = self.observations.value
-        lacks = (np.inf if solved is None else solved - read for solved in self.solved(z))
+        lacks = (np.inf if one is None else one - self.observations.value for one in self.solved(z))
         return np.array([-0.5 * float(((apart / self._noise) ** 2).sum()) for apart in lacks])
 
     def solved(self, z: np.ndarray) -> list[np.ndarray | None]:

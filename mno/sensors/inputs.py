@@ -56,7 +56,7 @@ def from_store(surrogate: Surrogate, store: Path, sample: int | None) -> RunInpu
     that is missing or altered is an MnoError.
     """
     description = surrogate.description
-    with reading(store, expected="a Zarr group with the inputs of the measured run"):
+    with reading(store, expected="a Zarr group with the inputs of the run, named by --inputs"):
         group: Any = zarr.open_group(store, mode="r")
     released = "shards" in group.attrs and "fields" in group.attrs
     schema = read_schema(store) if released else None
@@ -190,11 +190,9 @@ def from_readings(
     forecast = description.forecast
     if forecast is None:
         raise InputError(f"{path} cannot be the inputs of a model without states: give --inputs")
-    arguments = {
-        "log": path, "rules": _rules(description, forecast, mapping), "sample": sample,
-        "names": list(description.given_names),
-    }  # fmt: skip
-    (number, start), whole = call_for_arrays(_save_window, arguments, [path])
+    rules, names = _rules(description, forecast, mapping), list(description.given_names)
+    asked = {"log": path, "rules": rules, "sample": sample, "names": names}
+    (number, start), whole = call_for_arrays(_save_window, asked, [path])
     times = whole.pop("times")
     inputs = description.given(whole)
     return RunInputs(
