@@ -10,6 +10,7 @@ convention.
 import json
 import math
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -186,19 +187,22 @@ def _transform(values: Tensor, dim: list[int], *_: Any, out_val: Tensor, **__: A
 
 
 def memory_use(model: Path, description: Description, test: AnySplit) -> dict[str, Any]:
-    """Measure memory in processes of their own: `peak_memory_mib` and `solver_memory_mib`.
+    """Measure memory in two processes at a time: `peak_memory_mib` and `solver_memory_mib`.
 
     One loads the model of a folder and predicts the first sample, one loads the solver and solves
     it. Where a figure is not known, the reason stands in its place.
     """
-    found = {"peak_memory_mib": peak_mib(["predict", str(model)], _first_given(description, test))}
+    asked: dict[str, tuple[list[str], Mapping[str, np.ndarray]]]
+    asked = {"peak_memory_mib": (["predict", str(model)], _first_given(description, test))}
     schema, solver = test.schema, solver_of(test.schema)
-    if isinstance(solver, Absent):
-        return {**found, "solver_memory_mib": solver}
-    task = [schema.scenario, str(schema.resolution), json.dumps(dict(schema.parameters))]
-    problem = next(_problems(test))
-    whole = from_points(schema.readings, problem, schema.cells) if schema.readings else problem
-    return {**found, "solver_memory_mib": peak_mib(["solve", *task], whole)}
+    if not isinstance(solver, Absent):
+        task = [schema.scenario, str(schema.resolution), json.dumps(dict(schema.parameters))]
+        one = next(_problems(test))
+        whole = from_points(schema.readings, one, schema.cells) if schema.readings else one
+        asked["solver_memory_mib"] = ["solve", *task], whole
+    with ThreadPoolExecutor() as pool:
+        peaks = pool.map(lambda of: peak_mib(*of), asked.values())
+        return {"solver_memory_mib": solver, **dict(zip(asked, peaks, strict=True))}
 
 
 def spent(
