@@ -200,7 +200,7 @@ def _trust_lines(result: Mapping[str, Any]) -> list[str]:
         if least != most:
             said = f"{bounds[least]:.1%} ({least}) to {bounds[most]:.1%} ({most}), relative L2"
         lines.append(
-            f"typical error bound {said}, which {trust['level']:.0%} of predictions of inputs "
+            f"typical error bound {said}, which {100 * trust['level']:g}% of predictions of inputs "
             "like the training data keep"
         )
     if "solved" in trust:

@@ -135,7 +135,7 @@ def against(judged: dict[str, Any], theirs: "Pooled", case: Case) -> Ruling:
         "level": level,
         "samples": len(case.errors),
     }
-    shown = f"{level:.0%} interval {found.low:+.3g} to {found.high:+.3g}" if not absent else (
+    shown = f"{100 * level:g}% interval {found.low:+.3g} to {found.high:+.3g}" if not absent else (
         f"no interval: {found}"
     )  # fmt: skip
     lower = "lower" if not case.config.margin else f"lower by more than {case.config.margin:.3g}"
