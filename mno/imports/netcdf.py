@@ -16,11 +16,12 @@ import numpy as np
 from scipy.io import netcdf_file
 
 from mno.core.errors import reading
-from mno.imports.arrays import CF_AXES, ROLES, Array, Packing, arrange, meaning_of
+from mno.imports.arrays import CF_AXES, ROLES, Array, arrange, meaning_of
 from mno.imports.cage import make_room
 from mno.imports.hdf5 import Hdf5File
 from mno.imports.importer import ORDER, SPACE, Importer, Layout, leave_out, plain
 from mno.imports.mapping import Mapping as FieldMapping
+from mno.imports.packing import Packing
 from mno.imports.stored import Box, FileArray
 
 # Of version 4: a variable that has the name of a dimension, but not that dimension alone.

@@ -22,9 +22,10 @@ import zarr
 
 from mno.core.errors import InputError, reading
 from mno.core.files import file_sha256
-from mno.imports.arrays import Array, Packing, Role, arrange, meaning_of, rule_of
+from mno.imports.arrays import Array, Role, arrange, meaning_of, rule_of
 from mno.imports.importer import Importer, Layout, plain
 from mno.imports.mapping import Mapping as FieldMapping
+from mno.imports.packing import Packing
 from mno.imports.stored import Box, FileArray
 
 _EXPECTED = "the folder of a Zarr group (version 2 or 3)"
