@@ -327,14 +327,13 @@ def keep(path: Path, answer: Mapping[str, Any], most: int = _MOST_KEPT) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = ["time", *answer["readings"]]
-    with path.open("a+", encoding="utf-8", newline="") as file:
-        size = file.tell()
-        file.seek(0)
-        if size and (size >= most or next(csv.reader(file)) != columns):
+    if path.exists() and (size := path.stat().st_size):
+        with path.open(encoding="utf-8", newline="") as file:
+            header = next(csv.reader(file))
+        if size >= most or header != columns:
             os.replace(path, path.with_suffix(".1.csv"))
-            return keep(path, answer)
+    with path.open("a", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        if not size:
+        if not file.tell():
             writer.writerow(columns)
         writer.writerow([answer["time"], *answer["readings"].values()])
-    return None
