@@ -106,6 +106,11 @@ def forecast_of(task: TaskConfig, fields: Sequence[Field], axes: Sequence[Axis])
             "unequal distances: set task.time=axis"
         )
     (times,) = (axis.points for axis in axes if axis.name == "time")
+    if task.skip and (task.observes or task.scheme != "rollout"):
+        raise InputError(
+            f"task.skip={task.skip} is for models that predict any number of frames; set "
+            f"{'' if task.observes else 'task.scheme=rollout, or '}task.skip=0"
+        )
     if task.observes:
         interval, intervals = _intervals(times, along_time=True)
         return Forecast(
@@ -116,11 +121,6 @@ def forecast_of(task: TaskConfig, fields: Sequence[Field], axes: Sequence[Axis])
         raise InputError(
             f"task.history={task.history}{skipped} leaves none of the {len(times)} frames to "
             f"predict; choose {len(times) - 1} or less in all"
-        )
-    if task.skip and task.scheme != "rollout":
-        raise InputError(
-            f"task.skip={task.skip} is for models that predict any number of frames; set "
-            "task.scheme=rollout, or task.skip=0"
         )
     along_time = task.along_time
     steady = [field.name for field in fields if field.role == "output"]

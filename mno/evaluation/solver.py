@@ -12,7 +12,7 @@ from mno.core.absent import Absent
 from mno.core.errors import MnoError, first_line
 from mno.data.reading import Schema, Split
 from mno.evaluation.evaluator import AnySplit, some_samples
-from mno.scenarios.base import Scenario, is_solved, make_scenario, split_samples
+from mno.scenarios.base import Scenario, is_solved, make_scenario, other_plant, split_samples
 from mno.scenarios.part import part_of
 from mno.surrogate.surrogate import Surrogate
 from mno.surrogate.trust.trust import equation_residual
@@ -30,8 +30,8 @@ def solver_of(schema: Schema) -> Scenario | Absent:
     scenario = other_solver(schema)
     if isinstance(scenario, Absent):
         return scenario
-    if schema.plant and scenario.provenance.get("plant") != schema.plant:
-        return Absent("solver.other_plant", {"plant": schema.parameters.get("plant")})
+    if other := other_plant(scenario, schema.parameters, schema.plant):
+        return other
     same = len(scenario.axes) == len(schema.axes) and all(
         a.points.shape == b.points.shape and np.allclose(a.points, b.points, rtol=1e-5)
         for a, b in zip(scenario.axes, schema.axes, strict=True)

@@ -101,6 +101,7 @@ def calibrate(
         level=config.level,
         scenario=schema.scenario,
         parameters=dict(schema.parameters),
+        plant=dict(schema.plant),
         resolution=None if schema.sources else schema.resolution,
         no_solver=str(solver) if isinstance(solver, Absent) else None,
         no_residual=str(residual) if isinstance(residual, Absent) else None,

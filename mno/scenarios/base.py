@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import model_validator
 
+from mno.core.absent import Absent
 from mno.core.bodies import Body
 from mno.core.config import EXTERNAL, IMPORTED, Config, validate
 from mno.core.errors import InputError, MnoError, did_you_mean
@@ -417,3 +418,16 @@ def make_scenario(name: str, resolution: int, parameters: Mapping[str, Any]) -> 
     """
     cls = scenario_class(name)
     return cls(validate(cls.Parameters, dict(parameters), f"scenarios.{name}"), resolution)
+
+
+def other_plant(
+    scenario: Scenario, parameters: Mapping[str, Any], recorded: Mapping[str, Any]
+) -> Absent | None:
+    """Return why a scenario of some parameters has another plant than was recorded, if it has.
+
+    A file of `plants/` may be edited after a dataset was made with it; `recorded` is its content
+    then, the `plant` of `provenance`, and empty where a scenario reads none.
+    """
+    if not recorded or scenario.provenance.get("plant") == recorded:
+        return None
+    return Absent("solver.other_plant", {"plant": parameters.get("plant")})

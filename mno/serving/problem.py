@@ -8,7 +8,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from mno.core.errors import InputError, MnoError, first_line
 from mno.core.fields import Axis
 from mno.core.readings import Part
 from mno.core.workers import LostError, Worker
-from mno.scenarios.base import Scenario, make_scenario, scenario_class
+from mno.scenarios.base import Scenario, make_scenario, other_plant, scenario_class
 from mno.scenarios.part import part_of
 from mno.serving.protocol import RefusedError
 
@@ -38,6 +38,7 @@ class Problem:
     parameters: Mapping[str, Any]
     history: int  # first frames of states that the model is given; none without states
     part: Part = "fields"  # of a dataset with fields and readings
+    plant: Mapping[str, Any] = field(default_factory=dict)  # as the dataset was made with it
 
     def moved(self, changes: Mapping[str, Any]) -> Self:
         """Return the same with other parameters."""
@@ -46,7 +47,10 @@ class Problem:
     @property
     def scenario(self) -> Scenario:
         """The scenario; an `InputError` where it does not take the parameters."""
-        return part_of(make_scenario(self.name, self.resolution, self.parameters), self.part)
+        made = make_scenario(self.name, self.resolution, self.parameters)
+        if other := other_plant(made, self.parameters, self.plant):
+            raise InputError(str(other))
+        return part_of(made, self.part)
 
 
 def describe(problem: Problem) -> dict[str, Any]:

@@ -177,7 +177,9 @@ def _problem_of(served: Served) -> Problem:
     if trust.no_solver is not None or trust.resolution is None:
         raise InputError(trust.no_solver or f"no solver is known for {trust.scenario}")
     history, part = forecast.history if forecast else 0, served.surrogate.description.part
-    return Problem(trust.scenario, trust.resolution, dict(trust.parameters), history, part)
+    return Problem(
+        trust.scenario, trust.resolution, dict(trust.parameters), history, part, dict(trust.plant)
+    )
 
 
 def _stored_samples(root: Path, description: Description) -> StoredSplit:

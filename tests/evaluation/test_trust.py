@@ -4,6 +4,7 @@ import json
 import math
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from mno.core.errors import InputError
+from mno.core.files import write_json
 from mno.evaluation.trust import bound_by_run
 from mno.lineage.record import candidate_digest
 from mno.scenarios.base import make_scenario
+from mno.serving.problem import Problem, draw
 from mno.surrogate.trust.answers import Answers, Fallback
 from mno.surrogate.trust.trust import Trust
 from tests.support import furnace_runs
@@ -173,6 +176,28 @@ def test_the_solver_answers_runs_of_a_plant_in_place_of_their_readings(part):
     truth = surrogate.description.truth(fields)["core_temperature"]
     points = found["core_temperature"].shape[-1]
     np.testing.assert_allclose(found["core_temperature"], truth[..., :points], rtol=1e-5)
+
+
+def test_a_plant_that_was_edited_since_answers_for_no_model(tmp_path, monkeypatch):
+    surrogate, trust = furnace_runs.trusted()
+    write_json(tmp_path / "trust.json", trust.to_json())
+    trust = Trust.read(tmp_path / "trust.json")
+    problem = Problem(
+        trust.scenario, trust.resolution, trust.parameters, 1, "readings", trust.plant
+    )
+    said = Path("plants/car_bottom.yaml").read_text(encoding="utf-8")
+    (tmp_path / "plants").mkdir()
+    monkeypatch.chdir(tmp_path)
+    file = Path("plants/car_bottom.yaml")
+    file.write_text(f"# a comment\n{said}", encoding="utf-8")
+    assert Fallback(trust, surrogate.description, trust.shape, None)
+    assert draw(problem, 0).keys() >= {"setpoint", "wear"}
+    file.write_text(said.replace("power: 6.0e+5", "power: 3.0e+5"), encoding="utf-8")
+    expected = "plants/car_bottom.yaml is another plant than the dataset was made with"
+    with pytest.raises(InputError, match=expected):
+        Fallback(trust, surrogate.description, trust.shape, None)
+    with pytest.raises(InputError, match=expected):
+        draw(problem, 0)
 
 
 def spoilt_inputs():

@@ -667,6 +667,7 @@ def test_pieces_that_are_only_half_described_are_refused():
         ("piece_height", 0.0, "piece 1 reaches from 0 to 0 m along y; expected a size"),
         ("piece_grade", 9.0, "piece_grade=9 of piece 1; expected a number from 0 to 4: fireclay"),
         ("wear", 0.15, "wear=0.15 m; expected from 0 to 0.095"),
+        ("ambient_temperature", 2250.0, "ambient_temperature=2250 K; .* than the flame's 2200"),
     ],
 )
 def test_runs_that_the_plant_cannot_have_are_refused(field, value, expected):

@@ -41,8 +41,9 @@ def runs(name, seed, count=4, part="readings", observed=False, hidden=()):
     fields = {f.name: np.stack([run[f.name] for run in solved]) for f in scenario.fields}
     parameters = scenario.parameters.model_dump()
     schema = Schema(
-        "batch_furnace", scenario.fields, scenario.axes, (), parameters, resolution=RESOLUTION
-    )
+        "batch_furnace", scenario.fields, scenario.axes, (), parameters, resolution=RESOLUTION,
+        plant=scenario.provenance["plant"],
+    )  # fmt: skip
     split = Split(name, schema, fields, np.arange(count))
     return seen(split, part, sensors=SENSORS if observed else None, hidden=hidden)
 

@@ -177,6 +177,8 @@ def test_frames_that_are_skipped_are_learned_and_not_validated(tmp_path):
         run(tmp_path, TaskConfig(history=1, skip=5))
     with pytest.raises(InputError, match=r"task.skip=2 is for models that predict any number"):
         run(tmp_path, TaskConfig(history=1, skip=2, scheme="horizon"))
+    with pytest.raises(InputError, match=r"task.skip=2 is for .*; set task.skip=0$"):
+        run(tmp_path, TaskConfig(kind="observe", skip=2))
 
 
 def test_what_does_not_fit_is_refused(rollout, tmp_path):

@@ -61,7 +61,12 @@ def draw_run(plant: Plant, rng: np.random.Generator) -> Draw:
 
 
 def refuse_impossible(plant: Plant, draw: Draw) -> None:
-    """Refuse, by an `InputError` of one line, pieces or wear that the plant cannot have."""
+    """Refuse, by an `InputError` of one line, pieces, wear or air that the plant cannot have."""
+    flame = plant.gas.flame_temperature
+    if plant.gas.heating == "burner" and draw.ambient >= flame:
+        raise InputError(
+            f"ambient_temperature={draw.ambient:g} K; expected less than the flame's {flame:g}"
+        )
     most = min(plant.lining.walls[0].thickness, plant.lining.roof[0].thickness) - THINNEST
     if not 0.0 <= draw.wear <= most:
         raise InputError(f"wear={draw.wear:g} m; expected from 0 to {most:g} for this lining")

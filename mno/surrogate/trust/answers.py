@@ -11,7 +11,7 @@ import numpy as np
 
 from mno.core.absent import Absent
 from mno.core.errors import InputError, MnoError, first_line
-from mno.scenarios.base import StartsFromGuess, make_scenario
+from mno.scenarios.base import StartsFromGuess, make_scenario, other_plant
 from mno.scenarios.part import part_of
 from mno.surrogate.description import Description
 from mno.surrogate.trust.bounds import MEASURES, as_told
@@ -46,6 +46,8 @@ class Fallback:
             resolution = math.isqrt(shape[0]) if description.coordinates else shape[0]
         try:
             made = make_scenario(trust.scenario, resolution, trust.parameters)
+            if other := other_plant(made, trust.parameters, trust.plant):
+                raise InputError(str(other))
             scenario = part_of(made, description.part)
             scenario.compile()
         except MnoError as error:

@@ -214,6 +214,7 @@ class Trust(Config):
     level: float  # share of predictions that a bound holds for
     scenario: str  # what the dataset was solved by
     parameters: Mapping[str, Any]  # the scenario's own, in the dataset
+    plant: Mapping[str, Any] = Field(default_factory=dict)  # what its file said then
     resolution: int | None  # points along each space axis that the scenario was solved at
     no_solver: str | None  # why there is none to fall back on
     no_residual: str | None  # why predictions have none
