@@ -186,6 +186,7 @@ def render_dossier(certificate: Certificate) -> str:
     asked = tomllib.loads(resources("mno.certificate").joinpath("dossier.toml").read_text("utf-8"))
     return render_page(
         "certificate/templates/dossier.html.j2", asked=asked, certificate=certificate,
+        title=f"Dossier: {certificate.name} version {certificate.version}",
         answer=partial(_answer, known=_known(certificate)),
         there={PAGE, AUDIT, BILL, *certificate.documents},
     )  # fmt: skip
