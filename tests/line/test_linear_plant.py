@@ -41,4 +41,4 @@ def test_on_a_linear_plant_the_verdict_is_to_use_a_simpler_tool(tmp_path, prefec
     html = (line.root / "reports/report.html").read_text(encoding="utf-8")
     assert "Reduced basis does as well on the same solves" in html
     assert reason["code"] == "tool_as_good" and decision["verdict"] == "not_worth_it"
-    assert "use it in place of this model" in html
+    assert "costs no more to make and to ask: use it" in html
