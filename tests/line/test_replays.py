@@ -36,7 +36,8 @@ def wait_for(condition, what):
 
 
 def contents(root):
-    return {name: sha for name, sha in hashes(root).items() if not name.startswith(OWN)}
+    found = hashes(root).items()
+    return {n: sha for n, sha in found if not n.startswith(OWN) and "/__pycache__/" not in n}
 
 
 def make(workspace, *changes):

@@ -24,6 +24,7 @@ SMALL = (
     "generate.split.validation=0.15",
     "generate.split.test=0.15",
     "task.history=2",
+    "task.scheme=rollout",
     "train.unroll=2",
     "train.epochs=12",
 )
