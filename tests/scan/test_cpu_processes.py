@@ -45,12 +45,13 @@ def scan(seed):
 
 
 def started(code, environment, python_path=None):
-    """Start a Python process that has `scan`."""
-    paths = str(python_path or PACKAGE.parents[2])
+    """Start a Python process that has `scan`, of the package at a path if one is given."""
+    root = PACKAGE.parents[2]
+    paths = os.pathsep.join(map(str, (python_path or root, root)))  # tests are here alone
     changed = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", SCAN + code],
-        cwd=paths,
+        cwd=python_path or root,
         env=os.environ | changed | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
