@@ -377,7 +377,7 @@ def test_a_killed_study_goes_on_and_keeps_each_cell_in_three_places(studied):
         there.mkdir()
         (there / "params.yaml").write_text(shown)
         params = read_params(there)
-        assert params["model"] == cell["params"]["model"]
+        assert cell["params"]["model"].items() <= params["model"].items()  # defaults may be absent
         assert params["seed"] == cell["params"]["seed"]
     listed = studied.run("dvc", "exp", "list", "--name-only", check=True).stdout.split()
     assert {cell["experiment"]["name"] for cell in finished.values()} <= set(listed)
