@@ -46,14 +46,15 @@ class Fallback:
             resolution = math.isqrt(shape[0]) if description.coordinates else shape[0]
         try:
             made = make_scenario(trust.scenario, resolution, trust.parameters)
-            if other := other_plant(made, trust.parameters, trust.plant):
-                raise InputError(str(other))
+            other = other_plant(made, trust.parameters, trust.plant)
             scenario = part_of(made, description.part)
             scenario.compile()
         except MnoError as error:
             raise InputError(
                 f"--fallback solver: the solver cannot solve on {shape}: {first_line(error)}"
             ) from None
+        if other:
+            raise InputError(f"--fallback solver: {other}")
         sizes = {axis.name: len(axis.points) for axis in scenario.axes}
         self._frames = sizes.pop("time", 0)
         if tuple(sizes.values()) != shape:
