@@ -80,6 +80,9 @@ MASKS: tuple[tuple[str, str, str], ...] = (
         r"(?P<kept>\n(?:Solutions per second|1秒あたりの解の数))[^\n<]*\n[^\n<]+\n[^\n<]+",
         "measured, with the fastest batch size in its name",
     ),
+    ("cost", r"(?P<kept><cost>\n<cost>\n)\d[\d\u202f.,]*(?=\n)", "the price of measured times"),
+    ("batch", r"\b\d+(?=(?: at a time| 件ずつ)\n)", "the batch size that was fastest"),
+    ("commit", r"(?P<kept>\n(?:Commit|コミット)\n)[0-9a-f]{12}\b", "of a temporary workspace"),
 )  # fmt: skip
 
 _COMPILED = tuple((name, re.compile(pattern)) for name, pattern, _ in MASKS)

@@ -69,6 +69,8 @@ def test_another_moment_is_no_difference(tmp_path):
         ("Peak memory\n440 MiB\n172 MiB", "Peak memory\n1,2 GiB\n98 MiB"),
         ("a prediction takes 1.7 ms, a solve 0.056 ms.", "a prediction takes 2 s, a solve 1 ms."),
         (PER_SECOND.format(64, "3\u202f168", "17"), PER_SECOND.format(2, "9", "–")),
+        ("1 ms\n2 h\n0.032\nnever\n4 at a time\n", "3 s\n5 h\n0.091\nnever\n16 at a time\n"),
+        ("\nコミット\n386b3c8c3f67\n", "\nコミット\n89e55610ec6d\n"),
         ("106 files and folders of the snapshot", "90 files and folders of the snapshot"),
     ],
 )  # fmt: skip

@@ -77,7 +77,7 @@ def cases():
             yield pytest.param(backbone, place, {**cells, **path}, id=f"{backbone}-{place}")
 
 
-@pytest.mark.parametrize(("backbone", "place", "options"), cases())
+@pytest.mark.parametrize(("backbone", "place", "options"), list(cases()))
 def test_pieces_and_steps_answer_as_the_whole(backbone, place, options):
     dims = 1 if place == "line" else 2
     operator, batch = build(backbone, dims, **options), batch_at(PLACES[place])
@@ -113,7 +113,7 @@ def test_a_mixer_follows_any_split_of_any_sequence(cuts, frames, lines, wide, se
     torch.testing.assert_close(state, behind, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("backbone", "place", "options"), cases())
+@pytest.mark.parametrize(("backbone", "place", "options"), list(cases()))
 def test_the_lean_form_answers_alike_whole_in_pieces_and_step_by_step(backbone, place, options):
     dims = 1 if place == "line" else 2
     operator, batch = build(backbone, dims, **options), batch_at(PLACES[place])

@@ -112,7 +112,7 @@ FORMULAS.append(physics_formula)
 
 
 @pytest.mark.parametrize("unequal", [False, True])
-@pytest.mark.parametrize(("kind", "formula"), zip(BOTH, FORMULAS * 2, strict=True))
+@pytest.mark.parametrize(("kind", "formula"), list(zip(BOTH, FORMULAS * 2, strict=True)))
 def test_the_mixer_computes_its_formula(kind, formula, unequal):
     mixer = build(kind)
     x, source = features(2, 5), features(2, 6, seed=2)
@@ -256,7 +256,7 @@ def test_the_order_of_the_source_does_not_matter(kind):
     torch.testing.assert_close(mixer(x.flip(1), source, None), mixer(x, source, None).flip(1))
 
 
-@pytest.mark.parametrize(("kind", "cross"), zip(SELF, CROSS, strict=True))
+@pytest.mark.parametrize(("kind", "cross"), list(zip(SELF, CROSS, strict=True)))
 def test_the_cross_form_of_an_input_with_itself_is_the_self_form(kind, cross):
     mixer, other = build(kind), build(cross, seed=5)
     weights = mixer.state_dict()
