@@ -130,7 +130,7 @@ app = typer.Typer(
         "The production line for neural operators.\n\n"
         "[bold]mno run[/bold] goes from a PDE solver to a registered model: it generates the data, "
         "trains, evaluates and registers, and redoes only what a change has made stale.\n\n"
-        "Exit codes: 0 done, 1 failed, 2 wrong use, 3 an audit found a difference."
+        "Exit codes: 0 done, 1 failed, 2 wrong use, 3 audit or replay found a difference."
     ),
     epilog=(
         "Start with: mno run --preset quick    then: mno status    "

@@ -317,7 +317,7 @@ def inspect_data(
 ) -> None:  # fmt: skip
     """Measure and draw a dataset: ranges, splits, duplicates, gaps, noise, spectra, checks.
 
-    Example: mno inspect data --output /tmp/inspection
+    Example: mno inspect data --output inspection
     """
     require(data, "the folder of a dataset", folder=True)
     from mno.report.inspection import inspect_store

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.options import Json, answer, command_group, console
+from flows.schedule import local
 from flows.workspace import VERSION_HEAD, aligned, cache_folder, find_workspace, prepare_environment
 from mno.core.config import model_subject, read_params
 from mno.core.errors import InputError
@@ -198,8 +199,8 @@ def _print_difference(before: Side, after: Side, parts: Sequence[Part]) -> None:
 
 def _row(version: RegisteredVersion) -> tuple[str, ...]:
     error = "" if version.relative_l2 is None else f"{version.relative_l2:.2%}"
-    registered = (version.registered or "unknown").replace("T", " ").replace("+00:00", "")
-    return version.name, str(version.number), ", ".join(version.aliases), error, registered
+    number, registered = str(version.number), local(version.registered)
+    return version.name, number, ", ".join(version.aliases), error, registered
 
 
 def _value(value: Any) -> str:

@@ -1,5 +1,6 @@
 """`mno ui`: MLflow's and Prefect's pages, served on the loopback interface only."""
 
+import errno
 import os
 import signal
 import socket
@@ -117,15 +118,16 @@ def free_port(wanted: int, option: str = "--port") -> int:
 def port_refused(host: str, port: int, option: str, error: Exception) -> InputError:
     """Return what is said of a port that cannot be had: whose it is, and the option for another."""
     whose = getattr(error, "strerror", None) or "expected a number up to 65535"
+    used = getattr(error, "errno", None) == errno.EADDRINUSE
     with suppress(psutil.Error, OSError):
-        for taken in psutil.net_connections("tcp"):
+        for taken in psutil.net_connections("tcp") if used else ():
             listens = taken.status == psutil.CONN_LISTEN and tuple(taken.laddr)[1:] == (port,)
             if listens and taken.pid:
                 words = psutil.Process(taken.pid).cmdline()
                 whose = f"process {taken.pid} has it: {' '.join(words)[:80]}"
     return InputError(
-        f"cannot listen at {host}, port {port} ({whose}); end that, or give another {option}, 0 "
-        "for a free one"
+        f"cannot listen at {host}, port {port} ({whose}); give another address, or "
+        f"another {option}, 0 for a free one"
     )
 
 

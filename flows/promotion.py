@@ -12,6 +12,7 @@ import typer
 
 from flows.notify import Event, Kind, tell
 from flows.options import Json, Quiet, answer
+from flows.schedule import local
 from flows.workspace import aligned, find_workspace, prepare_environment
 from mno.core.config import model_subject, read_params
 from mno.core.errors import InputError, MnoError
@@ -122,7 +123,7 @@ def _print_decision(found: Mapping[str, Any]) -> None:
     if "note" in found:
         print(f"What changed: {found['note']}")
     for problem in found["not_told"]:
-        print(f"warning: nobody was told: {problem}")
+        print(f"warning: not everybody was told of it: {problem}")
     again = "mno promote --rollback" if found["decision"] == "champion" else "mno promote --waiting"
     print(f"Next: mno promote --history;  {again}")
 
@@ -133,9 +134,9 @@ def _print_history(found: Mapping[str, Any]) -> None:
     else:
         head, rows = ("Version", "In production from", "until", "Decided by", "Why"), []
         for reign in reversed(found["reigns"]):
-            until = _minute(reign["until"]) if reign["until"] else "now"
+            until = local(reign["until"]) if reign["until"] else "now"
             how = "" if reign["how"] in ("rule", "unknown") else f" ({reign['how']})"
-            number, since, by = str(reign["version"]), _minute(reign["since"]), reign["by"]
+            number, since, by = str(reign["version"]), local(reign["since"]), reign["by"]
             rows.append((number, since, until, by + how, reign["reason"]))
         print(aligned(head, rows))
     for line in filter(None, (found["problem"], found["note"])):
@@ -203,7 +204,3 @@ def _person(root: Path) -> str:
 
 def _named(version: int | None) -> str:
     return "nobody" if version is None else f"version {version}"
-
-
-def _minute(time: str) -> str:
-    return time[:16].replace("T", " ")

@@ -27,7 +27,7 @@ from flows.workspace import RUN_LOCK, find_workspace, prepare_environment
 from mno.core.config import read_params
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import LockedError, lock_holder, locked
-from mno.lineage.record import candidate_digest, entry
+from mno.lineage.record import entry
 from mno.serving.counts import read
 
 Kind = Literal["data", "parameters", "code", "results", "registry", "drift"]
@@ -149,22 +149,20 @@ def _start_of(root: Path, params: Params) -> tuple[list[str], str]:
     if wanted is None:
         return [], f"as train.warm_start says: {present or 'from fresh weights'}"
     fresh = ["train.warm_start=null"] if present else []
-    from mno.registry.reading import whole_version
-    from mno.surrogate.surrogate import Surrogate
+    from pipelines.training import find_warm_start
 
     try:
-        version, folder = whole_version(root, f"models:/mno-{params.model_subject}@champion")
-    except InputError:
-        return fresh, "from fresh weights: no champion yet"
-    pinned = f"{version}#{candidate_digest(folder)[:16]}"  # what `train.warm_start` asks for
+        found: Any = find_warm_start(root, f"models:/mno-{params.model_subject}@champion", pin=True)
+    except InputError as error:
+        return fresh, f"from fresh weights: {error}"
     theirs, ours = (
         config.model_dump(mode="json", exclude={"dropout"})
-        for config in (Surrogate.load(folder).description.model, params.model)
+        for config in (found.surrogate.description.model, params.model)
     )
     if differing := [f"model.{key}" for key in ours if theirs[key] != ours[key]]:
-        return fresh, f"from fresh weights: {version} is of another {', '.join(differing)}"
-    edits = [] if present == pinned else [f"train.warm_start={json.dumps(pinned)}"]
-    return edits, f"from the champion, {version}"
+        return fresh, f"from fresh weights: {found.version} is of another {', '.join(differing)}"
+    edits = [] if present == found.pinned else [f"train.warm_start={json.dumps(found.pinned)}"]
+    return edits, f"from the champion, {found.version}"
 
 
 def tidy_up() -> str:

@@ -57,8 +57,9 @@ def schedule(
 ) -> None:  # fmt: skip
     """Retrain by the clock, if there is a reason to."""
     given = {"--cron": cron, "--interval": interval, "--timezone": timezone}
+    given |= {"--max-hours": max_hours, "--json": as_json}
     if context.invoked_subcommand is not None:
-        wrong = [name for name, value in {**given, "--max-hours": max_hours}.items() if value]
+        wrong = [name for name, value in given.items() if value]
         if wrong:
             raise InputError(
                 f"{wrong[0]} given to mno schedule {context.invoked_subcommand}; expected alone: "
@@ -267,8 +268,6 @@ def _ask_server(api: str, root: Path) -> _Answer:
 
     key, login = (os.environ.get(f"PREFECT_API_{name}") for name in ("KEY", "AUTH_STRING"))
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    auth = httpx.BasicAuth(*login.split(":", 1)) if login else None
-    client = httpx.Client(base_url=api, headers=headers, auth=auth, timeout=10.0)
 
     def ask(order: str, limit: int, flow_runs: dict[str, Any]) -> list[dict[str, Any]]:
         flows = {"name": {"any_": ["retrain"]}}
@@ -276,7 +275,8 @@ def _ask_server(api: str, root: Path) -> _Answer:
         return client.post("/flow_runs/filter", json=asked).raise_for_status().json()
 
     try:
-        with client:
+        auth = httpx.BasicAuth(*login.split(":", 1)) if login else None
+        with httpx.Client(base_url=api, headers=headers, auth=auth, timeout=10.0) as client:
             found = client.get(f"/deployments/name/retrain/{deployment_name(root)}")
             missing = found.status_code == httpx.codes.NOT_FOUND
             deployment = None if missing else found.raise_for_status().json()
@@ -286,7 +286,7 @@ def _ask_server(api: str, root: Path) -> _Answer:
             waiting = ask("NEXT_SCHEDULED_START_TIME_ASC", 1, scheduled) if deployment else []
             begun = {"tags": {"all_": [mark(root)]}, "start_time": {"is_null_": False}}
             runs = ask("START_TIME_DESC", _LISTED, begun)
-    except (httpx.HTTPError, ValueError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, TypeError, ValueError) as error:
         raise MnoError(
             f"Prefect's server at {api} does not answer ({first_line(error)}); is it running? "
             "PREFECT_API_URL says where it is"

@@ -8,7 +8,6 @@ crashed, and of the times that passed meanwhile one is made up for.
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta
@@ -50,6 +49,8 @@ def check_cron(clock: Mapping[str, Any]) -> None:
     """Refuse a cron that cannot be read, or that never comes."""
     cron = clock["cron"]
     try:
+        if len(cron.split()) > 5:
+            raise ValueError("there are more")  # seconds and years, for croniter
         dates = next_dates(clock)
     except Exception as error:  # croniter's, wrapped by pydantic, and its own for impossible days
         why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
@@ -161,7 +162,7 @@ def serve(port: int) -> None:
         prepare_environment(root)
         # Until the runner takes over, which does it more gently.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with _server(root, own) as restart, suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt), _server(root, own) as restart:
             known = schedule.read_schedule(root)
             plan = known["plan"]
             deployment = _deployment_of(root, plan["schedule"], plan["max_hours"])
@@ -267,7 +268,7 @@ async def _watch(client: Any, identity: UUID, restart: Callable[[], None], runne
             _say("the schedule was removed")
             runner.handle_sigterm()
             return
-        except (httpx.HTTPError, PrefectHTTPStatusError):
+        except (MnoError, httpx.HTTPError, PrefectHTTPStatusError):
             continue  # the server is starting anew, or very busy
 
 
@@ -282,17 +283,14 @@ def _server(root: Path, port: int | None) -> Iterator[Callable[[], None]]:
     api = f"http://{HOST}:{port}/api"
     settings = {"PREFECT_UI_API_URL": api, "PREFECT_API_SERVICES_SCHEDULER_LOOP_SECONDS": "20"}
     with ExitStack() as stack:
-
-        def start() -> Any:
-            server = stack.enter_context(run_server(command, root, "prefect-schedule", settings))
-            wait_until_it_answers("prefect-schedule", server, port)
-            return server
-
-        running = [start()]
+        running: list[Any] = []
 
         def restart() -> None:
-            if running[-1].poll() is not None:
-                time.sleep(1.0)
-                running.append(start())
+            if not running or running[0].poll() is not None:
+                stack.close()
+                server = run_server(command, root, "prefect-schedule", settings)
+                running[:] = [stack.enter_context(server)]
+                wait_until_it_answers("prefect-schedule", running[0], port)
 
+        restart()
         yield restart

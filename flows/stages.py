@@ -64,7 +64,9 @@ class StageFailedError(MnoError):
         self.exit_code = exit_code
 
 
-def run_target(root: Path, target: str, environment: Mapping[str, str], say: Say) -> StageResult:
+def run_target(
+    root: Path, target: str, environment: Mapping[str, str], say: Say = lambda _: None
+) -> StageResult:
     """Bring one target, a stage or `data.dvc`, up to date.
 
     The environment is what a stage has besides this process's; `say` is handed each line it prints.
@@ -86,13 +88,13 @@ def run_dvc(
             text=True, errors="replace", start_new_session=True,
         )  # fmt: skip
         try:
-            action = _forward(process, target, say, failure_file)
+            action, last = _forward(process, target, say, failure_file)
             code = process.wait()
         finally:
             stop_group(process.pid)
         if code != 0:
             if not (failure := read_json(failure_file)):  # killed ones leave none
-                reason = f"{target}: dvc repro failed"
+                reason = f"{target}: dvc repro failed" + (f" ({last[:500]})" if last else "")
                 if code < 0:  # of which it can say nothing
                     reason = f"{target}: dvc was ended by signal {-code}"
                     say(f"error: {reason}; run again: what is finished is kept")
@@ -123,9 +125,15 @@ def _group_lives(group: int) -> bool:
     return False
 
 
-def _forward(process: subprocess.Popen[str], target: str, say: Say, failure_file: Path) -> Action:
-    """Hand on what DVC prints, but for what it says in any case; return what it has done."""
+def _forward(
+    process: subprocess.Popen[str], target: str, say: Say, failure_file: Path
+) -> tuple[Action, str]:
+    """Hand on what DVC prints, but for what it says in any case; return what it did, and the last.
+
+    That is the last line that is not DVC's account of a failure.
+    """
     action: Action = "reused"
+    last = ""
     for line in process.stdout or ():
         text = line.rstrip()
         if line.startswith(("Running stage '", "Importing ")):
@@ -135,10 +143,12 @@ def _forward(process: subprocess.Popen[str], target: str, say: Say, failure_file
         if started := _STARTED.match(text):
             say(f"{started[1]:<10} started")
         # Where the stage has said in one line why it failed, DVC's account of it adds nothing.
-        explained = text.startswith("ERROR: failed to reproduce") and failure_file.exists()
-        if text and not line.startswith(_DVC_CHATTER) and not explained:
-            say(text)
-    return action
+        account = text.startswith("ERROR: failed to reproduce")
+        if text and not line.startswith(_DVC_CHATTER):
+            last = last if account else text
+            if not (account and failure_file.exists()):
+                say(text)
+    return action, last
 
 
 def read_graph(root: Path) -> dict[str, set[str]]:

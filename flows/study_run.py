@@ -253,7 +253,7 @@ class StudyRun:
         shorter = cell.trained({**trial, "epochs": tried})
         copy.set_params({**shorter.params, "seed": max(self.study.spec.seeds) + 1})
         try:
-            _repro(copy, "train", self._environment(cell))
+            run_target(copy.root, "train", self._environment(cell))
             records = read_json(copy.root / "reports/train.json")["epochs"]
             error = min(record["validation_relative_l2"] for record in records)
         except StageFailedError as failed:
@@ -291,7 +291,7 @@ class StudyRun:
                 continue
             copy, study, cell = self.copies[0], self.study, item.cell
             identity = replace(item.identity, data=self.make_dataset(item, copy))
-            _repro(copy, DATA_FILE, self._environment(cell))  # of another scenario may lie there
+            run_target(copy.root, DATA_FILE, self._environment(cell))
             self.say(f"{cell.scenario}: simple peers ({', '.join(study.spec.peers)})")
             peers = fit_peers(cell, copy.root / "data", study.spec.peers, study.root)
             record = results.record_of(cell, identity, peers=peers)
@@ -325,7 +325,7 @@ class StudyRun:
         identity = replace(item.identity, data=self.make_dataset(item, copy))
         variables = self._environment(cell)
         for target in TARGETS:
-            _repro(copy, target, variables)
+            run_target(copy.root, target, variables)
         record = results.done_record(cell, identity, copy.root, len(self.copies))
         record["training_run"] = read_json(copy.root / "reports/registered.json")["run_id"]
         with self._handing_over:
@@ -342,7 +342,7 @@ class StudyRun:
             if digest in self._data:
                 return self._data[digest]
             self.say(f"data of {item.cell.scenario}")
-            _repro(copy, DATA_FILE, self._environment(item.cell))
+            run_target(copy.root, DATA_FILE, self._environment(item.cell))
             if (md5 := read_data_version(copy.root / DATA_FILE).md5) is None:
                 raise MnoError(f"{DATA_FILE} names no version after the data were made")
             known = kept.datasets().get(digest, md5)
@@ -384,19 +384,6 @@ def _flow(run: StudyRun) -> dict[str, int]:
         return run.make_all()
 
     return make_all()
-
-
-def _repro(copy: Copy, target: str, variables: Mapping[str, str]) -> None:
-    """Bring a target of a copy up to date; what was printed is said only where it fails."""
-    lines: list[str] = []
-    try:
-        run_target(copy.root, target, variables, lines.append)
-    except StageFailedError as error:
-        if not str(error).endswith("dvc repro failed"):  # the stage has said why in one line
-            raise
-        own = "ERROR: failed to reproduce"  # of DVC, behind what went wrong
-        said = [line for line in lines if line.strip() and not line.startswith(own)][-1:]
-        raise StageFailedError(f"{error} ({' '.join(said)[:500]})", error.exit_code) from None
 
 
 def prepared_copy(workspace: Path, study: str, place: int) -> Copy:

@@ -21,7 +21,7 @@ from mno.data.imported import source_class, source_parameters
 from mno.data.reading import read_root
 from mno.study import trials as making
 from mno.study.operators import count, model_of, signature_of
-from mno.study.search_report import counted, write_search_report
+from mno.study.search_report import counted, plain, write_search_report
 from mno.study.search_space import SearchSpec, at, default_params, search_digest, training_digest
 from mno.study.trials import DEFAULT, WINNER, Confirmation, Job, Outcome, Trials
 
@@ -250,7 +250,7 @@ class TrialMaker:
             best = self.trials.done[0]
             said = f"validation error {outcome.error:.2%} "
             said += f"(best {best.outcome.error:.2%}, trial {best.number})"
-        shown = ", ".join(f"{k.split('.')[-1]} {_plain(v, 3)}" for k, v in record.point.items())
+        shown = ", ".join(f"{k.split('.')[-1]} {plain(v, 3)}" for k, v in record.point.items())
         self.say(f"{self.trials.begun}/{self.search.spec.trials}  trial {number}: {said}  {shown}")
 
 
@@ -298,14 +298,10 @@ def print_search(result: Mapping[str, Any]) -> None:
     print(f"\n{counts['all']} trials: {states}. Winner: trial {best['trial']}, validation error "
           f"{best['error']:.2%}.")  # fmt: skip
     for key, value in best["point"].items():
-        print(f"          {key} = {_plain(value, 4)}")
+        print(f"          {key} = {plain(value)}")
     print(result["said"])
     if result["left"]:
         print(f"Left:     {result['left']} trials: mno study tune {name}")
     print(f"Report:   {result['report']}")
     print(f"Preset:   {result['preset']}")
     print(f"Next:     mno run --preset tuned-{name}   (the first look at the test split)")
-
-
-def _plain(value: Any, digits: int) -> str:
-    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)

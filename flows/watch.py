@@ -16,7 +16,7 @@ from flows.predict import model_folder, trust_of
 from flows.workspace import find_workspace, require
 from mno.core.config import read_yaml
 from mno.core.errors import InputError
-from mno.core.files import locked
+from mno.core.files import locked, sha256
 
 if TYPE_CHECKING:
     from mno.imports.growing import GrowingLog
@@ -68,6 +68,8 @@ def watch(
     called = re.sub(r"[^\w.@-]+", "-", f"{model.removeprefix('models:/').strip('/')}-{name}")
     state = state or place / FOLDER / f"{called}.safetensors"
     beside = [state, *(state.with_suffix(end) for end in (".csv", ".1.csv", ".lock"))]
+    if state.suffix not in ("", ".safetensors"):
+        raise InputError(f"--state {state}: expected a name that ends in .safetensors")
     if path and path.resolve() in [kept.resolve() for kept in beside]:
         raise InputError(f"--state {state}: it would be written into {path}; name another")
     rows = GrowingLog(path, read_mapping(mapping).sensors, observer.units, once)
@@ -75,7 +77,8 @@ def watch(
         stack.enter_context(writing_to(state, "; name another with --state"))
         stack.enter_context(locked(state.with_suffix(".lock"), f"mno watch of {state.name}"))
         plant, more = _plant(observer, run, state, every)
-        count = _counting(stack, root, state.stem, observer.name)
+        place = sha256(str(state.resolve()).encode())[:6]
+        count = _counting(stack, root, f"{state.stem}-{place}", observer.name)
         stack.callback(lambda: quiet or print(_summary(plant), file=sys.stderr))
         stack.enter_context(interruptible())
         told = _follow(rows, plant, state, more.get("position", 0), more.get("mark", ""))

@@ -51,7 +51,8 @@ def _anchor(name: str) -> str:
 
 
 def _heading(name: str, command: Any) -> Iterator[str]:
-    arguments = [p.name.upper() for p in command.params if not _is_option(p)]
+    names = [(p.name.upper(), p.required) for p in command.params if not _is_option(p)]
+    arguments = [name if required else f"[{name}]" for name, required in names]
     yield f"## `mno {name}`"
     yield f"```text\n{' '.join(['mno', name, *arguments, '[OPTIONS]'])}\n```"
     yield _plain(command.help or "")
@@ -83,7 +84,7 @@ def _value(parameter: Any) -> str:
 
 def _default(parameter: Any) -> str:
     if getattr(parameter, "is_flag", False) or parameter.default is None:
-        return ""
+        return " Required." if parameter.required else ""
     return f" Default: `{parameter.default}`."
 
 

@@ -69,7 +69,8 @@ def _rows(
             yield from _rows(root, full, f"{prefix}{name}.", shipped)
             continue
         key = f"{prefix}{name}"
-        default = _code(field["default"]) if "default" in field else "must be given"
+        missing = "`{}`" if full.get("type") == "object" else "must be given"
+        default = _code(field["default"]) if "default" in field else missing
         given = dict(_flat(shipped)).get(key, _ABSENT)
         here = "" if given is _ABSENT else _code(given)
         meaning = _sentence(full.get("description", ""))

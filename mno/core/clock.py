@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-_FARTHEST = 1e12  # seconds; some 30,000 years
+_FARTHEST = 1e11  # seconds; some 3,000 years: dates as 202603011250 are more
 _NUMBERS = "seconds"
 
 
@@ -37,7 +37,7 @@ class Clock:
         if self._first or number is None:
             number = self._since_first(text.strip())
         if not abs(number) < _FARTHEST:
-            raise ValueError(f"expected seconds below {_FARTHEST:g}: correct it")
+            raise ValueError(f"expected seconds below {_FARTHEST:g}, or a date: correct it")
         self.said = self.said or _NUMBERS
         return number
 

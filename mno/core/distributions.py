@@ -50,6 +50,11 @@ class Distribution(Config):
         """Whether it is of the logarithm."""
         return "log" in next(iter(self._named))
 
+    @property
+    def can_be_zero(self) -> bool:
+        """Whether it may be 0 or less."""
+        return not self.is_positive and (self.uniform is None or self.uniform[0] <= 0)
+
     def of_normal(self, z: Any, ndtr: Callable[[Any], Any], exp: Callable[[Any], Any]) -> Any:
         """Return numbers of this distribution, of standard normal ones.
 

@@ -46,7 +46,7 @@ class TaskConfig(Config):
     (frames), or follow each other along an axis, any number of them at any distances, and the model
     remembers those before (axis)"""
     predict: Literal["state", "change"] = "state"
-    """What a model answers of a state: its later frames, or how they differ from the last frame
+    """What a forecast answers of a state: its later frames, or how they differ from the last frame
     given or predicted before, so that it only has to learn what happens"""
 
     @property
@@ -105,13 +105,18 @@ def forecast_of(task: TaskConfig, fields: Sequence[Field], axes: Sequence[Axis])
             f"task.time=frames, but each sample's frames have times of their own ({own[0]}), at "
             "unequal distances: set task.time=axis"
         )
-    (times,) = (axis.points for axis in axes if axis.name == "time")
+    ((times, units),) = ((axis.points, axis.units) for axis in axes if axis.name == "time")
     if task.skip and (task.observes or task.scheme != "rollout"):
         raise InputError(
             f"task.skip={task.skip} is for models that predict any number of frames; set "
             f"{'' if task.observes else 'task.scheme=rollout, or '}task.skip=0"
         )
     if task.observes:
+        if units not in ("s", "1"):
+            raise InputError(
+                f"the dataset's times are in {units}, and what observes follows readings in "
+                "seconds; import with axes: {time: {units: s}}"
+            )
         interval, intervals = _intervals(times, along_time=True)
         return Forecast(
             0, "horizon", len(times), interval, along_time=True, intervals=intervals, observes=True

@@ -36,9 +36,7 @@ def write_asked(
     told[_QUESTION] = np.frombuffer(question.encode(), np.uint8)
     np.savez(content, **told)
     digest = sha256(content.getvalue())
-    path = _file(root, digest)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, content.getvalue())
+    write_bytes(_file(root, digest), content.getvalue())
     return digest
 
 

@@ -86,15 +86,20 @@ def _later(split: Split | StoredSplit, skip: int) -> Split:
 def open_parts(
     store: Path, task: TaskConfig, first: str, *others: str
 ) -> list[Split] | list[StoredSplit]:
-    """Open several splits as `mno.data.reading.open_splits` does, as operators of a task see them.
+    """Open several splits as `mno.data.reading.open_splits` does, `as_seen` by a task's operators.
+
+    An `InputError` says that readings are asked for, and there are none, or what these two raise.
+    """
+    return as_seen(open_splits(store, first, *others), task)
+
+
+def as_seen(splits: Sequence[Split | StoredSplit], task: TaskConfig) -> list[Any]:
+    """Return splits as operators of a task see them, which are `Split` or `StoredSplit`.
 
     The training split has all its frames, the others those that the task does not skip.
-
-    Raises:
-        InputError: Readings are asked for, and there are none; or what that function raises.
     """
     sensors, found = task.sensors if task.observes else None, list[Any]()
-    for split in open_splits(store, first, *others):
+    for split in splits:
         skip = 0 if split.name == "train" else task.skip
         found.append(seen(split, task.part, skip, sensors, task.hidden))
     return found

@@ -251,22 +251,27 @@ def difference(ours: Any, theirs: Any) -> str | None:
     dataset are chosen for all of its files. Where samples have times of their own, the points of
     the time axis may differ, too.
     """
-    one, other = (tuple(replace(f, scale=PLAIN) for f in each.fields) for each in (ours, theirs))
+    one, other = (
+        tuple(replace(f, scale=PLAIN, long_name="") for f in each.fields) for each in (ours, theirs)
+    )
     if one != other:
         return f"has fields {_signature(theirs.fields)}; the others have {_signature(ours.fields)}"
     own_times = any(field.role == "times" for field in ours.fields)
     for a, b in zip(ours.axes, theirs.axes, strict=True):
         nominal = own_times and a.name == "time"
         same = a.points.shape == b.points.shape
-        same = same and (nominal or np.allclose(a.points, b.points, rtol=1e-5))
-        close = nominal or np.allclose(a.extent, b.extent, rtol=1e-5)
+        near = 1e-5 * np.ptp(a.extent)
+        same = same and (nominal or np.allclose(a.points, b.points, rtol=1e-5, atol=near))
+        close = nominal or np.allclose(a.extent, b.extent, rtol=1e-5, atol=near)
         if not (a.name == b.name and a.units == b.units and same and close):
             return f"has {len(b.points)} points along {b.name}, at other places than the others'"
     return None
 
 
 def _signature(fields: tuple[Field, ...]) -> str:
-    return ", ".join(f"{f.name}[{f.units}] ({', '.join(f.dims)})" for f in fields)
+    return ", ".join(
+        f"{f.name}[{f.units}] {f.role}{' with gaps' * f.gaps} ({', '.join(f.dims)})" for f in fields
+    )
 
 
 @dataclass(frozen=True, eq=False)

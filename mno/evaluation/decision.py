@@ -304,10 +304,10 @@ def _more_data(kpi: Kpi, curve: "LearningCurve | Absent | None", samples: Known)
     if kpi.name != "relative_l2" or curve is None or isinstance(curve, Absent):
         return {}
     needed = curve.samples_for(kpi.target)
-    if needed.middle is None:
+    if needed.middle is None or needed.middle <= samples["train"]:  # the test split says otherwise
         return {}
     solved = samples["all"] / samples["train"]  # for each training sample, others are set aside
-    more = max(0.0, needed.middle - samples["train"]) * solved
+    more = (needed.middle - samples["train"]) * solved
     found = {"samples": round(needed.middle), "low": needed.low, "high": needed.high}
     return {**found, "more_solves": round(more)}
 
@@ -416,15 +416,9 @@ def _about_trust(trust: Known | None) -> Iterator[Reason]:
 
 
 def decide(
-    kpi_config: KpiConfig,
-    economics: EconomicsConfig,
-    *,
-    metrics: Known,
-    cost: Known,
-    samples: Known,
-    curve: "LearningCurve | Absent | None" = None,
-    trust: Known | None = None,
-) -> dict[str, Any]:
+    kpi_config: KpiConfig, economics: EconomicsConfig, *, metrics: Known, cost: Known,
+    samples: Known, curve: "LearningCurve | Absent | None" = None, trust: Known | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Judge a surrogate by its errors, its cost, its targets and the user's own figures.
 
     It is not worth it where anything speaks against it, worth it on conditions where there are

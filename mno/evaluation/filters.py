@@ -109,15 +109,10 @@ class EnsembleModel:
 
 
 def ensemble_filter(
-    model: EnsembleModel,
-    first: np.ndarray,
-    readings: np.ndarray,
-    controls: np.ndarray | None = None,
-    *,
-    members: int = 100,
-    inflation: float = 1.0,
+    model: EnsembleModel, first: np.ndarray, readings: np.ndarray,
+    controls: np.ndarray | None = None, *, members: int = 100, inflation: float = 1.0,
     seed: int = 0,
-) -> Iterator[np.ndarray]:
+) -> Iterator[np.ndarray]:  # fmt: skip
     """Yield, for each frame, members that its and all earlier readings leave.
 
     Their mean and spread are what is believed, also of any function of a state.

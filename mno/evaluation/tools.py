@@ -39,14 +39,9 @@ _SECONDS = 0.2  # for which answers of each are timed
 
 
 def measure_tools(
-    names: Sequence[ToolName],
-    training: AnySplit,
-    validation: AnySplit,
-    test: AnySplit,
-    description: Description,
-    config: IntervalConfig,
-    model: Answer | None = None,
-) -> list[dict[str, Any]]:
+    names: Sequence[ToolName], training: AnySplit, validation: AnySplit, test: AnySplit,
+    description: Description, config: IntervalConfig, model: Answer | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Fit simple peers to what a model was trained on, and measure them on the test split.
 
     An ensemble filter solves as many runs as it has members for each run that it tells, so that it

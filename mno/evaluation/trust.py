@@ -39,14 +39,9 @@ _SEED = 20240229
 
 
 def calibrated_trust(
-    surrogate: Surrogate,
-    train: AnySplit,
-    validation: AnySplit,
-    test: AnySplit,
-    config: TrustConfig,
-    model_sha256: str,
-    batch_size: int,
-) -> Trust:
+    surrogate: Surrogate, train: AnySplit, validation: AnySplit, test: AnySplit,
+    config: TrustConfig, model_sha256: str, batch_size: int,
+) -> Trust:  # fmt: skip
     """Return a model's trust, with what came of it on the test split; see the two steps below.
 
     It is measured on as many draws instead, solved anew, as are asked for, where there is a solver.

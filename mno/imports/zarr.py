@@ -73,10 +73,12 @@ class ZarrGroup(Importer):
         listed = listed if isinstance(listed, list) else []  # by a dataset of ours
         self._texts: dict[str, zarr.Array] = {}
         found: dict[str, Array] = {}
+        rates = attributes.get("rates")
+        beside = ["identity", "round", "score", *(rates if isinstance(rates, list) else ())]
         for name in dict.fromkeys([*(name for name in listed if name in names), *names]):
-            # What tells which samples of our dataset have equal inputs, or were chosen, is no
-            # field: it belongs to that dataset, not to the samples.
-            ours = name in ("identity", "round", "score") and bool(listed) and name not in listed
+            # What tells which samples of our dataset have equal inputs, or were chosen, and the
+            # rates of its fields, are no fields: they belong to that dataset, not to the samples.
+            ours = name in beside and bool(listed) and name not in listed
             array = None if ours or rule_of(mapping, name).drop else self._opened(name)
             if array is not None and array.dtype.kind in "SUTO":
                 self._texts[name] = array

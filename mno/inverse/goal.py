@@ -149,6 +149,7 @@ class Wanted:
             if not np.isfinite(run.inputs[name]).all():
                 raise InputError(f"{name} has places without a value in this run; leave it out")
         for name, varied in goal.vary.items():
+            run.check_scale(name, varied.within[0] <= 0)
             self._parts[name] = _Setting(name, varied, run, self.count)
             self.count += self._parts[name].size
         if self.count > _MOST:
@@ -159,6 +160,7 @@ class Wanted:
         self.members = goal.members if goal.uncertain else 1
         rng = torch.Generator().manual_seed(seed)
         for name, prior in goal.uncertain.items():
+            run.check_scale(name, prior.can_be_zero)
             z = torch.randn((goal.members, *run.shape(name)), generator=rng, dtype=torch.float64)
             self._uncertain[name] = prior.of_normal(z, torch.special.ndtr, torch.exp)
         self._sign = 1.0 if goal.minimize else -1.0

@@ -49,6 +49,7 @@ class Posterior:
         self._noise = torch.from_numpy(observations.noise)
         self._lacks = torch.zeros(1, len(self._read), dtype=torch.float64)
         self._root = torch.diag(self._noise)  # of the covariance of readings about predictions
+        self.reckoned = 0  # errors of the surrogate that are known
 
     def predicted(self, z: Tensor) -> Tensor:
         """Return what the surrogate says would have been read, `(chains, readings)`, float64."""
@@ -83,6 +84,7 @@ class Posterior:
         found = torch.from_numpy(errors)
         if len(found) < 2:
             return
+        self.reckoned = len(found)
         if at is None or len(at) < _SEVERAL * at.shape[1]:
             at = torch.empty(len(found), 0, dtype=found.dtype)
         terms = _with_one(at)
@@ -123,7 +125,7 @@ class Posterior:
         """Return the surrogate's errors on samples of its dataset, read as the run was."""
         surrogate = self.run.surrogate
         description = surrogate.description
-        whole = seen(split, description.part, description.skip)
+        whole = seen(split, description.part)
         fields = {name: array[:] for name, array in whole.fields.items()}
         told = surrogate.predict(description.given(fields), steps=self.run.steps)
         true = description.truth(fields)

@@ -269,7 +269,7 @@ class _Tuner:
         self._wanted, surrogate = wanted, wanted.run.surrogate
         description = surrogate.description
         self._rng = torch.Generator().manual_seed(seed)
-        whole = seen(training, description.part, description.skip)
+        whole = seen(training, description.part)
         rows = torch.randperm(len(whole.indices), generator=self._rng)[:_BESIDE].sort().values
         fields = {name: array[rows.numpy()] for name, array in whole.fields.items()}
         given, truth = description.given(fields), description.truth(fields)

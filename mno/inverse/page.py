@@ -62,7 +62,8 @@ def write_answer(
         "inverse/answer.html.j2", title="What was not measured",
         subtitle=f"{facts['model']}, asked backwards from {facts['readings']} readings of "
         f"{facts['run']}.",
-        converged=answer.has_converged, exact=answer.is_exact, what=fact_rows(facts),
+        converged=answer.has_converged, exact=answer.is_exact, reckoned=posterior.reckoned,
+        what=fact_rows(facts),
         unlearned=[row["name"] for row in rows if row["learned"] < _UNLEARNED],
         unknowns=[
             {"unknown": row["name"], "before": _numbers_in("{} ± {}", row["prior"]),

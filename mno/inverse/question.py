@@ -77,6 +77,7 @@ class Unknowns:
                     f"{name} has places without a value, of which none can be inferred; leave it "
                     "out of the unknowns"
                 )
+            run.check_scale(name, prior.can_be_zero)
             made = partial(prior.of_normal, ndtr=torch.special.ndtr, exp=torch.exp)
             self._add(name, values.size, values.shape, made)
         for name, share in question.karhunen_loeve.items():

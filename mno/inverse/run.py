@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from mno.core.absent import Absent
+from mno.core.errors import InputError
+from mno.core.fields import LOG
 from mno.core.readings import Layout, from_points
 from mno.evaluation.solver import solver_of
 from mno.inverse.solving import Solvers, solve_all
@@ -83,6 +85,14 @@ class Run:
         """What the solver is given of the run, as the dataset has it."""
         assert self.origin is not None
         return read_whole(self.origin)
+
+    def check_scale(self, name: str, can_be_zero: bool) -> None:
+        """Refuse what may be 0 or less of an input of which the model takes the logarithm."""
+        if can_be_zero and self.surrogate.description.normaliser.scale(name) == LOG:
+            raise InputError(
+                f"{name} may be 0 or less, and the model takes its logarithm; expected loguniform, "
+                "lognormal, or a range above 0"
+            )
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of an input, with all its frames."""

@@ -32,15 +32,15 @@ class ModelConfig(Config):
     """Size and kind of an operator (section `model` of `params.yaml`)."""
 
     backbone: Backbone = "plain"
-    """Architecture around the mixers: a plain pre-norm stack, GNOT, Galerkin Transformer, OFormer
-    or Transolver; FNO and U-Net have no mixers."""
+    """Architecture around the mixers: a plain pre-norm stack, mixers on tokens (latent), GNOT,
+    Galerkin Transformer, OFormer or Transolver; FNO and U-Net have no mixers."""
     width: int = Field(48, ge=1, le=4096)
     """Features per point; on U-Net's finest grid."""
     layers: int = Field(4, ge=1, le=64)
     """Blocks of mixer and feed-forward network; FNO's Fourier layers."""
     mixer: Annotated[list[Mixer], BeforeValidator(_one_is_a_list)] = ["mamba"]
     """How points exchange information: one name for all layers, or a list with one per layer; `own`
-    is the one that the backbone was published with (plain: mamba)."""
+    is the one that the backbone was published with (plain: mamba; latent: mamba and softmax)."""
     d_state: int = Field(2, ge=1, le=256)
     """State size of a scan, per channel (mamba, ssd)."""
     expand: int = Field(1, ge=1, le=8)

@@ -12,12 +12,10 @@ finishes what the aliases say was done, or forgets what was not.
 
 import json
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mno.core.absent import Absent
@@ -269,7 +267,10 @@ def promote(workspace: Workspace, choice: Choice, version: int) -> dict[str, Any
 
 def rollback(workspace: Workspace, choice: Choice) -> dict[str, Any]:
     """Make the champion before the present one champion again; returns what `promote` returns."""
-    if (before := read_history(workspace, choice.name).before(choice.champion)) is None:
+    history = read_history(workspace, choice.name)
+    there = {version.number for version in registry_of(workspace).versions(choice.name)}
+    kept = tuple(reign for reign in history.reigns if reign.version in there)
+    if (before := replace(history, reigns=kept).before(choice.champion)) is None:
         raise InputError(
             f"{choice.name} has had no champion before version {choice.champion} that it could go "
             "back to; see: mno promote --history"
@@ -292,8 +293,7 @@ def refuse(workspace: Workspace, choice: Choice, version: int) -> dict[str, Any]
 
 def read_history(workspace: Workspace, name: str) -> rule.History:
     """Return who was champion of a model, and all decisions on it, from its seals."""
-    with tempfile.TemporaryDirectory(prefix="mno-history-") as scratch:
-        return rule.history_of(read_chain(registry_of(workspace), name, Path(scratch)))
+    return rule.history_of(read_chain(registry_of(workspace), name))
 
 
 def waiting(workspace: Workspace, name: str) -> list[dict[str, Any]]:

@@ -127,20 +127,18 @@ def _folder(uri: str | None, copies: Path | None) -> Path | None:
     return copied if copied.is_dir() else None
 
 
-def read_chain(registry: Registry, name: str, scratch: Path) -> Iterator[Seal]:
+def read_chain(registry: Registry, name: str) -> Iterator[Seal]:
     """Yield a model's seals, the latest first; one that is missing or damaged is the last."""
     pointer = SealPointer.parse(registry.seals().get(name, ""))
     while pointer is not None:
-        seal = read_one(registry, pointer, scratch)
+        seal = read_one(registry, pointer)
         yield seal
         pointer = None if seal.problem else seal.previous
 
 
-def read_one(registry: Registry, pointer: SealPointer, scratch: Path) -> Seal:
+def read_one(registry: Registry, pointer: SealPointer) -> Seal:
     """Read a seal where its pointer says."""
-    folder = run_folder(registry, pointer.run_id, scratch)
-    path = folder / seals.seal_path(pointer) if folder else None
-    return seals.read_seal(pointer, path.read_bytes() if path and path.is_file() else None)
+    return seals.read_seal(pointer, registry.read(pointer.run_id, seals.seal_path(pointer)))
 
 
 def find_model(registry: Registry, target: str) -> RegisteredVersion:
@@ -190,12 +188,12 @@ def gather(
     version = find_version_of(registry, f"models:/{name}/{number}")
     with TemporaryDirectory(prefix="mno-audit-") as folder:
         scratch = Path(folder)
-        chain = tuple(read_chain(registry, name, scratch))
+        chain = tuple(read_chain(registry, name))
         tag = version.tags.get(Tag.SEAL)
         own = (seal for seal in chain if not seal.problem and seal.version == number)
         seal, pointer = next(own, None), SealPointer.parse(tag or "")
         if seal is None and pointer is not None:
-            seal = read_one(registry, pointer, scratch)
+            seal = read_one(registry, pointer)
         yield Evidence(
             root=workspace.root, name=name, version=number,
             facts=read_facts(registry, version, scratch), aliases=aliases(registry, name),
@@ -284,11 +282,10 @@ def _latest(workspace: Workspace, name: str, number: int) -> tuple[Seal | None, 
     registry = registry_of(workspace)
     tag = find_version_of(registry, f"models:/{name}/{number}").tags.get(Tag.SEAL, "")
     pointer = SealPointer.parse(tag)
-    with TemporaryDirectory(prefix="mno-seal-") as scratch:
-        head = next(read_chain(registry, name, Path(scratch)), None)
-        if head is not None and not head.problem and head.version == number:
-            return head, head
-        return head, read_one(registry, pointer, Path(scratch)) if pointer else None
+    head = next(read_chain(registry, name), None)
+    if head is not None and not head.problem and head.version == number:
+        return head, head
+    return head, read_one(registry, pointer) if pointer else None
 
 
 def _put(

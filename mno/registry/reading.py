@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,9 +75,11 @@ def why_version_is_unusable(root: Path, registered: Mapping[str, Any]) -> str | 
     return problem
 
 
-def candidate_folder(registry: Registry, version: RegisteredVersion) -> Path:
-    """Return the folder of a version's candidate: the files that training wrote."""
-    folder = package_folder(registry, version)
+def candidate_folder(
+    registry: Registry, version: RegisteredVersion, scratch: Path | None = None
+) -> Path:
+    """Return the folder of a version's candidate, as `package_folder` does: what training wrote."""
+    folder = package_folder(registry, version, scratch)
     if folder is None or not (folder / PACKAGED).is_dir():
         raise InputError(f"{version.uri} cannot be read; see the names with: mno status")
     return folder / PACKAGED
@@ -88,8 +91,10 @@ def registered_folder(root: Path, uri: str) -> Path:
     return candidate_folder(registry, find_model(registry, uri))
 
 
-def whole_version(root: Path, uri: str) -> tuple[str, Path]:
+def whole_version(root: Path, uri: str, scratch: Path | None = None) -> tuple[str, Path]:
     """Return the address, `models:/NAME/VERSION`, and the candidate's folder of a whole version.
+
+    Files of a distant store are copied to `scratch`, or to where they stay until the process ends.
 
     Raises:
         InputError: It is no such URI, there is no such version, or its files are damaged.
@@ -98,7 +103,7 @@ def whole_version(root: Path, uri: str) -> tuple[str, Path]:
     found = find_version_of(registry, uri)
     if problem := damage(registry, found):
         raise InputError(f"{uri}: {problem}; choose another")
-    return found.uri, candidate_folder(registry, found)
+    return found.uri, candidate_folder(registry, found, scratch)
 
 
 class NamedModel:
@@ -121,14 +126,15 @@ class NamedModel:
         """Load the version that `named` returned, whole: the model, example inputs, and trust."""
         from mno.surrogate.surrogate import Surrogate
 
-        _, folder = whole_version(self._root, uri)
         import_mlflow()
         from mlflow.models import Model
 
-        package = str(folder.parents[1])
-        example: Any = Model.load(package).load_input_example(package)
-        given = {name: np.asarray(x) for name, x in example.items()}
-        return Surrogate.load(folder), given, registered_trust(folder)
+        with TemporaryDirectory(prefix="mno-served-") as copies:
+            _, folder = whole_version(self._root, uri, Path(copies))
+            package = str(folder.parents[1])
+            example: Any = Model.load(package).load_input_example(package)
+            given = {name: np.asarray(x) for name, x in example.items()}
+            return Surrogate.load(folder), given, registered_trust(folder)
 
 
 def registered_trust(folder: Path) -> "Trust | Absent":

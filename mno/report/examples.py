@@ -1,7 +1,7 @@
 """Figures of single samples: input, truth, prediction and error."""
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -62,40 +62,25 @@ def _output_panels(example: Example, field: Field, schema: Schema, words: Words)
     axes = axes_of(field, schema, slice(-steps, shown - steps or None))
     both = [plane(values[:shown], axes) for values in (truth, prediction)]
     (truth, kept, cut), (prediction, *_) = both
-    found = (truth, prediction, prediction - truth)
-    return _compared(found, found, kept, cut, field, schema, words)
-
-
-def _compared(
-    shown: Sequence[np.ndarray],
-    all_frames: Sequence[np.ndarray],
-    axes: tuple[Axis, ...],
-    cut: str,
-    field: Field,
-    schema: Schema,
-    words: Words,
-) -> list[Panel]:
-    """Return panels of truth, prediction and error, on scales that hold for all frames."""
-    lines = is_line(shown[0], schema)
+    lines, limits = is_line(truth, schema), scale(truth, prediction)
+    colours = ("viridis", "viridis", "RdBu_r")
     if lines:
         colours = (style.TRUTH_COLOUR, style.PREDICTION_COLOUR, "black")
-        limits = scale(*all_frames[:2])
     else:  # on a map, a prediction far out of range must not wash out the truth
-        colours, limits = ("viridis", "viridis", "RdBu_r"), scale(*all_frames[:2])
-        low, high = scale(all_frames[0]) if np.ma.count(all_frames[0]) else limits
+        low, high = scale(truth) if np.ma.count(truth) else limits
         if limits[1] - limits[0] > _WIDER * (high - low):
             limits = low, high
 
-    def panel(at: int, what: str, name: str, limits: tuple[float, float]) -> Panel:
+    def panel(values: Any, what: str, name: str, limits: Any, colour: str) -> Panel:
         title, label = titled(words(f"panel.{what}"), cut), labelled(name, field.units)
-        return Panel(title, label, shown[at], axes, limits, colours[at])
+        return Panel(title, label, values, kept, limits, colour)
 
-    wrong, of_error = words("prediction_minus_truth"), scale(all_frames[2], symmetric=True)
-    prediction = panel(1, "prediction", field.long_name, limits)
+    wrong, of_error = words("prediction_minus_truth"), scale(prediction - truth, symmetric=True)
+    predicted = panel(prediction, "prediction", field.long_name, limits, colours[1])
     return [
-        panel(0, "truth", field.long_name, limits),
-        replace(prediction, reference=shown[0]) if lines else prediction,
-        panel(2, "error", wrong, of_error),
+        panel(truth, "truth", field.long_name, limits, colours[0]),
+        replace(predicted, reference=truth) if lines else predicted,
+        panel(prediction - truth, "error", wrong, of_error, colours[2]),
     ]
 
 

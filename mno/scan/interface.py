@@ -19,23 +19,12 @@ def selective_scan(
     *args: Any, return_state: Literal[True], **options: Any
 ) -> tuple[Tensor, Tensor]: ...
 def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    *,
-    delta_softplus: bool = True,
-    delta_scale: Tensor | None = None,
-    reverse: Sequence[bool] | None = None,
-    discretization: str = "simplified",
-    end_weight: Tensor | None = None,
-    initial_state: Tensor | None = None,
-    return_state: bool = False,
-    backend: str | None = None,
-) -> Tensor | tuple[Tensor, Tensor]:
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = None,
+    delta_bias: Tensor | None = None, *, delta_softplus: bool = True,
+    delta_scale: Tensor | None = None, reverse: Sequence[bool] | None = None,
+    discretization: str = "simplified", end_weight: Tensor | None = None,
+    initial_state: Tensor | None = None, return_state: bool = False, backend: str | None = None,
+) -> Tensor | tuple[Tensor, Tensor]:  # fmt: skip
     r"""Scan a linear state space whose step, input and output weights vary along the sequence.
 
     $$h_t = \exp(\Delta_t A)\, h_{t-1} + \bar B_t u_t, \qquad y_t = C_t \cdot h_t + D u_t, \qquad
@@ -157,22 +146,12 @@ def selective_scan(
 
 
 def scan_step(
-    state: Tensor | None,
-    u_t: Tensor,
-    delta_t: Tensor,
-    A: Tensor,
-    B_t: Tensor,
-    C_t: Tensor,
-    D: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    *,
-    delta_softplus: bool = True,
-    delta_scale: Tensor | None = None,
-    reverse: Sequence[bool] | None = None,
-    discretization: str = "simplified",
-    end_weight: Tensor | None = None,
+    state: Tensor | None, u_t: Tensor, delta_t: Tensor, A: Tensor, B_t: Tensor, C_t: Tensor,
+    D: Tensor | None = None, delta_bias: Tensor | None = None, *, delta_softplus: bool = True,
+    delta_scale: Tensor | None = None, reverse: Sequence[bool] | None = None,
+    discretization: str = "simplified", end_weight: Tensor | None = None,
     backend: str | None = None,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Follow a stream by one step: `selective_scan` of length one, from a state to the next.
 
     Input and raw step are `(batch, channels)`, and so is `end_weight`; input and output weights are

@@ -384,9 +384,7 @@ def space_axes(
     return tuple(Axis(name, units, name, points, extent) for name in names)
 
 
-_NO_SCENARIOS = {
-    "__init__", "base", "check", "linear", "part", "time_dependent", IMPORTED, EXTERNAL,
-}  # fmt: skip
+_NO_SCENARIOS = {"__init__", "base", "linear", "part", "time_dependent", IMPORTED, EXTERNAL}
 """Modules beside the scenarios that can be made without parameters."""
 
 

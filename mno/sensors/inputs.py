@@ -17,7 +17,7 @@ from mno.data.store import shard_file
 from mno.evaluation.evaluator import frames_to_predict
 from mno.imports.cage import call_for_arrays
 from mno.imports.importer import importer_class
-from mno.imports.mapping import FieldRule, MappedFile
+from mno.imports.mapping import FieldRule, MappedFile, conversion
 from mno.imports.mapping import Mapping as FieldMapping
 from mno.surrogate.description import Description
 from mno.surrogate.predictions import open_inputs, read_inputs
@@ -190,7 +190,9 @@ def from_readings(
     forecast = description.forecast
     if forecast is None:
         raise InputError(f"{path} cannot be the inputs of a model without states: give --inputs")
-    rules, names = _rules(description, forecast, mapping), list(description.given_names)
+    rule = mapping.axes.get("time")
+    units = rule and rule.units or "s"
+    rules, names = _rules(description, forecast, mapping, units), list(description.given_names)
     asked = {"log": path, "rules": rules, "sample": sample, "names": names}
     (number, start), whole = call_for_arrays(_save_window, asked, [path])
     times = whole.pop("times")
@@ -199,7 +201,7 @@ def from_readings(
         inputs=inputs, axes=axes_of_points(description.coordinates),
         points=_points(description, inputs), times=times[: forecast.history],
         known_until=float(times[forecast.history - 1]) + forecast.interval / 2,
-        time_units="s", steps=None, start=start,
+        time_units=units, steps=None, start=start,
         source=f"first {forecast.history} frames of window {number} of {path}",
     )  # fmt: skip
 
@@ -219,9 +221,12 @@ def _save_window(
     return sample, float(contents.starts[sample]) if contents.starts is not None else None
 
 
-def _rules(description: Description, forecast: Forecast, mapping: FieldMapping) -> FieldMapping:
+def _rules(
+    description: Description, forecast: Forecast, mapping: FieldMapping, time_units: str
+) -> FieldMapping:
     """Return a mapping that makes windows of the model's frames, in the model's units."""
-    rate = {"interval": forecast.interval, "frames": forecast.history + forecast.steps}
+    seconds = forecast.interval * conversion(time_units, "s", "time")[0]
+    rate = {"interval": seconds, "frames": forecast.history + forecast.steps}
     fields = dict(mapping.fields)
     renamed = {rule.name: key for key, rule in fields.items() if rule.name}
     for name, units in description.inputs.items():

@@ -188,7 +188,6 @@ def _unit(units: str) -> str:
 
 def write_comparison(comparison: Comparison, folder: Path) -> Path:
     """Write the page, its numbers and its figures, in place of earlier ones; return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
     figures = [f for scores in comparison.quantities for f in _figures(comparison, scores)]
     drawn = {folder / f"{figure.name}.png": figure.png for figure in figures}
     for kind in ("parity", "series"):

@@ -171,13 +171,9 @@ class Pairs:
 
 
 def pair(
-    readings: Readings,
-    outputs: Mapping[str, str],
-    given: RunInputs,
-    predictions: tuple[Predicted, ...],
-    position_units: str = "m",
-    start: float = 0.0,
-) -> Pairs:
+    readings: Readings, outputs: Mapping[str, str], given: RunInputs,
+    predictions: tuple[Predicted, ...], position_units: str = "m", start: float = 0.0,
+) -> Pairs:  # fmt: skip
     """Bring predictions to the places and times of readings, in the model's units.
 
     Quantities of the readings are named like the model's fields, whose units are `outputs`. A field

@@ -22,6 +22,7 @@ from mno.surrogate.trust.answers import Answers
 from mno.surrogate.trust.trust import Trust
 
 Arrays = Mapping[str, np.ndarray]
+AGAIN = 60.0  # seconds after which what could not be served is loaded and tried again
 
 
 class Registry(Protocol):
@@ -56,9 +57,10 @@ class Follower:
     """Holds the model in service; a thread looks whether the registry names another.
 
     Another is loaded and tried beside the one in service, which it then replaces at once. What
-    cannot be loaded, or does not predict, is not served: the last good model goes on. Where there
-    is none at the start, the registry's exception comes through. Of each change, and of each
-    failure once, `on_change` is told whether it went well, and one line.
+    cannot be loaded, or does not predict, is not served: the last good model goes on, and after
+    `AGAIN` seconds it is tried again. Where there is none at the start, the registry's exception
+    comes through. Of each change, and of each failure once, `on_change` is told whether it went
+    well, and one line.
     """
 
     def __init__(
@@ -78,16 +80,20 @@ class Follower:
         self._thread.join()
 
     def _follow(self) -> None:
+        failed, again = "", 0.0
         while not self._stop.wait(self._interval):
             named = ""
             try:
                 named = self._registry.named()
+                if named == failed and time.monotonic() < again:
+                    continue
                 if named != self.current.uri:
                     before = self.current.name
                     self.current = self._load(named)
                     self._on_change(True, f"{self.current.name} takes the place of {before}")
-                self.problem = None
+                self.problem, failed = None, ""
             except Exception as error:  # whatever a registry, files or a model may do
+                failed, again = named, time.monotonic() + AGAIN
                 what = f"{named} is not served" if named else "the registry cannot be asked"
                 problem = f"{what}: {first_line(error)}; {self.current.name} goes on"
                 if problem != self.problem:

@@ -147,7 +147,10 @@ def _stepped(cells: list[Mapping[str, Any]], root: Path, rounds: int) -> list[fl
     for params in cells:
         signature, n = signature_of(params, root), params["generate"]["resolution"]
         operator = build_operator(model_of(params, root), **signature)
-        batch = _batch(signature, n, n, params["train"]["batch_size"], _frames(params))
+        shape = tuple(len(a.points) for a in _source(params, root).axes if a.name != "time")
+        if len(shape) != signature["dims"]:  # unordered points
+            shape = (n,) * signature["dims"]
+        batch = _batch(signature, shape, n, params["train"]["batch_size"], _frames(params))
         config = TrainConfig.model_validate(params["train"])
         calls = 1 if signature["along_time"] else config.unroll
         steps.append(_step(operator, batch, optimizers_of(operator, config), calls))
@@ -191,7 +194,8 @@ def _measured(
     operator = build_operator(model_of(params, root), **signature)
     found = []
     for n in resolutions:
-        batch = _batch(signature, n, params["generate"]["resolution"], 1, _frames(params))
+        grid, trained = (n,) * signature["dims"], params["generate"]["resolution"]
+        batch = _batch(signature, grid, trained, 1, _frames(params))
         step = _step(operator, batch)
 
         def predict(batch: Batch = batch) -> None:
@@ -215,15 +219,16 @@ def _frames(params: Mapping[str, Any]) -> int:
     return task.history + section(params, "train", TrainConfig).unroll - 1
 
 
-def _batch(signature: Signature, n: int, trained: int, samples: int, along: int) -> Batch:
-    """Return random samples on n points along each axis, of a model for another number of them."""
+def _batch(
+    signature: Signature, shape: tuple[int, ...], trained: int, samples: int, along: int
+) -> Batch:
+    """Return random samples on a grid, of a model for another number of points along its axes."""
     many = signature["along_time"]
-    shape = (n,) * signature["dims"]
     fields = {
         name: torch.randn((samples, *([along if many else frames] if frames else []), *shape))
         for name, frames in signature["inputs"].items()
     }
-    grid = Grid(shape, (1 / n,) * len(shape), (1 / trained,) * len(shape))
+    grid = Grid(shape, tuple(1 / n for n in shape), (1 / trained,) * len(shape))
     return Batch(fields, grid, {name: torch.ones(samples) for name in signature["scalars"]})
 
 

@@ -28,7 +28,8 @@ def fit_peers(cell: Cell, dataset: Path, names: Sequence[str], root: Path) -> li
         for split in open_splits(dataset, "train", "validation", "test")
     )
     scales = cell.params["train"]["scales"]
-    description = describe(training, model_of(cell.params, root), task, scales)
+    left = task.model_copy(update={"skip": 0})  # which the splits have left out
+    description = describe(training, model_of(cell.params, root), left, scales)
     found = []
     for name in names:
         peer = fit_peer(name, training, validation, description)

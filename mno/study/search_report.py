@@ -42,7 +42,7 @@ def counted(records: Sequence[TrialRecord]) -> dict[str, int]:
 
 def _winner_section(winner: TrialRecord, confirmation: Confirmation) -> Section:
     said = "No trial has a lower validation error than the default: it is the winner."
-    rows = [{"parameter": key, "value": _value(value)} for key, value in winner.point.items()]
+    rows = [{"parameter": key, "value": plain(value)} for key, value in winner.point.items()]
     table = Table(f"The winner, trial {winner.number}", rows)
     paragraphs = [
         said if winner.is_default else confirmation.sentence(),
@@ -56,7 +56,7 @@ def _row(record: TrialRecord) -> dict[str, str]:
     return {
         "trial": str(record.number) + (" (default)" if record.is_default else ""),
         "validation error": _percent(made.error),
-        **{key.split(".")[-1]: _value(value) for key, value in record.point.items()},
+        **{key.split(".")[-1]: plain(value) for key, value in record.point.items()},
         "epochs": str(len(made.epochs)),
         "parameters": _NONE if made.parameters is None else number(made.parameters),
         "remarks": made.reason or (_NONE if made.state == "done" else made.state),
@@ -67,5 +67,6 @@ def _percent(error: float | None) -> str:
     return _NONE if error is None else f"{100 * error:.3g} %"
 
 
-def _value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def plain(value: Any, digits: int = 4) -> str:
+    """Return a parameter for a person."""
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)

@@ -140,14 +140,18 @@ def compare(
 def as_one_family(found: Sequence[Comparison]) -> list[Comparison]:
     """Return comparisons with p values and intervals corrected for the number of all of them."""
     tested = [c.p for c in found if c.p is not None]
-    corrected = iter(holm(tested))
+    corrected = holm(tested)
+    left, each = sum(p >= 1 - LEVEL for p in corrected), iter(corrected)
     of = [replace(c, family=len(tested)) for c in found]
-    return [c if c.p is None else _corrected(c, c.p, next(corrected)) for c in of]
+    return [c if c.p is None else _corrected(c, c.p, next(each), left) for c in of]
 
 
-def _corrected(found: Comparison, p: float, corrected: float) -> Comparison:
-    """Return a comparison with its corrected p, and the interval of a test as strict as that."""
-    times = corrected / p if p > 0 and corrected < 1 else found.family
+def _corrected(found: Comparison, p: float, corrected: float, left: int) -> Comparison:
+    """Return a comparison with its corrected p, and the interval of a test as strict as that.
+
+    Those that are not told apart, so many as are `left`, all have the interval of the strictest.
+    """
+    times = left if corrected >= 1 - LEVEL else corrected / p if p > 0 else found.family
     half = float(stdtrit(found.freedom, 1 - (1 - LEVEL) / 2 / times)) * (found.error or 0.0)
     low, high = found.ratio * math.exp(-half), found.ratio * math.exp(half)
     return replace(found, corrected=corrected, low=low, high=high)

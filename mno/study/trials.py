@@ -23,6 +23,7 @@ from mno.core.errors import InputError, MnoError, first_line
 from mno.core.files import file_sha256, write_text
 from mno.core.forecast import TaskConfig
 from mno.core.memory import keep_freed_memory
+from mno.data.parts import as_seen
 from mno.data.reading import open_splits
 from mno.nn.config import ModelConfig
 from mno.study.search_space import SECTIONS, SearchSpec, distribution_of
@@ -200,7 +201,8 @@ def train_in_worker(job: Job, data: Path, root: Path, search: str, spec: SearchS
     """
     keep_freed_memory()
     trial = Trials(root, search, spec).of(job.number) if job.watched else None
-    splits = _search_splits(data)
+    task = section(job.params, "task", TaskConfig)
+    splits = as_seen(_search_splits(data), task)
     start, outcome = time.monotonic(), Outcome("done")
 
     def observe(epoch: int, metrics: Mapping[str, float]) -> None:
@@ -215,7 +217,7 @@ def train_in_worker(job: Job, data: Path, root: Path, search: str, spec: SearchS
         surrogate, _ = train(
             *splits, model=section(job.params, "model", ModelConfig),
             config=section(job.params, "train", TrainConfig), seed=job.seed, work=job.work,
-            task=section(job.params, "task", TaskConfig), observers=[observe], quiet=True,
+            task=task, observers=[observe], quiet=True,
         )  # fmt: skip
         outcome.parameters = surrogate.num_parameters
     except optuna.TrialPruned:

@@ -122,10 +122,12 @@ class Run:
                 padded = np.full((1, 1, known[name].shape[-1]), np.nan, np.float32)
                 padded[..., first:last] = values if axis else values[..., None]
                 values = padded
-            if values.shape != known[name].shape or np.isinf(values).any():
+            wrong = np.isinf(values) if name in description.gaps else ~np.isfinite(values)
+            if values.shape != known[name].shape or wrong.any():
                 raise InputError(
                     f"field {name} of a reading has shape {np.shape(given[name])}, or a value that "
-                    "is infinite; expected the places of the model, and NaN where nothing was read"
+                    "is not finite; expected the places of the model, and NaN alone where nothing "
+                    "was read, of fields that may be missing"
                 )
             known[name] = normaliser.encode(name, torch.from_numpy(values), self._physical[alone])
         intervals = torch.tensor([[step, 1.0]])

@@ -30,7 +30,7 @@ def from_changes(operator: Operator, changes: Mapping[str, float]) -> Operator:
     """
 
     def predict(batch: Batch) -> Batch:
-        last = {name: _last_known(batch.fields[name]) for name in changes}
+        last = {name: _known_so_far(batch.fields[name])[:, -1:] for name in changes}
         answer = operator(batch)
         changed = {name: last[name] + size * answer.fields[name] for name, size in changes.items()}
         return replace(answer, fields={**answer.fields, **changed})
@@ -60,7 +60,10 @@ def _known_so_far(frames: Tensor) -> Tensor:
     """Return frames in which a missing value is the last one before it that is not, or else 0."""
     if not torch.compiler.is_compiling() and not frames.isnan().any():
         return frames
-    return torch.cat([_last_known(frames[:, : n + 1]) for n in range(frames.shape[1])], dim=1)
+    known = [torch.zeros_like(frames[:, :1])]
+    for frame in frames.split(1, dim=1):
+        known.append(torch.where(frame.isnan(), known[-1], frame))
+    return torch.cat(known[1:], dim=1)
 
 
 def follow_on(follow: Follower, batch: Batch, steps: int) -> Batch:
@@ -108,14 +111,6 @@ def _frames(batch: Batch, start: int, count: int) -> Batch:
     if intervals is not None:
         intervals = intervals[:, start : start + count + 1]
     return replace(batch, fields={**fields, **alone}, intervals=intervals)
-
-
-def _last_known(frames: Tensor) -> Tensor:
-    """Return the last value of each place that is not missing, `(batch, 1, *place)`, or else 0."""
-    last = torch.zeros_like(frames[:, :1])
-    for frame in frames.split(1, dim=1):
-        last = torch.where(frame.isnan(), last, frame)
-    return last
 
 
 def roll_out(operator: Operator, batch: Batch, steps: int, forcings: Collection[str] = ()) -> Batch:

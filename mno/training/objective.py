@@ -31,15 +31,9 @@ NORM_FLOOR = 0.01
 
 
 def relative_error(
-    predicted: Fields,
-    truth: Fields,
-    normaliser: Normaliser,
-    grid: Grid | None = None,
-    given: Fields | None = None,
-    *,
-    by_frame: bool = False,
-    by_deviation: bool = False,
-) -> Tensor:
+    predicted: Fields, truth: Fields, normaliser: Normaliser, grid: Grid | None = None,
+    given: Fields | None = None, *, by_frame: bool = False, by_deviation: bool = False,
+) -> Tensor:  # fmt: skip
     r"""Return each sample's error `‖u_pred − u‖ / ‖u‖`, averaged over the fields, in L2 or H1.
 
     With a grid it is that in H1, `‖u‖² = Σ u² + Σ (Δu / h)²`: values, and first differences between

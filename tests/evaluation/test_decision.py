@@ -338,6 +338,13 @@ def test_a_missed_target_that_more_data_meet_is_a_condition():
     assert decided(near, curve=NO_SOLVER)[0] == "not_worth_it"
 
 
+def test_a_target_that_data_in_hand_should_meet_and_do_not_is_missed():
+    """As where the test split is farther off than the validation split that the curve is of."""
+    curve = LearningCurve.fit([200, 400, 800], [0.008, 0.00566, 0.004])
+    verdict, codes = decided(KpiConfig(relative_l2=0.007), curve=curve)
+    assert verdict == "not_worth_it" and "kpi_missed" in codes
+
+
 @pytest.mark.parametrize(
     ("kpis", "economics", "changed", "code"),
     [

@@ -77,6 +77,15 @@ def test_that_dvc_itself_was_killed_is_said(tmp_path):
     assert said == ["error: train: dvc was ended by signal 9; run again: what is finished is kept"]
 
 
+def test_what_a_stage_said_last_is_the_reason_where_it_gave_none(tmp_path):
+    said = []
+    script = "echo MlflowException: no server; echo \"ERROR: failed to reproduce 'train'\"; exit 1"
+    with pytest.raises(StageFailedError) as failed:
+        run_dvc(["sh", "-c", script, "train"], tmp_path, os.environ, said.append)
+    assert str(failed.value) == "train: dvc repro failed (MlflowException: no server)"
+    assert said[-1].startswith("ERROR: failed to reproduce")
+
+
 def test_damage_is_found_in_a_cache_that_is_elsewhere(tmp_path):
     root, cache, said = tmp_path / "root", tmp_path / "cache", []
     (root / "build/dataset").mkdir(parents=True)

@@ -3,6 +3,8 @@
 import math
 import tracemalloc
 from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from plant_log import POWER, Plant, without, write_long
 
 from mno.core.errors import InputError
+from mno.core.fields import Axis, Field
 from mno.data.config import SamplesConfig
 from mno.data.generate.plan import DatasetPlan
 from mno.data.generate.work import solve_shard
@@ -167,6 +170,10 @@ BROKEN = [
     ("time,x,value\n0,0,1\n", "has no column 'quantity' (it has time, x, value)"),
     ("time,x,x,quantity,value\n0,0,0,T,1\n", "has the columns x twice"),
     (HEADER + "noon,0,T,1,K\n", "line 2: time 'noon'; expected seconds, or a date"),
+    (
+        HEADER + "202603011250,0,T,1,K\n",
+        "time '202603011250'; expected seconds below 1e+11, or a date",
+    ),
     (HEADER + ",0,T,1,K\n", "line 2: time ''"),
     (HEADER + "nan,0,T,1,K\n", "line 2: time 'nan'"),
     (HEADER + "0,0,T,1,K\n2026-01-01,0,T,1,K\n", "line 3: time '2026-01-01'; expected seconds"),
@@ -443,7 +450,7 @@ def test_one_column_for_each_sensor_in_two_dimensions(tmp_path):
         ("0,,T,1,K\n1,,T,1,K\n", "no reading has a position", {}),
         ("0,0,T,1,K\n1,,T,1,K\n", "T has readings with a position and readings without", {}),
         ("0,0,T,1,K\n", "no sensor was read twice", {}),
-        ("0,0,T,1,K\n1e-9,0,T,1,K\n1e11,1,T,1,K\n", "expected fewer frames", {}),
+        ("0,0,T,1,K\n1e-9,0,T,1,K\n9e10,1,T,1,K\n", "expected fewer frames", {}),
         ("0,0,a b,1,K\n1,0,a-b,1,K\n2,0,a b,1,K\n", "'a b' and 'a-b' would be one field", {}),
         ("0,0,T,1,K\n100,0,T,1,K\n", "no window of 4 frames of 1 s has", {"interval": 1.0}),
     ],
@@ -580,6 +587,22 @@ def test_readings_that_never_pause_are_parted_into_moments(tmp_path):
         elapsed = found.read("elapsed", 0, found.contents.samples)
         assert np.diff(elapsed).min() > 0.02
         assert found.contents.samples * 8 == pytest.approx(100 / 0.05, rel=0.5)
+
+
+def test_files_that_differ_in_gaps_or_by_nanometres_are_told_apart():
+    def contents(length, **changed):
+        x = Axis("x", "m", "x", length * (np.arange(4) + 0.5), (0.0, 4 * length))
+        field = Field("T", "K", "temperature", "state", ("time", "x"))
+        time = Axis("time", "s", "time", np.arange(3.0), (0.0, 2.0))
+        return SimpleNamespace(fields=(replace(field, **changed),), axes=(time, x))
+
+    ours = contents(1e-8)
+    assert difference(ours, contents(1e-8, long_name="T of the rod")) is None
+    assert "along x, at other places" in str(difference(ours, contents(1.1e-8)))
+    found = difference(ours, contents(1e-8, gaps=True))
+    assert found == (
+        "has fields T[K] state with gaps (time, x); the others have T[K] state (time, x)"
+    )
 
 
 def test_logs_of_other_times_are_one_dataset(tmp_path):

@@ -119,6 +119,15 @@ def test_what_tells_equal_inputs_apart_is_no_field_of_a_dataset_that_comes_back(
     assert [field.name for field in contents.fields] == ["coeff", "sol"]
 
 
+def test_rates_of_fields_are_no_fields_of_a_dataset_that_comes_back(tmp_path):
+    store = released(tmp_path / "data", GRID, (TIME, X, Y))
+    group = zarr.open_group(store, mode="r+")
+    group.attrs["rates"] = ["rate_of_w"]
+    group.create_array("rate_of_w", data=values(10, 2), dimension_names=("sample", "direction"))
+    contents, _ = contents_and_values("zarr", store)
+    assert contents.fields == tuple(GRID)
+
+
 def test_a_shard_that_was_altered_or_lost_since_the_release_is_found(tmp_path):
     path = released(tmp_path / "data", GRID, (TIME, X, Y))
     shard = path / "w/c/1/0/0/0"

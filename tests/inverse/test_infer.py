@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from flows.inverse import infer as command
 from mno.core.config import validate
 from mno.core.distributions import Distribution
 from mno.core.errors import InputError, MnoError
+from mno.core.fields import LOG
 from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.generate.plan import make_plan
 from mno.data.generate.run import generate
@@ -37,6 +38,7 @@ from mno.nn.config import ModelConfig
 from mno.scenarios.batch_furnace import BatchFurnace, BatchFurnaceParameters
 from mno.scenarios.darcy import Darcy, DarcyParameters
 from mno.sensors.inputs import from_store
+from mno.surrogate.surrogate import Surrogate
 from mno.training.config import TrainConfig
 from mno.training.fit import train
 from tests.support import furnace_runs
@@ -386,6 +388,18 @@ def test_a_question_that_cannot_be_asked_is_one_line(workspace, question, messag
         Unknowns(asked, run)
         read_observations(root / "readings.csv", Mapping(), run, asked.noise)
     assert "\n" not in str(refused.value)
+
+
+def test_what_may_be_zero_is_refused_of_an_input_whose_logarithm_is_taken(workspace):
+    root, surrogate = workspace
+    description = surrogate.description
+    normaliser = replace(description.normaliser, scales={"permeability": LOG})
+    of_logs = Surrogate(replace(description, normaliser=normaliser), surrogate.operator)
+    run = Run(of_logs, from_store(surrogate, root / "data", RUN))
+    for said, refused in (("normal", True), ("uniform", True), ("lognormal", False)):
+        asked = validate(Question, {"unknown": {"permeability": {said: [0.0, 1.0]}}})
+        with pytest.raises(InputError, match="takes its logarithm") if refused else nullcontext():
+            Unknowns(asked, run)
 
 
 def test_modes_of_another_grid_are_refused(workspace):

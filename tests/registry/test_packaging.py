@@ -296,8 +296,8 @@ stages:
 """
 
 
-def chain(shop, folder):
-    return list(read_chain(registry_of(existing_workspace(shop.root)), NAME, folder))
+def chain(shop):
+    return list(read_chain(registry_of(existing_workspace(shop.root)), NAME))
 
 
 def findings(shop, check, version=1, originals=()):
@@ -324,7 +324,7 @@ def test_each_version_is_sealed_once_with_what_was_registered_and_names_the_seal
 ):
     first = shop.train(1)
     registered = shop.register(first)
-    (seal,) = chain(shop, tmp_path)
+    (seal,) = chain(shop)
     assert (seal.version, seal.previous, seal.problem) == (1, None, None)
     assert seal.content["record"] == registered["record"]
     assert seal.content["aliases"] == {"champion": 1}
@@ -332,15 +332,15 @@ def test_each_version_is_sealed_once_with_what_was_registered_and_names_the_seal
     assert "artifacts/candidate/weights.safetensors" in seal.content["package"]
     assert {"record.json", "environment.txt"} <= set(seal.content["run"]["files"])
     shop.register(first)
-    assert chain(shop, tmp_path) == [seal]
+    assert chain(shop) == [seal]
     # As after a kill before the version names its seal.
     client = existing_workspace(shop.root).client
     client.delete_model_version_tag(NAME, "1", "mno.seal")
     shop.register(first)
     assert client.get_model_version(NAME, "1").tags["mno.seal"] == str(seal.pointer)
-    assert chain(shop, tmp_path) == [seal]
+    assert chain(shop) == [seal]
     shop.register(shop.train(2))
-    latest, before = chain(shop, tmp_path)
+    latest, before = chain(shop)
     assert (latest.version, latest.previous) == (2, before.pointer)
     assert before == seal
 

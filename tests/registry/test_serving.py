@@ -140,6 +140,38 @@ def test_a_version_whose_files_are_damaged_is_not_served(shop):
         assert "missing or altered" in problem and f"{NAME}/1 goes on" in problem
 
 
+def test_what_cannot_be_served_is_not_loaded_at_each_look_and_a_way_back_counts_at_once(shop):
+    for seed in (1, 2):
+        shop.register(shop.train(seed), score=lambda _: 0.05)
+    damaged = set((shop.root / "mlartifacts").rglob("weights.safetensors"))
+    whole = {weights: weights.read_bytes() for weights in damaged}
+    loaded = []
+
+    class Watched(NamedModel):
+        def load(self, uri):
+            loaded.append(uri)
+            return super().load(uri)
+
+    registry = Watched(shop.root, f"models:/{NAME}@champion")
+    with running(registry, ServingConfig(poll_interval=0.02)) as service:
+        for weights, content in whole.items():
+            weights.write_bytes(content[:-1])
+        name_champion(shop, 2)
+        while service.follower.problem is None:
+            time.sleep(0.01)
+        time.sleep(0.5)
+        assert loaded == [f"models:/{NAME}/1", f"models:/{NAME}/2"]
+        name_champion(shop, 1)
+        while service.follower.problem is not None:
+            time.sleep(0.01)
+        for weights, content in whole.items():
+            weights.write_bytes(content)
+        name_champion(shop, 2)
+        while service.follower.current.name != f"{NAME}/2":
+            time.sleep(0.01)
+    assert loaded[2:] == [f"models:/{NAME}/2"]
+
+
 def test_a_model_that_does_not_exist_is_one_line(shop):
     with pytest.raises(InputError, match="is not in the registry"):
         NamedModel(shop.root, f"models:/{NAME}@champion")

@@ -71,7 +71,7 @@ def test_no_time_zone_says_what_one_is(name):
         parse_timezone(name)
 
 
-@pytest.mark.parametrize("cron", ["", "x", "99 3 * * *", "0 0 30 2 *", "* * *"])
+@pytest.mark.parametrize("cron", ["", "x", "99 3 * * *", "0 0 30 2 *", "* * *", "0 0 3 * * *"])
 def test_no_cron_says_what_one_is(cron):
     with pytest.raises(InputError, match="--cron .* expected"):
         check_cron({"cron": cron, "timezone": "UTC"})

@@ -17,10 +17,11 @@ from flows.cli import app
 from mno.core.errors import InputError
 from mno.imports.collection import checksum
 from mno.imports.convert import FileParameters, convert_file
-from mno.imports.mapping import Mapping, SensorRules
+from mno.imports.mapping import AxisRule, Mapping, SensorRules
 from mno.imports.readings import read_readings
 from mno.sensors.compare import compare_with_readings, renamed
 from mno.sensors.inputs import can_begin_with, from_readings, from_store
+from mno.surrogate.surrogate import Surrogate
 from tests.imports.plant_log import POWER, Plant, without, write_long
 
 FRAMES, HISTORY, INTERVAL = 12, 4, 10.0
@@ -109,6 +110,22 @@ def test_a_log_in_other_units_is_compared_alike(surrogate, log, tmp_path):
     np.testing.assert_allclose(theirs.value, ours.value, rtol=1e-9)
     np.testing.assert_allclose(theirs.uncertainty, ours.uncertainty, rtol=1e-9)
     np.testing.assert_allclose(theirs.model, ours.model, rtol=1e-3)
+
+
+def test_a_model_whose_times_are_minutes_is_given_the_same_window(surrogate, log):
+    description = surrogate.description
+    forecast = replace(description.forecast, interval=INTERVAL / 60)
+    of_minutes = Surrogate(replace(description, forecast=forecast), surrogate.operator)
+    minutes = MAPPING.model_copy(update={"axes": {"time": AxisRule(units="min")}})
+    given, expected = (
+        from_readings(model, log, mapping, WINDOW)
+        for model, mapping in ((of_minutes, minutes), (surrogate, MAPPING))
+    )
+    temperature = expected.inputs["temperature"]
+    np.testing.assert_allclose(given.inputs["temperature"], temperature, rtol=1e-6)
+    np.testing.assert_allclose(60 * given.times, expected.times)
+    assert 60 * given.known_until == pytest.approx(expected.known_until)
+    assert (given.time_units, expected.time_units) == ("min", "s")
 
 
 def test_quantities_are_renamed_as_the_mapping_says(surrogate, tmp_path):

@@ -272,6 +272,13 @@ def test_a_state_that_would_be_kept_in_the_log_is_refused(watch, plant, tmp_path
     assert (tmp_path / log).read_bytes() == content
 
 
+def test_a_state_by_another_ending_than_its_own_is_refused(watch, plant, tmp_path):
+    for name in ("charge.csv", "furnace.1"):
+        code, out, err = watch(plant / "log.csv", "--state", name, as_json=False)
+        assert code == 2 and out == "" and "expected a name that ends in .safetensors" in err
+    assert not {*tmp_path.glob("charge*"), *tmp_path.glob("furnace*")}
+
+
 def test_the_state_of_another_run_is_refused(watch, plant, tmp_path):
     watch(plant / "log.csv", "--state", "state.safetensors")
     constant, _ = furnace_runs.log_of()

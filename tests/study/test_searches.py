@@ -17,14 +17,25 @@ from flows.params import edit_params
 from mno.core.config import read_params, validate
 from mno.core.errors import InputError, MnoError
 from mno.core.files import file_sha256
-from mno.data.config import ExecutionConfig
+from mno.data.config import ExecutionConfig, GenerateConfig
 from mno.data.generate.plan import make_plan
 from mno.data.generate.run import generate
 from mno.data.store import seal
+from mno.scenarios.batch_furnace import BatchFurnace, BatchFurnaceParameters
 from mno.scenarios.darcy import Darcy, DarcyParameters
 from mno.study.search_report import write_search_report
 from mno.study.search_space import SearchSpec, at, default_params, search_digest, training_digest
-from mno.study.trials import DATABASE, Confirmation, Outcome, Trials, preset_path, write_preset
+from mno.study.trials import (
+    DATABASE,
+    Confirmation,
+    Job,
+    Outcome,
+    Trials,
+    preset_path,
+    train_in_worker,
+    write_preset,
+)
+from tests.support import furnace_runs
 from tests.support.workspaces import end_processes_in, make_workspace
 
 ROOT = Path(__file__).parents[2]
@@ -116,6 +127,28 @@ def test_a_search_is_told_apart_by_what_its_trials_depend_on():
     ]  # fmt: skip
     assert len({digest(), *others}) == len(others) + 1
     assert training_digest(params, 0) != training_digest(params, 1)
+
+
+@pytest.mark.parametrize("task", [{"part": "readings"}, {"part": "fields"}])
+def test_a_trial_sees_a_plant_as_the_line_does(tmp_path, task):
+    own = validate(BatchFurnaceParameters, furnace_runs.QUICK)
+    split = {"train": 0.5, "validation": 0.25, "test": 0.25}
+    config = GenerateConfig(
+        samples=4, resolution=furnace_runs.RESOLUTION, shard_size=4, seed=0, split=split
+    )
+    generate(
+        make_plan(BatchFurnace, own, config, "", ROOT), tmp_path / "work", tmp_path / "data",
+        ExecutionConfig(workers=1),
+    )  # fmt: skip
+    params = read_params(ROOT)
+    sections = {name: dict(params[name]) for name in ("task", "model", "train")}
+    sections["task"] |= task
+    sections["model"] |= {"width": 8, "layers": 1, "backbone": "plain", "path": "hilbert"}
+    sections["train"] |= {"epochs": 1, "warm_start": None}
+    job = Job(0, sections, 0, tmp_path / "fit", watched=False)
+    outcome = train_in_worker(job, tmp_path / "data", tmp_path, "a", spec_of())
+    assert (outcome.state, outcome.reason) == ("done", None)
+    assert len(outcome.epochs) == 1
 
 
 def test_a_preset_of_somebody_else_is_not_replaced(tmp_path):

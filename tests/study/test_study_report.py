@@ -344,6 +344,19 @@ def test_holm_corrects_as_in_its_textbook_example():
     assert holm([]) == []
 
 
+def test_pairs_that_are_not_told_apart_have_intervals_of_the_strictest_of_them():
+    """Two of three are open at levels of 5 %, so both have intervals of 97.5 %."""
+    rng = np.random.default_rng(1)
+    drawn = np.exp(0.05 * rng.standard_normal((4, 8)) + [[0.0], [0.0], [0.0], [1.0]])
+    errors = {name: dict(enumerate(row.tolist())) for name, row in zip("abcd", drawn, strict=True)}
+    found = compare(errors, [("a", "b"), ("a", "c"), ("a", "d")])
+    open_ones = [one for one in found if one.corrected >= 0.05]
+    assert [one.b for one in open_ones] == ["b", "c"]
+    for one in open_ones:
+        half = stats.t.ppf(1 - 0.025 / 2, one.freedom) * one.error
+        assert math.log(one.high / one.ratio) == pytest.approx(half)
+
+
 def test_more_comparisons_make_the_same_difference_less_sure():
     rng = np.random.default_rng(0)
     models = {f"m{i}": errors(*rng.lognormal(-3, 0.1, 5)) for i in range(6)}

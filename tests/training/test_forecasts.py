@@ -251,6 +251,9 @@ def test_too_few_frames_are_refused_in_one_line(tmp_path):
     alone = Axis("time", "s", "time", np.array([0.0]), (0.0, 1.0))
     with pytest.raises(InputError, match="have 1 frame over time.* two frames or more"):
         forecast_of(TaskConfig(kind="observe"), TRAINING.schema.fields, [alone])
+    minutes = Axis("time", "min", "time", np.arange(3.0), (0.0, 2.0))
+    with pytest.raises(InputError, match="times are in min.*units: s"):
+        forecast_of(TaskConfig(kind="observe"), TRAINING.schema.fields, [minutes])
 
 
 def test_frames_at_unequal_distances_are_refused(tmp_path):

@@ -194,6 +194,8 @@ def test_a_run_refuses_what_it_cannot_go_on_with(trained, tmp_path):
         run.told(2.0, {"power": np.zeros(POINTS)})
     with pytest.raises(InputError, match="field power of a reading has shape"):
         run.told(2.0, reading | {"power": np.zeros(3)})
+    with pytest.raises(InputError, match="power .*not finite; .*of fields that may be missing"):
+        run.told(2.0, reading | {"power": np.full(POINTS, np.nan)})
     with pytest.raises(InputError, match=r"of the run as a whole there are \['loss'\]"):
         Run(surrogate, {"loss": 0.1})
     run.save(tmp_path / "run", "one")

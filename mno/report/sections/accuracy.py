@@ -46,7 +46,7 @@ def section(results: Results, words: Words) -> Section:
         _spread(results.evaluation, words),
         words("marked", count=len(weak)) if weak else None,
         *tables,
-        words("intervals"),
+        words("intervals", level=words.percent(metrics["intervals"]["level"])),
         Folded(words("what_figures_mean"), [Facts(words("what_figures_mean"), meanings)]),
     )
 
