@@ -126,8 +126,8 @@ def port_refused(host: str, port: int, option: str, error: Exception) -> InputEr
                 words = psutil.Process(taken.pid).cmdline()
                 whose = f"process {taken.pid} has it: {' '.join(words)[:80]}"
     return InputError(
-        f"cannot listen at {host}, port {port} ({whose}); give another address, or "
-        f"another {option}, 0 for a free one"
+        f"cannot listen at {host}, port {port} ({whose}); give another {option}, 0 for "
+        "a free one, or another address"
     )
 
 
