@@ -18,6 +18,8 @@ def commands() -> dict[str, Any]:
 
 def _commands(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
     for name, command in group.commands.items():
+        if name == getattr(group, "otherwise", None):  # it stands under the group's own name
+            continue
         if hasattr(command, "commands"):
             if command.invoke_without_command:  # it does something by itself
                 yield before + name, command
