@@ -42,7 +42,7 @@ from mno.lineage.dvcfiles import DATA_FILE, read_data_version
 from mno.lineage.snapshot import git, take_snapshot, toplevel
 from mno.study import results
 from mno.study.design import Cell, TuningConfig, kind_of
-from mno.study.operators import count, measure_scaling, model_of, signature_of, time_steps
+from mno.study.operators import count, measure_scaling, model_of, signature_of, times_in_turn
 from mno.study.peers import fit_peers
 from mno.study.results import Code, Found, Study
 
@@ -155,6 +155,7 @@ class StudyRun:
                 f"{self.study.name}: {cells - left} of {cells} cells are there; {left} to make"
             )
             self._time_steps()
+            self.time_answers(code)
             made = self._make_cells(code)
             self._measure_scaling(code)
             self._fit_peers(code)
@@ -208,10 +209,27 @@ class StudyRun:
                 continue
             self.say(f"{scenario}: times of training steps")
             timed = [(cell, kind) for cell in cells for kind in tuning.kinds]
-            times = iter(time_steps([cell.trained(kind) for cell, kind in timed], study.root))
+            times = iter(times_in_turn([cell.trained(kind) for cell, kind in timed], study.root))
             for cell in cells:
                 found = [{"kind": kind, "step_seconds": next(times)} for kind in tuning.kinds]
                 study.results.keep_plan(cell, tuning, {"times": found})
+
+    def time_answers(self, code: Code) -> None:
+        """Time answers of all models of a scenario in turn, while no cell is made beside them."""
+        study, answers = self.study, self.study.answers(code)
+        for scenario in study.spec.scenarios:
+            of = [item for item in answers if item.cell.scenario == scenario]
+            if self._is_over() or all(item.state == "fresh" for item in of):
+                continue
+            self.say(f"{scenario}: times of answers")
+            try:
+                times = times_in_turn([item.cell for item in of], study.root, answers=True)
+            except MnoError as error:
+                self.say(f"{scenario}: times of answers failed: {error}")
+                continue
+            for item, seconds in zip(of, times, strict=True):
+                record = results.record_of(item.cell, item.identity, answer_ms=1e3 * seconds)
+                study.results.write(f"answers/{item.cell.kind}", record)
 
     def _planned(self, item: Found, copy: Copy, code: Code) -> Found:
         """Return a cell as it is trained by the best of its model's trials, made if none were.

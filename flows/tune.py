@@ -257,24 +257,19 @@ class TrialMaker:
 def _written(maker: TrialMaker, confirmation: Confirmation, preset: Path) -> dict[str, Any]:
     search, records, winner = maker.search, maker.trials.records, maker.trials.done[0]
     default = next((record for record in maker.trials.done if record.is_default), None)
-    said = "No trial has a lower validation error than the default: the winner is the default."
+    said = "No trial has a lower validation error than the default: it is the winner."
     said = said if winner.is_default else confirmation.sentence()
     expected = maker.expected
     result: dict[str, Any] = {
-        "search": search.name,
-        "digest": search.digest,
-        "trials": {"all": len(records), **counted(records)},
-        "left": maker.left,
+        "search": search.name, "digest": search.digest, "preset": f"presets/{preset.name}",
+        "trials": {"all": len(records), **counted(records)}, "left": maker.left,
         "expected_seconds": None if expected is None else round(maker.left * expected, 1),
-        "best": winner.to_dict(),
-        "default": default.to_dict() if default else None,
-        "said": said,
+        "best": winner.to_dict(), "default": default.to_dict() if default else None, "said": said,
         "confirmed": {
             who: {str(seed): error for seed, error in errors.items()}
             for who, errors in asdict(confirmation).items()
         },
-        "preset": f"presets/{preset.name}",
-    }
+    }  # fmt: skip
     lines = [
         f"Trial {winner.number} of {len(records)}; validation error {winner.outcome.error:.3%}.",
         said,
@@ -282,7 +277,7 @@ def _written(maker: TrialMaker, confirmation: Confirmation, preset: Path) -> dic
     ]
     numbers = {**result, "all": [record.to_dict() for record in records]}
     try:
-        page = write_search_report(search.root, search.name, maker.trials, confirmation, numbers)
+        page = write_search_report(search.root, search.name, maker.trials, numbers)
         making.write_preset(preset, search.name, at(search.default, winner.point), lines)
     except OSError as error:
         raise MnoError(f"{error.filename} cannot be written: {error.strerror}") from None

@@ -6,7 +6,6 @@ wrong, or older than the cells.
 """
 
 import math
-import statistics
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,11 +83,6 @@ class StudyAnswers:
     def machines(self) -> list[tuple[str | None, int, int]]:
         """Processor, cores and cells at a time of each machine that made cells."""
         return machines_of(self.found)
-
-    @property
-    def seconds(self) -> float:
-        """Time that a cell took, the median, in seconds."""
-        return statistics.median(item.record["seconds"]["all"] for item in self.found)
 
     def scenario(self, name: str) -> ScenarioFindings:
         """Return what was found on a scenario."""
@@ -214,6 +208,10 @@ def reported(study: Study, found: Sequence[Found] | None = None) -> Reported:
     grids, peers = usable(study.scaling(), same), usable(study.peers(), same)
     if not used:
         raise InputError(f"{study.name} has no finished cell yet; run: mno study run {study.name}")
+    at_rest = {i.cell.kind: i.record["answer_ms"] for i in usable(study.answers(), same)}
+    for item in used:  # what was timed within a cell may have been beside other cells
+        cost = item.record["cost"]
+        cost["latency_ms"] = at_rest.get(item.cell.kind, cost["latency_ms"])
     findings = findings_of(study.spec, used)
     answers = StudyAnswers(study.spec, used, findings, grids, peers)
     return Reported(answers, partial(sections_of, findings, used, grids, peers))

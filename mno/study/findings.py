@@ -44,7 +44,7 @@ class Row:
     parameters: int  # trainable ones
     errors: Mapping[int, float]  # relative L2 on the test split, by seed
     train_seconds: float | None  # processor seconds of a training
-    latency_ms: float  # of one prediction on one core
+    latency_ms: float  # of one prediction on one core, at rest where that was timed
     memory_mib: float | None  # peak of a process that predicts
     finer: float | None  # mean relative L2 on the finest grid that was tried
     finer_ratio: float | None  # its points along an axis, relative to those of training

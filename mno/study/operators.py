@@ -8,6 +8,7 @@ import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,9 +29,10 @@ from mno.core.workers import Worker
 from mno.data.config import GenerateConfig
 from mno.data.imported import source_class, source_parameters
 from mno.evaluation.memory import own_peak_mib
-from mno.evaluation.timing import seconds_of, times_of
+from mno.evaluation.timing import times_of
 from mno.nn.build import build_operator, match_parameters_to
 from mno.nn.config import ModelConfig, for_dataset
+from mno.nn.lean import lean
 from mno.nn.operator import count_parameters
 from mno.scenarios.base import SampleSource
 from mno.scenarios.part import part_of
@@ -135,29 +137,35 @@ def _width(cell: Cell, match: MatchConfig | None, signature: Signature, root: Pa
     return config.width
 
 
-def time_steps(cells: list[Cell], root: Path, rounds: int = 5) -> list[float]:
-    """Time a training step of each operator, in turns, on one thread: the median, in seconds."""
-    return _in_a_process(_stepped, [dict(cell.params) for cell in cells], root, rounds)
+def times_in_turn(cells: list[Cell], root: Path, answers: bool = False) -> list[float]:
+    """Time a training step of each operator, or an answer, in turns, on one thread: medians, s."""
+    return _in_a_process(_timed, [dict(cell.params) for cell in cells], root, answers)
 
 
-def _stepped(cells: list[Mapping[str, Any]], root: Path, rounds: int) -> list[float]:
+def _timed(cells: list[Mapping[str, Any]], root: Path, answers: bool) -> list[float]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    steps = []
+    calls: list[Callable[[], object]] = []
     for params in cells:
         signature, n = signature_of(params, root), params["generate"]["resolution"]
         operator = build_operator(model_of(params, root), **signature)
         shape = tuple(len(a.points) for a in _source(params, root).axes if a.name != "time")
         if len(shape) != signature["dims"]:  # unordered points
             shape = (n,) * signature["dims"]
-        batch = _batch(signature, shape, n, params["train"]["batch_size"], _frames(params))
+        samples = 1 if answers else params["train"]["batch_size"]
+        batch = _batch(signature, shape, n, samples, _frames(params))
+        if answers:
+            calls.append(partial(torch.inference_mode()(lean(operator).forward), batch))
+            continue
         config = TrainConfig.model_validate(params["train"])
-        calls = 1 if signature["along_time"] else config.unroll
-        steps.append(_step(operator, batch, optimizers_of(operator, config), calls))
-    times = [[seconds_of(step) for step in steps] for _ in range(1 + rounds)]
+        steps = 1 if signature["along_time"] else config.unroll
+        calls.append(_step(operator, batch, optimizers_of(operator, config), steps))
+    seconds = 0.1 if answers else 0.0  # of each in a turn, the latter a single step
+    times = [[times_of(call, seconds).median for call in calls] for _ in range(1 + _TURNS)]
     return [float(np.median(of_one)) for of_one in zip(*times[1:], strict=True)]
 
 
+_TURNS = 5
 _SLOWEST = 20.0  # seconds of one call beyond which no larger grid is tried
 _TIMEOUT = 1800.0
 
@@ -168,8 +176,8 @@ def measure_scaling(
     """Measure an operator at several resolutions, so many seconds for each measurement.
 
     For each resolution there are `points`, `predict_ms`, `step_ms` (forward and backward), and
-    `predict_mib` and `step_mib`, memory beyond that of the idle process; null where the system does
-    not say. Resolutions beyond the first that takes too long are left out. Failures are MnoErrors.
+    `step_mib`, memory beyond that of the idle process, null where the system does not say.
+    Resolutions beyond the first that takes too long are left out. Failures are MnoErrors.
     """
     return _in_a_process(_measured, params, resolutions, seconds, root)
 
@@ -196,17 +204,12 @@ def _measured(
     for n in resolutions:
         grid, trained = (n,) * signature["dims"], params["generate"]["resolution"]
         batch = _batch(signature, grid, trained, 1, _frames(params))
-        step = _step(operator, batch)
-
-        def predict(batch: Batch = batch) -> None:
-            with torch.no_grad():
-                operator(batch)
-
+        step, predict = _step(operator, batch), partial(torch.no_grad()(operator.forward), batch)
         step()  # compiles, and allocates, what the first call alone does
         figures: dict[str, Any] = {"resolution": n, "points": n ** signature["dims"]}
-        for name, call in (("predict", predict), ("step", step)):
-            figures[f"{name}_mib"] = _added_mib(call)
-            figures[f"{name}_ms"] = 1e3 * times_of(call, seconds).median
+        figures["predict_ms"] = 1e3 * times_of(predict, seconds).median
+        figures["step_mib"] = _added_mib(step)
+        figures["step_ms"] = 1e3 * times_of(step, seconds).median
         found.append(figures)
         if figures["step_ms"] > 1e3 * _SLOWEST:
             break

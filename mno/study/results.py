@@ -128,11 +128,11 @@ def identify(cell: Cell, code: Code, datasets: Mapping[str, str]) -> Identity:
     return Identity(params, dataset, datasets.get(dataset), code.cell_digest(cell))
 
 
-def identify_scaling(cell: Cell, code: Code, scaling: ScalingConfig) -> Identity:
-    """Return the identity of the measurements of a cell's operator on several grids."""
+def identify_scaling(cell: Cell, code: Code, scaling: ScalingConfig | None) -> Identity:
+    """Return the identity of a cell's operator as measured on several grids; by none on its own."""
     measured = {key: cell.tracked[key] for key in ("scenario", "task", "model")}
     resolution = cell.params["generate"]["resolution"]
-    rules = {**scaling.model_dump(), "scenarios": []}  # by which the kept ones are known
+    rules = {**scaling.model_dump(), "scenarios": []} if scaling else {}  # as it is kept
     params = json_sha256([measured, cell.parameters, resolution, rules])
     return Identity(params=params, dataset="", data="", code=code.cell_digest(cell))
 
@@ -280,6 +280,15 @@ class Study:
             self.results.held(c, f"scaling/{c.kind}", identify_scaling(c, code, scaling), code)
             for c in self.cells
             if scaling is not None and (c.scenario, c.seed) == (first.scenario, first.seed)
+        ]
+
+    def answers(self, code: Code | None = None) -> list[Found]:
+        """Do the same with the times of answers of untrained operators, at rest and in turn."""
+        code, first = code or Code(self.root), self.cells[0].seed
+        return [
+            self.results.held(c, f"answers/{c.kind}", identify_scaling(c, code, None), code)
+            for c in self.cells
+            if c.seed == first
         ]
 
     def peers(self, code: Code | None = None) -> list[Found]:

@@ -7,16 +7,14 @@ from typing import Any
 
 from mno.core.numbers import number
 from mno.study.report import SAID, Section, Table, write_report
-from mno.study.trials import STATES, Confirmation, TrialRecord, Trials
+from mno.study.trials import STATES, TrialRecord, Trials
 
 FOLDER = Path("reports/tune")
 _NONE = "–"
 
 
-def write_search_report(
-    root: Path, name: str, trials: Trials, confirmation: Confirmation, numbers: Mapping[str, Any]
-) -> Path:
-    """Write the page of a search of which a trial is done, and numbers as JSON; return its path."""
+def write_search_report(root: Path, name: str, trials: Trials, numbers: Mapping[str, Any]) -> Path:
+    """Write the page of a search of which a trial is done, and its numbers; return its path."""
     records, done, spec = trials.records, trials.done, trials.spec
     most = spec.limits.parameters
     bound = "" if most is None else f" Models have at most {number(most)} parameters."
@@ -25,7 +23,7 @@ def write_search_report(
     states = ", ".join(f"{n} {state}" for state, n in counted(records).items() if n)
     rows = [_row(record) for record in [*done, *others]]
     sections = [
-        _winner_section(done[0], confirmation),
+        _winner_section(done[0], numbers["said"]),
         Section("all", "Trials", [f"{states}."], [Table("The best first", rows)]),
         Section("how", "How it was measured", [SAID["search"], rules]),
     ]
@@ -40,15 +38,11 @@ def counted(records: Sequence[TrialRecord]) -> dict[str, int]:
     return {state: counts[state] for state in STATES}
 
 
-def _winner_section(winner: TrialRecord, confirmation: Confirmation) -> Section:
-    said = "No trial has a lower validation error than the default: it is the winner."
+def _winner_section(winner: TrialRecord, said: str) -> Section:
     rows = [{"parameter": key, "value": plain(value)} for key, value in winner.point.items()]
     table = Table(f"The winner, trial {winner.number}", rows)
-    paragraphs = [
-        said if winner.is_default else confirmation.sentence(),
-        f"Its trial has a validation error of {_percent(winner.outcome.error)}.",
-    ]
-    return Section("winner", "The winner", paragraphs, [table])
+    lowest = f"Its trial has a validation error of {_percent(winner.outcome.error)}."
+    return Section("winner", "The winner", [said, lowest], [table])
 
 
 def _row(record: TrialRecord) -> dict[str, str]:

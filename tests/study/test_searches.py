@@ -250,7 +250,8 @@ def test_a_file_that_is_no_database_is_refused(tmp_path):
 def test_the_report_shows_the_comparison_and_all_trials(tmp_path):
     trials = make(tmp_path, 16)
     found = Confirmation({1: 0.1, 2: 0.11, 3: 0.09}, {1: 0.2, 2: 0.21, 3: 0.19})
-    text = write_search_report(tmp_path, "a", trials, found, {"all": []}).read_text()
+    numbers = {"all": [], "said": found.sentence()}
+    text = write_search_report(tmp_path, "a", trials, numbers).read_text()
     assert "the winner has a lower error than the default" in text
     assert "16 done" in text and text.count(" %</td>") >= 16
     assert 'src="http' not in text

@@ -20,7 +20,7 @@ from mno.core.imports import TRACKED
 from mno.nn.config import ModelConfig
 from mno.study.design import StudySpec, cells_of
 from mno.study.findings import usable
-from mno.study.operators import time_steps
+from mno.study.operators import times_in_turn
 from mno.study.results import (
     EQUIVALENCES,
     Code,
@@ -314,9 +314,11 @@ def test_a_plan_is_of_given_epochs_where_no_time_gives_them(tmp_path, seconds):
 def test_steps_of_models_are_timed_together():
     deep = spec(models={"deep": {"layers": 12, "width": 64}}, seeds=[0])
     some = [c for c in cells_of("small", deep) if c.scenario == "darcy"]
-    axial, _, deep = time_steps(some, ROOT, rounds=3)
+    axial, _, deep = times_in_turn(some, ROOT)
     assert 0 < axial < deep
     assert steps_of_epoch(some[0]) == 4
+    axial, _, deep = times_in_turn(some, ROOT, answers=True)
+    assert 0 < axial < deep
 
 
 TUNED = """\
@@ -361,6 +363,8 @@ def test_a_killed_study_goes_on_and_keeps_each_cell_in_three_places(studied):
     assert len(made) == 6
     assert "diverged" in made["darcy--broken--0"]["reason"]
     assert len(list((results / "scaling").glob("*.json"))) == 3
+    at_rest = [json.loads(path.read_text()) for path in (results / "answers").glob("*.json")]
+    assert len(at_rest) == 3 and all(record["answer_ms"] > 0 for record in at_rest)
     mean, ridge = json.loads((results / "peers/darcy.json").read_text())["peers"]
     assert (mean["name"], ridge["name"]) == ("mean", "ridge")  # Darcy has no frames to persist
     assert 0 < ridge["test"] < mean["test"] and ridge["seconds"] >= 0

@@ -21,7 +21,7 @@ from mno.study.report import (
     sections_of,
     write_study_report,
 )
-from mno.study.results import Code, Found, Identity, Results, Study
+from mno.study.results import Code, Found, Identity, Results, Study, record_of
 from mno.study.statistics import (
     _usual_scatter,
     compare,
@@ -143,6 +143,17 @@ def test_cells_of_another_study_file_are_refused(kept, study_file):
     kept.write("darcy--plain-axial--0", {**content, "identity": identity})
     with pytest.raises(InputError, match="darcy--plain-axial--0 is of another study file"):
         reported(load_study(str(study_file), ROOT))
+
+
+def test_times_of_answers_at_rest_count_where_they_were_taken(kept, study_file):
+    study = load_study(str(study_file), ROOT)
+    assert reported(study).answers.row("darcy", "plain-axial").latency_ms == 2.0  # within cells
+    for number, item in enumerate(study.answers(), 1):
+        timed = record_of(item.cell, item.identity, answer_ms=0.25 * number)
+        kept.write(f"answers/{item.cell.kind}", timed)
+    assert all(item.state == "fresh" for item in study.answers())
+    rows = reported(study).answers.findings["darcy"].rows
+    assert [row.latency_ms for row in rows] == [0.25, 0.5]
 
 
 def test_without_a_cell_there_is_no_report(study_file, tmp_path, monkeypatch):
