@@ -97,12 +97,10 @@ def _deployment_of(root: Path, clock: Mapping[str, Any], max_hours: float | None
     # Prefect notes where the flow is, relative to the working folder.
     os.chdir(root)
     return retrain.to_deployment(
-        schedule.deployment_name(root),
-        schedules=[plan],
+        schedule.deployment_name(root), schedules=[plan], tags=["mno"],
         parameters={"root": str(root), "max_hours": max_hours},
         description=f"Retrains {root} if there is a reason to.",
-        tags=["mno"],
-    )
+    )  # fmt: skip
 
 
 def create(root: Path, clock: Mapping[str, Any], max_hours: float | None) -> None:
@@ -257,10 +255,12 @@ async def _watch(client: Any, identity: UUID, restart: Callable[[], None], runne
     """Keep the server up, and no more than one late run waiting; end with the deployment."""
     from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 
+    down = False
     while True:
         await asyncio.sleep(LOOK)
         try:
             await asyncio.to_thread(restart)
+            down = False
             await client.read_deployment(identity)
             for run in _late(await client.read_flow_runs(**_waiting(identity)))[:-1]:
                 await client.delete_flow_run(run.id)
@@ -268,7 +268,11 @@ async def _watch(client: Any, identity: UUID, restart: Callable[[], None], runne
             _say("the schedule was removed")
             runner.handle_sigterm()
             return
-        except (MnoError, httpx.HTTPError, PrefectHTTPStatusError):
+        except MnoError as error:
+            if not down:
+                _say(f"{error}; it is tried again until it does")
+            down = True
+        except (httpx.HTTPError, PrefectHTTPStatusError):
             continue  # the server is starting anew, or very busy
 
 

@@ -403,20 +403,14 @@ def record_of(
     `parameters` and `points`; that of simple peers the `peers`, as `fit_peers` returns them.
     """
     return {
-        "study": cell.study,
-        "state": state,
+        "study": cell.study, "state": state,
         "cell": {
-            "scenario": cell.scenario,
-            "model": cell.model.name,
-            "backbone": cell.model.backbone,
-            "mixer": cell.model.mixer,
-            "seed": cell.seed,
+            "scenario": cell.scenario, "model": cell.model.name, "backbone": cell.model.backbone,
+            "mixer": cell.model.mixer, "seed": cell.seed,
         },
-        "identity": {**vars(identity), "cell": identity.digest},
-        "params": cell.tracked,
-        "machine": {**machine_facts(), "workers": workers},
-        **content,
-    }
+        "identity": {**vars(identity), "cell": identity.digest}, "params": cell.tracked,
+        "machine": {**machine_facts(), "workers": workers}, **content,
+    }  # fmt: skip
 
 
 def _rounded(value: float | None) -> float | None:

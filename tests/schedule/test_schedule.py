@@ -1,8 +1,10 @@
 """When a plan fires, and what is known of its runs, from Prefect's server or from its database."""
 
+import asyncio
 import json
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
@@ -13,7 +15,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Failed, Running, Scheduled
 
-from flows import schedule
+from flows import schedule, schedule_service
 from flows.params import DriftConfig
 from flows.pipeline import end_killed
 from flows.retrain import TooLongError, at_most, drift, look, served
@@ -200,6 +202,28 @@ def test_a_prefect_that_is_away_or_damaged_is_said_in_one_line(tmp_path, monkeyp
 
 
 @pytest.mark.timeout(30, method="thread")  # the alarm is for what is tested
+def test_a_server_that_does_not_start_is_said_once_and_tried_again(client, monkeypatch, capsys):
+    monkeypatch.setattr(schedule_service, "LOOK", 0.01)
+    tries, ended = [], asyncio.Event()
+
+    def restart():
+        tries.append(1)
+        if len(tries) < 4:
+            raise MnoError("the server did not start")
+
+    async def watch():
+        runner = SimpleNamespace(handle_sigterm=ended.set)
+        async with get_client() as at_server:
+            await schedule_service._watch(at_server, uuid4(), restart, runner)
+
+    asyncio.run(watch())  # until there is no such deployment
+    assert ended.is_set() and len(tries) == 4
+    said = capsys.readouterr().out.splitlines()
+    assert said == [
+        "the server did not start; it is tried again until it does", "the schedule was removed",
+    ]  # fmt: skip
+
+
 def test_what_takes_too_long_is_stopped_in_its_sleep():
     with pytest.raises(TooLongError, match="--max-hours"), at_most(0.2 / 3600):
         time.sleep(60)
