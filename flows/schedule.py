@@ -62,8 +62,8 @@ def schedule(
         wrong = [name for name, value in given.items() if value]
         if wrong:
             raise InputError(
-                f"{wrong[0]} stands before {context.invoked_subcommand}; expected behind it what "
-                f"mno schedule {context.invoked_subcommand} --help names, as --json"
+                f"{wrong[0]} stands before {context.invoked_subcommand}; leave it out, or give it "
+                f"behind, as far as mno schedule {context.invoked_subcommand} --help names it"
             )
         return
     if (cron is None) == (interval is None):

@@ -201,7 +201,6 @@ def test_a_prefect_that_is_away_or_damaged_is_said_in_one_line(tmp_path, monkeyp
         read_schedule(tmp_path)
 
 
-@pytest.mark.timeout(30, method="thread")  # the alarm is for what is tested
 def test_a_server_that_does_not_start_is_said_once_and_tried_again(client, monkeypatch, capsys):
     monkeypatch.setattr(schedule_service, "LOOK", 0.01)
     tries, ended = [], asyncio.Event()
@@ -224,6 +223,7 @@ def test_a_server_that_does_not_start_is_said_once_and_tried_again(client, monke
     ]  # fmt: skip
 
 
+@pytest.mark.timeout(30, method="thread")  # the alarm is for what is tested
 def test_what_takes_too_long_is_stopped_in_its_sleep():
     with pytest.raises(TooLongError, match="--max-hours"), at_most(0.2 / 3600):
         time.sleep(60)
