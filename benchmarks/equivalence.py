@@ -111,7 +111,7 @@ def renamed(studies: list[Study]) -> dict[str, dict[str, str]]:
     code = Code(ROOT)
     pairs: dict[str, dict[str, str]] = {"code": {}, "datasets": {}}
     for study in studies:
-        for item in [*study.found(code), *study.scaling(code), *study.answers(code)]:
+        for item in [*study.found(code), *study.scaling(code), *study.latencies(code)]:
             if not item.record:
                 continue
             was, now = item.record["identity"], item.identity

@@ -155,7 +155,7 @@ class StudyRun:
                 f"{self.study.name}: {cells - left} of {cells} cells are there; {left} to make"
             )
             self._time_steps()
-            self.time_answers(code)
+            self._time_predictions(code)
             made = self._make_cells(code)
             self._measure_scaling(code)
             self._fit_peers(code)
@@ -214,22 +214,22 @@ class StudyRun:
                 found = [{"kind": kind, "step_seconds": next(times)} for kind in tuning.kinds]
                 study.results.keep_plan(cell, tuning, {"times": found})
 
-    def time_answers(self, code: Code) -> None:
-        """Time answers of all models of a scenario in turn, while no cell is made beside them."""
-        study, answers = self.study, self.study.answers(code)
+    def _time_predictions(self, code: Code) -> None:
+        """Time predictions of a scenario's models in turn, while no cell is made beside them."""
+        study, latencies = self.study, self.study.latencies(code)
         for scenario in study.spec.scenarios:
-            of = [item for item in answers if item.cell.scenario == scenario]
+            of = [item for item in latencies if item.cell.scenario == scenario]
             if self._is_over() or all(item.state == "fresh" for item in of):
                 continue
-            self.say(f"{scenario}: times of answers")
+            self.say(f"{scenario}: times of predictions")
             try:
-                times = times_in_turn([item.cell for item in of], study.root, answers=True)
+                times = times_in_turn([item.cell for item in of], study.root, predict=True)
             except MnoError as error:
-                self.say(f"{scenario}: times of answers failed: {error}")
+                self.say(f"{scenario}: times of predictions failed: {error}")
                 continue
             for item, seconds in zip(of, times, strict=True):
-                record = results.record_of(item.cell, item.identity, answer_ms=1e3 * seconds)
-                study.results.write(f"answers/{item.cell.kind}", record)
+                record = results.record_of(item.cell, item.identity, latency_ms=1e3 * seconds)
+                study.results.write(f"latency/{item.cell.kind}", record)
 
     def _planned(self, item: Found, copy: Copy, code: Code) -> Found:
         """Return a cell as it is trained by the best of its model's trials, made if none were.

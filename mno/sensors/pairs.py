@@ -230,8 +230,7 @@ def pair(
         units={name: units for name, units in outputs.items() if name in {names[s] for s in used}},
         series=tuple(
             Series(
-                names[s],
-                readings.sensors[readings.series_sensor[s]],
+                names[s], readings.sensors[readings.series_sensor[s]],
                 places[s, :0] if numbered else places[s],
                 times if moving[s] else np.empty(0),
                 *(curve[:, s] if moving[s] else curve[:1, s] for curve in said),
@@ -239,14 +238,12 @@ def pair(
             )
             for s in used
         ),
-        of=own_series,
-        time=time[kept],
+        of=own_series, time=time[kept], left_out=left_out,
         value=(readings.value * factor + offset)[kept],
         uncertainty=np.where(uncertainty > 0, uncertainty, np.nan),
         model=columns[0][kept],
         solver=columns[1][kept] if columns[1:] else None,
-        left_out=left_out,
-    )
+    )  # fmt: skip
 
 
 def _left_out(reasons: Mapping[str, np.ndarray]) -> tuple[np.ndarray, dict[str, int]]:

@@ -68,6 +68,7 @@ class StudyAnswers:
     findings: Mapping[str, ScenarioFindings]  # the same put together, by scenario
     grids: Sequence[Found] = ()  # measurements of untrained operators on several grids
     peers: Sequence[Found] = ()  # simple peers, of each scenario
+    latencies: Sequence[Found] = ()  # times of a prediction of each model, measured at rest
 
     @property
     def cells(self) -> int:
@@ -208,12 +209,9 @@ def reported(study: Study, found: Sequence[Found] | None = None) -> Reported:
     grids, peers = usable(study.scaling(), same), usable(study.peers(), same)
     if not used:
         raise InputError(f"{study.name} has no finished cell yet; run: mno study run {study.name}")
-    at_rest = {i.cell.kind: i.record["answer_ms"] for i in usable(study.answers(), same)}
-    for item in used:  # what was timed within a cell may have been beside other cells
-        cost = item.record["cost"]
-        cost["latency_ms"] = at_rest.get(item.cell.kind, cost["latency_ms"])
-    findings = findings_of(study.spec, used)
-    answers = StudyAnswers(study.spec, used, findings, grids, peers)
+    latencies = usable(study.latencies(), same)
+    findings = findings_of(study.spec, used, latencies)
+    answers = StudyAnswers(study.spec, used, findings, grids, peers, latencies)
     return Reported(answers, partial(sections_of, findings, used, grids, peers))
 
 

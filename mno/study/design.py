@@ -249,7 +249,7 @@ class Cell:
 
     @property
     def kind(self) -> str:
-        """What is kept of all its seeds is called so, in folders `plans` and `scaling`."""
+        """What is kept of all its seeds is called so, in `plans`, `scaling` and `latency`."""
         return f"{self.scenario}--{self.model.name}"
 
     @property

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -146,10 +146,17 @@ def usable(
     return used
 
 
-def findings_of(spec: StudySpec, used: Sequence[Found]) -> dict[str, ScenarioFindings]:
-    """Put cells together, by scenario; those without a cell are left out."""
+def findings_of(
+    spec: StudySpec, used: Sequence[Found], latencies: Iterable[Found] = ()
+) -> dict[str, ScenarioFindings]:
+    """Put cells together, by scenario, with `latencies` at rest; those without are left out."""
+    ms = {(i.cell.scenario, i.cell.model.name): i.record["latency_ms"] for i in latencies}
     of = {name: [item for item in used if item.cell.scenario == name] for name in spec.scenarios}
-    return {name: _scenario(spec, name, own) for name, own in of.items() if own}
+    found = {name: _scenario(spec, name, own) for name, own in of.items() if own}
+    for name, part in found.items():
+        for i, row in enumerate(part.rows):
+            part.rows[i] = replace(row, latency_ms=ms.get((name, row.model), row.latency_ms))
+    return found
 
 
 def front(points: Iterable[tuple[str, float, float]]) -> list[str]:

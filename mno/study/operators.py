@@ -137,12 +137,12 @@ def _width(cell: Cell, match: MatchConfig | None, signature: Signature, root: Pa
     return config.width
 
 
-def times_in_turn(cells: list[Cell], root: Path, answers: bool = False) -> list[float]:
-    """Time a training step of each operator, or an answer, in turns, on one thread: medians, s."""
-    return _in_a_process(_timed, [dict(cell.params) for cell in cells], root, answers)
+def times_in_turn(cells: list[Cell], root: Path, predict: bool = False) -> list[float]:
+    """Time steps of training, or predictions, of operators in turns, on one thread: medians, s."""
+    return _in_a_process(_timed, [dict(cell.params) for cell in cells], root, predict)
 
 
-def _timed(cells: list[Mapping[str, Any]], root: Path, answers: bool) -> list[float]:
+def _timed(cells: list[Mapping[str, Any]], root: Path, predict: bool) -> list[float]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     calls: list[Callable[[], object]] = []
@@ -152,15 +152,15 @@ def _timed(cells: list[Mapping[str, Any]], root: Path, answers: bool) -> list[fl
         shape = tuple(len(a.points) for a in _source(params, root).axes if a.name != "time")
         if len(shape) != signature["dims"]:  # unordered points
             shape = (n,) * signature["dims"]
-        samples = 1 if answers else params["train"]["batch_size"]
+        samples = 1 if predict else params["train"]["batch_size"]
         batch = _batch(signature, shape, n, samples, _frames(params))
-        if answers:
+        if predict:
             calls.append(partial(torch.inference_mode()(lean(operator).forward), batch))
             continue
         config = TrainConfig.model_validate(params["train"])
         steps = 1 if signature["along_time"] else config.unroll
         calls.append(_step(operator, batch, optimizers_of(operator, config), steps))
-    seconds = 0.1 if answers else 0.0  # of each in a turn, the latter a single step
+    seconds = 0.1 if predict else 0.0  # of each in a turn, the latter a single step
     times = [[times_of(call, seconds).median for call in calls] for _ in range(1 + _TURNS)]
     return [float(np.median(of_one)) for of_one in zip(*times[1:], strict=True)]
 

@@ -128,8 +128,8 @@ def identify(cell: Cell, code: Code, datasets: Mapping[str, str]) -> Identity:
     return Identity(params, dataset, datasets.get(dataset), code.cell_digest(cell))
 
 
-def identify_scaling(cell: Cell, code: Code, scaling: ScalingConfig | None) -> Identity:
-    """Return the identity of a cell's operator as measured on several grids; by none on its own."""
+def identify_operator(cell: Cell, code: Code, scaling: ScalingConfig | None) -> Identity:
+    """Return the identity of a cell's untrained operator, measured on its own or several grids."""
     measured = {key: cell.tracked[key] for key in ("scenario", "task", "model")}
     resolution = cell.params["generate"]["resolution"]
     rules = {**scaling.model_dump(), "scenarios": []} if scaling else {}  # as it is kept
@@ -277,16 +277,16 @@ class Study:
         """
         first, code, scaling = self.cells[0], code or Code(self.root), self.spec.scaling
         return [
-            self.results.held(c, f"scaling/{c.kind}", identify_scaling(c, code, scaling), code)
+            self.results.held(c, f"scaling/{c.kind}", identify_operator(c, code, scaling), code)
             for c in self.cells
             if scaling is not None and (c.scenario, c.seed) == (first.scenario, first.seed)
         ]
 
-    def answers(self, code: Code | None = None) -> list[Found]:
-        """Do the same with the times of answers of untrained operators, at rest and in turn."""
+    def latencies(self, code: Code | None = None) -> list[Found]:
+        """Do the same with the times of a prediction, measured at rest, of each kind of cell."""
         code, first = code or Code(self.root), self.cells[0].seed
         return [
-            self.results.held(c, f"answers/{c.kind}", identify_scaling(c, code, None), code)
+            self.results.held(c, f"latency/{c.kind}", identify_operator(c, code, None), code)
             for c in self.cells
             if c.seed == first
         ]
@@ -399,8 +399,9 @@ def record_of(
 ) -> dict[str, Any]:
     """Return what is kept of a cell, or of what is measured once for all cells like it.
 
-    The content of a cell that has failed is the `reason`; that of an operator on several grids its
-    `parameters` and `points`; that of simple peers the `peers`, as `fit_peers` returns them.
+    The content of a cell that has failed is the `reason`; that of an operator on its own
+    `latency_ms`, on several grids `parameters` and `points`; that of simple peers the `peers`, as
+    `fit_peers` returns them.
     """
     return {
         "study": cell.study, "state": state,

@@ -145,14 +145,16 @@ def test_cells_of_another_study_file_are_refused(kept, study_file):
         reported(load_study(str(study_file), ROOT))
 
 
-def test_times_of_answers_at_rest_count_where_they_were_taken(kept, study_file):
+def test_times_of_predictions_at_rest_count_where_they_were_taken(kept, study_file):
     study = load_study(str(study_file), ROOT)
     assert reported(study).answers.row("darcy", "plain-axial").latency_ms == 2.0  # within cells
-    for number, item in enumerate(study.answers(), 1):
-        timed = record_of(item.cell, item.identity, answer_ms=0.25 * number)
-        kept.write(f"answers/{item.cell.kind}", timed)
-    assert all(item.state == "fresh" for item in study.answers())
+    pays = reported(study).answers.row("darcy", "plain-axial").break_even
+    for number, item in enumerate(study.latencies(), 1):
+        timed = record_of(item.cell, item.identity, latency_ms=0.25 * number)
+        kept.write(f"latency/{item.cell.kind}", timed)
+    assert all(item.state == "fresh" for item in study.latencies())
     rows = reported(study).answers.findings["darcy"].rows
+    assert rows[0].break_even == pays  # within cells both it and the solver were timed
     assert [row.latency_ms for row in rows] == [0.25, 0.5]
 
 
