@@ -1,7 +1,6 @@
 """The `mno` command: finds each command where it is, and turns what goes wrong into one line."""
 
 import errno
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
@@ -37,6 +36,7 @@ _YOURS = "work in a checkout of your own, or let its owner allow it: mno doctor 
 _REFUSED = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _YOURS)
 _REFUSED[errno.ENOSPC] = "make room"
 _OURS = ("mno", "flows", "pipelines")
+_MISTAKE: Any = typer.BadParameter.__base__  # UsageError, which typer has at no place of its own
 
 # The help's groups, in the order of the work; what others bring stands below them.
 _PANELS = {
@@ -108,9 +108,7 @@ def _missing(entry: EntryPoint, error: Exception) -> str:
         return f"mno {entry.name} cannot be loaded from {entry.value}: {error}"
     package = getattr(entry.dist, "name", "mno")
     remedy = f"'{package}[{','.join(entry.extras)}]'" if entry.extras else name
-    return (
-        f"mno {entry.name} needs the package {name}, which is not installed: pip install {remedy}"
-    )
+    return f"mno {entry.name} needs {name}, which is not installed: pip install {remedy}"
 
 
 class _Group(TyperGroup):
@@ -160,7 +158,8 @@ def common(
 def main() -> None:
     """Run the command line; turn what goes wrong into one line and an exit code."""
     try:
-        app()
+        code = app(prog_name="mno", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except MnoError as error:
         _fail(error)
     except ModuleNotFoundError as error:  # which a command imports as late as it can
@@ -169,14 +168,16 @@ def main() -> None:
         if not named or named[0] not in commands or name in (*_OURS, ""):
             raise
         _fail(InputError(_missing(commands.entry(named[0]), error)))
-    except BrokenPipeError:  # the reader of our output has gone, as in `mno status | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
-        place = error.filename or Path.cwd()
-        _fail(InputError(f"{place}: {error.strerror}; {_REFUSED[error.errno]}"))
+        said = f"{error.filename or Path.cwd()}: {error.strerror}"
+        _fail(InputError(f"{said}; {_REFUSED[error.errno]}"))
+    except _MISTAKE as error:
+        if not (said := error.format_message()):  # its help has been printed
+            sys.exit(2)
+        path = error.ctx.command_path if error.ctx else "mno"
+        _fail(InputError(f"{said.rstrip('.')}; see {path} --help"))
 
 
 def _fail(error: MnoError) -> None:

@@ -78,6 +78,25 @@ def test_what_is_not_installed_is_one_line(added, words, said):
     assert all(part in line for part in said.split(".*"))
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("rum", "Did you mean 'run'?; see mno --help"),
+        ("run --nothing", "--nothing; see mno run --help"),
+        ("study run", "'STUDY'; see mno study run --help"),
+        ("study run who_wins --workers 0", "greater than or equal to 1; see mno study run --help"),
+        ("study report who_wins --json --seeds", "--seeds; see mno study report --help"),
+    ],
+)
+def test_wrong_use_is_one_line(words, said):
+    done = mno(*words.split())
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert line.startswith("error: ") and line.endswith(said)
+    if "--json" in words:
+        assert json.loads(done.stdout) == {"error": line[len("error: ") :], "exit_code": 2}
+
+
 @pytest.mark.parametrize("words", ["--help", "run --help", "study --help", "audit --help"])
 def test_help_imports_nothing_heavy(words):
     code = (
