@@ -129,7 +129,7 @@ def study_list(as_json: Json = False) -> None:
         return
     for line in lines:
         wrong = f"cannot be used: {line['error']}" if "error" in line else ""
-        print(f"{line['name']:<12}", wrong or f"{_states(line)}   {line['title']}")
+        print(f"{line['name']:<20}", wrong or f"{_states(line)}   {line['title']}")
     print("\nNext:     mno study show NAME;  mno study run NAME --budget 1h")
 
 
