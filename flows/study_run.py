@@ -254,8 +254,7 @@ class StudyRun:
             cells = study.results.planned(study.cells, tuning)
             self.study = replace(self.study, cells=cells)
         cell = next(c for c in cells if c.name == cell.name)
-        identity = results.identify(cell, code, study.results.datasets())
-        return replace(item, cell=cell, identity=identity)
+        return study.results.find([cell], code)[0]
 
     def _tried(
         self, cell: Cell, trial: Mapping[str, Any], tuning: TuningConfig, copy: Copy
@@ -321,12 +320,12 @@ class StudyRun:
         try:
             item = self._planned(item, copy, code)
             cell = item.cell
+            if item.state == "fresh":  # of more trials than there were the same is best
+                return True
             record = self._record_of(item, copy)
-        except DataDifferError:
-            raise
         except MnoError as error:
             interrupted = isinstance(error, StageFailedError) and error.exit_code == 130
-            if self._stopping.is_set() or interrupted:
+            if self._stopping.is_set() or interrupted or isinstance(error, DataDifferError):
                 raise
             workers, reason = len(self.copies), str(error)
             failed = results.record_of(cell, item.identity, "failed", workers, reason=reason)
