@@ -177,7 +177,7 @@ class StudyRun:
             begun.add(name)
 
             @task(name="cell", task_run_name=name, cache_policy=NO_CACHE, persist_result=False)
-            def cell() -> bool:
+            def cell() -> bool | None:
                 return self.make(item, copy, code)
 
             making: Any = cell.submit()
@@ -186,7 +186,8 @@ class StudyRun:
         def ended(item: tuple[Any, Copy], _: Future[Any]) -> None:
             making, copy = item
             free.append(copy)
-            made["made" if making.result() else "not_made"] += 1
+            if (result := making.result()) is not None:
+                made["made" if result else "not_made"] += 1
 
         keep_busy(begin, ended, len(free))
         return made
@@ -314,14 +315,14 @@ class StudyRun:
             record = results.record_of(cell, identity, peers=peers)
             study.results.write(f"peers/{cell.scenario}", record)
 
-    def make(self, item: Found, copy: Copy, code: Code) -> bool:
-        """Make a cell and keep it; return whether it was made. A failed one is kept with why."""
+    def make(self, item: Found, copy: Copy, code: Code) -> bool | None:
+        """Make a cell, keep it or why it failed; return which. One that is there is left: none."""
         cell = item.cell
         try:
             item = self._planned(item, copy, code)
             cell = item.cell
             if item.state == "fresh":  # of more trials than there were the same is best
-                return True
+                return None
             record = self._record_of(item, copy)
         except MnoError as error:
             interrupted = isinstance(error, StageFailedError) and error.exit_code == 130

@@ -417,3 +417,14 @@ def test_models_are_trained_as_in_the_best_trial(studied, seconds):
             assert seconds or train["epochs"] == 2
     again = studied.run(*studied.command(["study", "run", "tiny", "--json"]), timeout=1500)
     assert json.loads(again.stdout)["made"] == 0
+
+    # Trials that are still to be made keep the cells whose best trial they do not beat.
+    cell, file = results / "darcy--axial--0.json", results / "plans/darcy--axial.json"
+    kept = cell.read_bytes()
+    whole = json.loads(file.read_text())
+    begun = {key: value for key, value in whole.items() if key != "train"}
+    file.write_text(json.dumps({**begun, "trials": whole["trials"][:1]}))
+    again = studied.run(*studied.command(["study", "run", "tiny", "--json"]), timeout=1500)
+    assert json.loads(again.stdout)["made"] == 0, again.stderr
+    assert json.loads(file.read_text())["train"] == whole["train"]
+    assert cell.read_bytes() == kept
