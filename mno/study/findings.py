@@ -98,8 +98,8 @@ class ScenarioFindings:
             return f"{said}; there is no other model to compare with"
         if len(ties) == others:
             return (
-                f"nobody wins: {said}, but by {mean.seeds} seeds no difference is shown from any "
-                "other"
+                f"nobody wins: {said}, but by {mean.seeds} seed{'s' if mean.seeds > 1 else ''} no "
+                "difference is shown from any other"
             )
         if not ties:
             return f"{best.model} wins: {said}, lower than that of every other"
