@@ -40,7 +40,7 @@ def study_run(
 ) -> None:  # fmt: skip
     """Make what is missing of a study; finished cells are kept, whatever stops it.
 
-    Example: mno study run who_wins --budget 2h
+    Example: mno study run at_equal_parameters --budget 2h
     """
     seconds = None if budget is None else options.seconds_of("--budget", budget)
     from mno.study.design import StudySpec
@@ -72,7 +72,7 @@ def _print_run(result: Mapping[str, Any]) -> None:
 def study_report(study: StudyName, quiet: Quiet = False, as_json: Json = False) -> None:
     """Write tables, figures and verdicts from the kept cells alone, in English and Japanese.
 
-    Example: mno study report who_wins
+    Example: mno study report at_equal_parameters
     """
     result = report_study(study)
     if as_json:

@@ -1,8 +1,8 @@
 """Pages whose figures come from the cells of studies: a template in, Markdown out.
 
-A template is Jinja's. It says `study("who_wins")` and asks `StudyAnswers` of it, one number at a
-time; `figure` puts in what the report of that study shows. Nobody types a number, so none can be
-wrong, or older than the cells.
+A template is Jinja's. It says `study("at_equal_parameters")` and asks `StudyAnswers` of it, one
+number at a time; `figure` puts in what the report of that study shows. Nobody types a number, so
+none can be wrong, or older than the cells.
 """
 
 import math

@@ -84,8 +84,11 @@ def test_what_is_not_installed_is_one_line(added, words, said):
         ("rum", "Did you mean 'run'?; see mno --help"),
         ("run --nothing", "--nothing; see mno run --help"),
         ("study run", "'STUDY'; see mno study run --help"),
-        ("study run who_wins --workers 0", "greater than or equal to 1; see mno study run --help"),
-        ("study report who_wins --json --seeds", "--seeds; see mno study report --help"),
+        (
+            "study run at_equal_parameters --workers 0",
+            "greater than or equal to 1; see mno study run --help",
+        ),
+        ("study report at_equal_parameters --json --seeds", "--seeds; see mno study report --help"),
     ],
 )
 def test_wrong_use_is_one_line(words, said):
@@ -261,9 +264,9 @@ def test_a_study_is_reported_and_listed_without_a_package_that_a_cell_needs():
         command = [sys.executable, "-c", blocked, "study", *words]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
-    cells = json.loads(study("show", "who_wins", "--json").stdout)["states"]
+    cells = json.loads(study("show", "at_equal_parameters", "--json").stdout)["states"]
     assert all(cell["relative_l2"] for cell in cells if "--fno--" in cell["cell"])
-    refused = study("run", "who_wins")
+    refused = study("run", "at_equal_parameters")
     assert refused.returncode == 2 and "pip install 'mno[fno]'" in refused.stderr
 
 

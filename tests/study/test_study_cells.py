@@ -113,7 +113,7 @@ def test_a_study_file_that_cannot_be_used_is_refused_in_one_line(tmp_path, chang
 
 
 def test_the_shipped_studies_can_be_read():
-    assert {"ablation", "data", "paper", "who_wins"} <= set(StudySpec.names(ROOT))
+    assert {"ablation", "at_equal_parameters", "data", "paper"} <= set(StudySpec.names(ROOT))
     for name in StudySpec.names(ROOT):
         study = StudySpec.read(ROOT / f"studies/{name}.yaml")
         assert len(study.seeds) >= 3
