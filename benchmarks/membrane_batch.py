@@ -16,7 +16,8 @@ from mno.scenarios.aristoff_bangerth import (
     AristoffBangerth,
     AristoffBangerthParameters,
 )
-from mno.scenarios.kernels.membrane import ELEMENT, factored, substituted
+from mno.scenarios.kernels.bands import substituted
+from mno.scenarios.kernels.membrane import ELEMENT, factored
 
 
 @compiled

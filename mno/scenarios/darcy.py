@@ -6,21 +6,15 @@ from typing import Annotated, Any, Literal, Self, final
 import numpy as np
 from pydantic import Field as Parameter
 from pydantic import model_validator
-from scipy.sparse import csc_matrix
 
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Field
 from mno.scenarios import base
 from mno.scenarios.base import Changes, Check, Fields, Parameters, Scenario
+from mno.scenarios.kernels import bands
 from mno.scenarios.kernels.multigrid import solve_diffusion
 from mno.scenarios.kernels.random_fields import cosine_field, covariance_spectrum, sum_of_bumps
-from mno.scenarios.linear import (
-    LinearSystem,
-    conductance_rates,
-    factorise,
-    five_points,
-    leaving,
-)
+from mno.scenarios.linear import LinearSystem, five_points
 
 TOLERANCE = 1e-8  # relative residual; the error it leaves is below that of float32 storage
 MAX_ITERATIONS = 500  # about 20 are used at a contrast of 4, about 140 at a contrast of 1e12
@@ -194,16 +188,9 @@ class Darcy(Scenario, base.StartsFromGuess):
                     f"{self._source.shape}, the scenario's grid"
                 )
         inlet = self.parameters.inlet_pressure
-        pressure, iterations = self._solved(permeability, self._source, inlet, first)
-        return {"pressure": pressure.astype(np.float32)}, iterations
-
-    def _solved(
-        self, permeability: np.ndarray, source: np.ndarray, inlet: float | None,
-        first: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, int]:  # fmt: skip
         tolerance = TOLERANCE if inlet is None else CHANNEL_TOLERANCE
         pressure, iterations, residual = solve_diffusion(
-            permeability, source, tolerance, MAX_ITERATIONS, inlet, first
+            permeability, self._source, tolerance, MAX_ITERATIONS, inlet, first
         )
         if not residual <= tolerance:
             raise MnoError(
@@ -211,7 +198,7 @@ class Darcy(Scenario, base.StartsFromGuess):
                 f"after {iterations} iterations, expected {tolerance:.0e}; the permeability runs "
                 f"from {permeability.min():.3g} to {permeability.max():.3g}, lower the contrast"
             )
-        return pressure, iterations
+        return {"pressure": pressure.astype(np.float32)}, iterations
 
     def linear_system(self, inputs: Fields) -> LinearSystem | None:
         """Return the equation of the pressure; of a channel, whose inlet adds to it, none."""
@@ -224,15 +211,14 @@ class Darcy(Scenario, base.StartsFromGuess):
 
     def solve_along(self, inputs: Fields, directions: Fields) -> tuple[Solved, Solved]:
         """Solve, and along directions, by one factorisation for all; not in a channel."""
-        system = self.linear_system(inputs)
-        assert system is not None
-        solve = factorise(csc_matrix(system.stiffness)).solve
         a = self.within(inputs, permeability=(base.POSITIVE, math.inf))["permeability"]
-        along = directions["permeability"]
-        pressure = solve(system.source).reshape(a.shape)
-        rates = conductance_rates(a, along, 1.0 / self.resolution, math.inf)
-        found = solve(-leaving(rates, pressure).reshape(len(along), -1).T)
-        return {"pressure": pressure.astype(np.float32)}, {"pressure": found.T.reshape(along.shape)}
+        along, width = directions["permeability"], 1.0 / self.resolution
+        factor = bands.factored(bands.bands_of(a, width, math.inf))
+        pressure = bands.substituted(factor, self._source.ravel() * width**2).reshape(a.shape)
+        moved = np.ascontiguousarray(along.reshape(len(along), -1).T)
+        rates = bands.leaving_along(a, moved, pressure, width, math.inf)
+        found = -bands.all_substituted(factor, rates).T.reshape(along.shape)
+        return {"pressure": pressure.astype(np.float32)}, {"pressure": found}
 
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
         """Measure residual, flux balance and range of one sample, in float64.

@@ -11,14 +11,10 @@ from pydantic import model_validator
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Field
 from mno.scenarios.base import POSITIVE, SQUARE, Changes, Check, Fields, Parameters, space_axes
+from mno.scenarios.kernels.bands import leaving_along
 from mno.scenarios.kernels.furnaces import Plant, centres, draw_plant
 from mno.scenarios.kernels.heat_conduction import advance_directly, solve_heat_conduction, stages_of
-from mno.scenarios.linear import (
-    LinearSystem,
-    conductance_rates,
-    five_points,
-    leaving,
-)
+from mno.scenarios.linear import LinearSystem, five_points
 from mno.scenarios.time_dependent import Frames, TimeDependent
 
 TOLERANCE = 1e-8  # relative residual of a stage; the error it leaves is below float32 storage
@@ -108,12 +104,11 @@ class Furnace(TimeDependent):
     their material, two to four burners at the side walls and the roof, and a schedule: a ramp, full
     power, a soak, and often shut-off before the end, each burner being set anew eight times. The
     burners are sized so that the hottest place of the run reaches a temperature drawn between
-    `coolest_peak` and `hottest_peak`, as it is on a grid of 32 x 32 cells; with the same power it
-    is hotter on coarser grids and cooler on finer ones, at the defaults by up to a fifteenth of the
-    rise. A run begins at the ambient temperature, or with a hot furnace and a cold charge. All this
-    is drawn as functions of place and time, the same at every resolution. A cell of several
-    materials has the mean of their heat capacities and of their resistivities; `power` is the mean
-    over each interval between frames, its last frame repeats the one before.
+    `coolest_peak` and `hottest_peak` on a grid of 32 x 32 cells; on coarser ones it is hotter, on
+    finer ones cooler, by up to a fifteenth of the rise. A run begins at the ambient temperature, or
+    with a hot furnace and a cold charge. All this is the same at every resolution. A cell of
+    several materials has the mean of their heat capacities and of their resistivities; `power` is
+    the mean over each interval between frames, its last frame repeats the one before.
 
     The discretisation is the five-point finite volume scheme with harmonic means of the
     conductivity between cells, and half a cell and the film in series at the outer surface: of
@@ -263,25 +258,30 @@ class Furnace(TimeDependent):
         self, inputs: Fields, directions: Fields
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Solve, and along directions of all inputs: the scheme and its tangent, one matrix."""
-        given, along = self._within(inputs), directions
+        given, width = self._within(inputs), self._width
         stiffness, source, _, level = system = self.linear_system(inputs)
         solve, lasts, shares = stages_of(system, self._interval, self.parameters.steps_per_frame)
-        area, film = self._width**2, self.parameters.heat_transfer_coefficient
-        moved = conductance_rates(given["conductivity"], along["conductivity"], self._width, film)
-        power, storage = (along[name] * area for name in ("power", "heat_capacity"))
-        levels, grid = along["ambient_temperature"][:, None, None], given["temperature"].shape
-        rise, rates = given["temperature"] - level, along["temperature"] - levels
-        frames, moves, shape = [rise + level], [rates + levels], rates.shape
-        for frame in range(len(source) - 1):
+        kappa, film = given["conductivity"], self.parameters.heat_transfer_coefficient
+        along = {n: np.stack([*np.moveaxis(x, 0, -1)]) for n, x in directions.items()}
+        levels, storage = along["ambient_temperature"], along["heat_capacity"] * width**2 / lasts
+        rates, moved, storage = (
+            x.reshape(kappa.size, -1)
+            for x in (along["temperature"] - levels, along["conductivity"], storage)
+        )
+        rise = (given["temperature"] - level).ravel()
+        frames, moves = [rise + level], [rates + levels]
+        for frame, power in enumerate(along["power"][:-1] * width**2):
             for share in shares:
-                change = solve(source[frame] - stiffness @ rise.ravel()).reshape(grid)
-                right = power[:, frame] - leaving(moved, rise + change) - storage / lasts * change
-                rows = right.reshape(len(right), -1) - rates.reshape(len(right), -1) @ stiffness
-                rise, rates = rise + share * change, rates + share * solve(rows.T).T.reshape(shape)
+                change = solve(source[frame] - stiffness @ rise)
+                later = (rise + change).reshape(kappa.shape)
+                right = power.reshape(rates.shape) - leaving_along(kappa, moved, later, width, film)
+                right -= storage * change[:, None] + stiffness @ rates
+                rise, rates = rise + share * change, rates + share * solve(right)
             frames.append(rise + level)
             moves.append(rates + levels)
-        solved = np.stack(frames).astype(np.float32)
-        return {"temperature": solved}, {"temperature": np.stack(moves, axis=1)}
+        solved = np.stack(frames).reshape(-1, *kappa.shape)
+        found = np.moveaxis(np.stack(moves), -1, 0).reshape(-1, *solved.shape)
+        return {"temperature": solved.astype(np.float32)}, {"temperature": found}
 
     def _run(self, inputs: Fields) -> tuple[np.ndarray, np.ndarray]:
         given = self._within(inputs)

@@ -17,12 +17,7 @@ from mno.core.files import file_sha256
 from mno.core.memory import keep_freed_memory
 from mno.data.config import SPLITS, ExecutionConfig
 from mno.data.generate.plan import DatasetPlan
-from mno.data.generate.work import (
-    ShardRecord,
-    WorkFolder,
-    refuse_duplicates,
-    solve_shard,
-)
+from mno.data.generate.work import ShardRecord, WorkFolder, refuse_duplicates, solve_shard
 from mno.data.statistics import Margins, count_duplicates
 from mno.scenarios.base import SampleSource
 

@@ -23,8 +23,7 @@ next to the wall, so that waves leave through it. A step is one sweep over the r
 rows of slopes and fluxes: a row is advanced as soon as the fluxes on both of its sides are known,
 and by then no other needs what it held. What a mirror or a change of axes swaps is added
 first: so the scheme has all symmetries of the square to the last bit. Loops over `j` begin at 0 or
-1 and each writes to few arrays: these the compiler vectorises. All kernels are in this file,
-because numba's cache notices changes in one file only.
+1 and each writes to few arrays: these the compiler vectorises.
 """
 
 import numpy as np
@@ -110,13 +109,10 @@ def _fluxes_x(middle0, slopes0, middle1, slopes1, flux, n):
     for j in range(n):
         k = j + 2
         flux[0, j], flux[1, j], flux[2, j] = _flux(
-            middle0[0, k] + slopes0[0, k],
-            middle0[1, k] + slopes0[1, k],
-            middle0[2, k] + slopes0[2, k],
-            middle1[0, k] - slopes1[0, k],
-            middle1[1, k] - slopes1[1, k],
-            middle1[2, k] - slopes1[2, k],
-        )
+            middle0[0, k] + slopes0[0, k], middle0[1, k] + slopes0[1, k],
+            middle0[2, k] + slopes0[2, k], middle1[0, k] - slopes1[0, k],
+            middle1[1, k] - slopes1[1, k], middle1[2, k] - slopes1[2, k],
+        )  # fmt: skip
 
 
 @_compiled
@@ -125,13 +121,10 @@ def _fluxes_y(middle, slopes, flux, n):
     for j in range(n + 1):
         k, after = j + 1, j + 2
         flux[0, j], flux[2, j], flux[1, j] = _flux(
-            middle[0, k] + slopes[3, k],
-            middle[2, k] + slopes[5, k],
-            middle[1, k] + slopes[4, k],
-            middle[0, after] - slopes[3, after],
-            middle[2, after] - slopes[5, after],
-            middle[1, after] - slopes[4, after],
-        )
+            middle[0, k] + slopes[3, k], middle[2, k] + slopes[5, k],
+            middle[1, k] + slopes[4, k], middle[0, after] - slopes[3, after],
+            middle[2, after] - slopes[5, after], middle[1, after] - slopes[4, after],
+        )  # fmt: skip
 
 
 @_compiled

@@ -20,14 +20,10 @@ def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
     loses through the surface per volume, `h_c ‖T_0 − T_amb‖₂ / side`, so that a furnace that only
     cools down has one, too.
 
-    This is the implicit Euler method, of first order in the time between frames, and not the
-    solver's method. The midpoint rule, of second order, is not used: the gas stores next to nothing
-    and follows a change of power at once, so the mean of two frames fits neither power, and the
-    solver's own frames would keep up to 100. With the later frame, at the scenario's defaults
-    (`dt = 1800 s`), they keep 0.07 to 0.1 over a run that begins cold, a third less with half the
-    interval; half of all intervals keep less than 0.04. Where a hot furnace meets a cold charge, in
-    the first interval, it is 1 to 5, which leaves 0.2 to 0.5 over the run. A weight in training
-    should be so small that this does not count.
+    This is the implicit Euler method, of first order in the time between frames: by the midpoint
+    rule, the solver's own frames would keep up to 100, since the gas follows a change of power at
+    once. So, at the defaults, they keep 0.07 to 0.1 over a run that begins cold, and 0.2 to 0.5
+    where a hot furnace meets a cold charge. A weight should be too small for this to count.
 
     `conductivity` and `heat_capacity` have shape `(batch, x, y)`; `power`, each frame up to the
     next one, and `temperature`, with two frames or more, `(batch, time, x, y)`;
