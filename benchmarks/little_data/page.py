@@ -136,7 +136,7 @@ def _problems_table(cells: Cells) -> str:
 
 def _derivatives_table(cells: Cells) -> str:
     rows = []
-    for problem, of in derivatives.PROBLEMS.items():
+    for problem in derivatives.PROBLEMS:
         arms = (
             (derivatives.FEW, derivatives.WITH), (derivatives.FEW, derivatives.WITHOUT),
             (derivatives.MANY, derivatives.WITHOUT),
@@ -155,7 +155,7 @@ def _derivatives_table(cells: Cells) -> str:
             share = (few - math.log(found[0].mean())) / (few - many)
             worth = f"{derivatives.FEW * (derivatives.MANY / derivatives.FEW) ** share:.0f}"
         rows.append((
-            problem, seeds, str(of["directions"]), f"{cost:.2f}", str(samples),
+            problem, seeds, str(derivatives.DIRECTIONS[problem]), f"{cost:.2f}", str(samples),
             *(_error(values) for values in found), change, worth,
         ))  # fmt: skip
     columns = (
