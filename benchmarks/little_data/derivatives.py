@@ -43,6 +43,10 @@ PROBLEMS: dict[str, dict[str, Any]] = {
         "resolution": 24, "parameters": {"sampling": "lognormal"},
         "scales": {"permeability": "log"}, "model": {"walls": "zero", "patch": 4},
     },
+    "burgers": {
+        "resolution": 64, "parameters": {}, "train": {"learning_rate": 8e-3},
+        "scales": {}, "model": {"walls": "periodic", "patch": 2},
+    },
     "darcy_ring": {
         "resolution": 24, "parameters": {},
         "scales": {"permeability": "log"}, "model": {"walls": "free", "cells": 8},
@@ -52,7 +56,7 @@ PROBLEMS: dict[str, dict[str, Any]] = {
         "scales": {}, "model": {"walls": "free", "patch": 4},
     },
 }  # fmt: skip
-DIRECTIONS = {"darcy": 48, "darcy_ring": 48, "furnace": 4}
+DIRECTIONS = {"darcy": 48, "burgers": 48, "darcy_ring": 48, "furnace": 4}
 SEEDS = (0, 1, 2)
 FEW, MANY, TEST = 100, 500, 200
 WITH, WITHOUT = "with derivatives", "without"
@@ -101,7 +105,7 @@ def make(cell: Cell, work: Path) -> Kept:
     epochs = max(1, round(STEPS / -(-len(few[0]) // BATCH)))
     weight = made_with(cell)["weight"]
     more = {"scales": of["scales"], "derivatives": weight, "epochs": epochs}
-    config = TrainConfig.model_validate({**TRAIN, **more})
+    config = TrainConfig.model_validate({**TRAIN, **of.get("train", {}), **more})
     model = ModelConfig.model_validate({**MODEL, **of["model"]})
     surrogate, error, seconds = trained(few, model, config, TASK, cell.seed)
     found = {

@@ -88,13 +88,8 @@ class Log:
     those without are taken as they stand, and both are not mixed. A quantity has the unit that is
     `wanted`, or else the first one that is read.
 
-    Attributes:
-        time, value, uncertainty: Of each reading, float64; uncertainty is NaN where there is none.
-        numbers: Which series each reading is part of, int32.
-        series: Numbers of sensor, place (or `NOWHERE`) and quantity of each series.
-        unreadable: Number of cells without a reading: empty, or a word for it such as NaN.
-        ignored: Columns that are not used.
-        clock: It tells the dates of times.
+    Attributes are as those of `Readings`, and `numbers`, which series each reading is part of;
+    `unreadable`, how many cells are empty or have a word for it such as NaN; `ignored` columns.
 
     Raises:
         InputError: There is no such file, a cell is not what its column should have, or there is

@@ -104,16 +104,12 @@ class Goal(Config):
 
 @dataclass(frozen=True, eq=False)
 class Worth:
-    """What settings are worth, by the model or by the solver.
+    """What settings are worth, by the model or by the solver."""
 
-    Attributes:
-        objective: The mean over members, in its unit.
-        slack: By how much bounds hold, `(values,)`, in deviations of the training data; negative
-            where one is violated.
-    """
-
-    objective: Tensor
+    objective: Tensor  # the mean over members, in its unit
     slack: Tensor
+    """By how much bounds hold, `(values,)`, in deviations of the training data; negative where one
+    is violated."""
 
     @property
     def violation(self) -> float:

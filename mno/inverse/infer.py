@@ -170,24 +170,15 @@ def _with_one(z: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What is known now of the unknowns.
+    """What is known now of the unknowns."""
 
-    Attributes:
-        draws: ArviZ's groups: posterior, prior, sample_stats (likelihoods) and observed_data.
-        z: The numbers that they are made of, `(chains, draws, numbers)`.
-        rhat, effective: The greatest R-hat of any number, and the least effective draws.
-        is_exact: Whether the solver had the last word.
-        accepted: Share of proposals that were taken.
-        solves: How often the solver was asked.
-    """
-
-    draws: arviz.InferenceData
-    z: np.ndarray
-    rhat: float
-    effective: float
-    is_exact: bool
-    accepted: float
-    solves: int
+    draws: arviz.InferenceData  # posterior, prior, sample_stats (likelihoods) and observed_data
+    z: np.ndarray  # the numbers that they are made of, `(chains, draws, numbers)`
+    rhat: float  # the greatest of any number
+    effective: float  # draws, the least of any number
+    is_exact: bool  # whether the solver had the last word
+    accepted: float  # share of proposals that were taken
+    solves: int  # how often the solver was asked
 
     @property
     def has_converged(self) -> bool:

@@ -48,21 +48,13 @@ class Tried(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Best:
-    """What a search has found.
+    """What a search has found."""
 
-    Attributes:
-        x: Of the settings that hold all bounds the best, else those that violate them least.
-        worth: By the solver; by the model where it was not asked.
-        promised: What could be had at best, as the model says after all that it has learned.
-        solves: How often the solver was asked.
-        tried: All that was solved, in order: the second as near as may be to what the run was.
-    """
-
-    x: Tensor
-    worth: Worth
-    promised: Worth
-    solves: int = 0
-    tried: Sequence[Tried] = ()
+    x: Tensor  # of the settings that hold all bounds the best, else those that violate them least
+    worth: Worth  # by the solver; by the model where it was not asked
+    promised: Worth  # at best, as the model says after all that it has learned
+    solves: int = 0  # how often the solver was asked
+    tried: Sequence[Tried] = ()  # in order; the second is as near as may be to what the run was
 
 
 def optimise(

@@ -50,9 +50,6 @@ class Unknowns:
 
     What the run is given of an unknown does not count.
 
-    Attributes:
-        count: How many numbers there are.
-
     Raises:
         InputError: An unknown is no input of the model, or cannot be one.
     """
@@ -62,7 +59,7 @@ class Unknowns:
         data = run.origin and run.origin.store
         # Of each unknown which numbers it is made of, its shape, and how it is made.
         self._parts: dict[str, tuple[slice, tuple[int, ...], Made]] = {}
-        self.count = 0
+        self.count = 0  # of numbers
         known = set(description.inputs) - {*description.states, *description.forcings}
         names = [*question.unknown, *question.karhunen_loeve]
         if not names or len({*names}) < len(names) or not known.issuperset(names):

@@ -20,7 +20,9 @@ LARGEST = 10.0  # velocity of an initial state; the time a solution takes grows 
 MODES = 128  # waves of a Gaussian random field, at every resolution
 LEGS = 16  # of the duration, at least; each has steps of its own length
 CHECKED = 8  # frames that `check` compares with the exact solution, at most
+NEGLIGIBLE = 20.0  # powers of e below the largest weight of a rate's quadrature
 
+Solved = dict[str, np.ndarray]
 Viscosity = Annotated[float, Parameter(ge=LOWEST, le=HIGHEST)]
 
 
@@ -75,7 +77,7 @@ class Burgers(TimeDependent):
         Field("viscosity", "1", "viscosity", "input", ()),
         Field("velocity", "1", "velocity", "state", ("time", "x")),
     )
-    walls = "periodic"
+    walls, has_derivatives = "periodic", True
     checks = (
         INITIAL,
         Check(
@@ -151,6 +153,36 @@ class Burgers(TimeDependent):
                 flow.advance(waves, leg)
             stored[frame] = values_on_line(waves, n)
         return {"velocity": stored}
+
+    def solve_along(self, inputs: Fields, directions: Fields) -> tuple[Solved, Solved]:
+        """Solve, and along directions of both inputs: the exact solution's rates, by quadrature.
+
+        Where `cole_hopf` has weights `w = exp(-a / (2 nu))`, the velocity is the mean of
+        `(x - y) / t`, and its rate the covariance of that with the rate of `-a / (2 nu)`.
+        """
+        n, nu = self.resolution, float(inputs["viscosity"])
+        values = np.stack([inputs["velocity"].astype(np.float64), *directions["velocity"]])
+        waves = np.fft.rfft(values)[:, : (n + 1) // 2] / n
+        means, integrals = waves[:, :1].real, np.zeros_like(waves)
+        integrals[:, 1:] = waves[:, 1:] / (2j * np.pi * np.arange(1, waves.shape[1]))
+        steepest = n * max(0.0, np.max(np.diff(values[0], append=values[0, 0])))
+        rates = np.repeat(values[1:, None], self.parameters.frames, axis=1)
+        for frame in range(1, self.parameters.frames):
+            time = frame * self._interval
+            finely = max(2 * n, math.ceil(math.sqrt((1.0 / time + 2.0 * steepest) / nu)))
+            potentials = np.fft.irfft(integrals, finely) * finely
+            reach = math.sqrt(2.0 * time * (np.ptp(potentials[0]) + 2.0 * nu * NEGLIGIBLE))
+            places = np.arange(n)[:, None] / n - means[0] * time
+            first, last = places[0, 0] - reach, places[-1, 0] + reach
+            nodes = np.arange(math.floor(first * finely), math.ceil(last * finely) + 1)
+            apart, potentials = places - nodes / finely, potentials[:, nodes % finely]
+            action = potentials[0] + apart**2 / (2.0 * time)
+            weights = np.exp((np.min(action, axis=1, keepdims=True) - action) / (2.0 * nu))
+            weights /= weights.sum(axis=1, keepdims=True)
+            weights *= (apart - np.sum(weights * apart, axis=1, keepdims=True)) / (2.0 * nu * time)
+            thinner = directions["viscosity"][:, None] / nu * np.sum(weights * action, axis=1)
+            rates[:, frame] = thinner - (potentials[1:] + means[1:] * nodes / finely) @ weights.T
+        return self.solve(inputs), {"velocity": rates}
 
     def _cutoff(self, given: np.ndarray, viscosity: float) -> int:
         """Return the largest wave number that the solution needs.

@@ -175,17 +175,14 @@ class Plant:
 
     Those that come within `every` after the first of them are told as one, with the means of their
     cells and the time of the last, when the next is there.
-
-    Attributes:
-        waiting: Readings that are not told yet: seconds, time as it is written, and cells.
-        counts: How many were `told`, and what was dropped.
     """
 
     def __init__(self, observer: Observer, run: Run, every: float = 0.0) -> None:
         self.observer, self.run, self._every = observer, run, every
-        self.counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()  # how many were `told`, and what was dropped
         self._clock, self._begun = Clock(), 0.0
         self._last = run.time
+        # Not told yet: seconds, time as it is written, and cells.
         self.waiting: list[tuple[float, str | float, Mapping[str, float | None]]] = []
         self._there: dict[str, np.ndarray] = {}  # by axis, places that the run says something of
         for name, values in run.constant.items():

@@ -33,7 +33,12 @@ GENERATE = {
 }  # fmt: skip
 MODEL = ModelConfig(width=8, layers=1, d_state=2, mixer=["softmax"])
 CONFIG = TrainConfig(epochs=4, batch_size=4, learning_rate=3e-3, derivatives=0.5, threads=1)
-CASES = {"darcy": {}, "darcy_ring": {}, "furnace": {"frames": 4}}
+CASES = {
+    "darcy": {},
+    "burgers": {"viscosity_high": 0.1},
+    "darcy_ring": {},
+    "furnace": {"frames": 4},
+}
 
 
 def made(folder, scenario, **changes):
@@ -209,8 +214,8 @@ def test_rates_count_for_the_fingerprint_only_where_they_are_used(darcy):
 
 
 def test_what_has_no_derivatives_is_refused_in_one_line(darcy, tmp_path):
-    with pytest.raises(InputError, match=r"generate.derivatives=3, but burgers has no .* choose"):
-        made(tmp_path, "burgers")
+    with pytest.raises(InputError, match=r"derivatives=3, but diffusion_reaction has no .* choose"):
+        made(tmp_path, "diffusion_reaction")
     cls = scenario_class("darcy")
     channel = cls.Parameters(inlet_pressure=1.0)
     plan = make_plan(cls, channel, GenerateConfig.model_validate(GENERATE), "code")
