@@ -72,8 +72,7 @@ class Importer(AbstractContextManager["Importer", None]):
             units and extents are applied to `contents` for all importers alike (`MappedFile`).
 
     Attributes:
-        contents: What the file holds.
-        fields, remarks: Those that `lay_out` has found so far.
+        contents, fields, remarks: What it holds; while it is laid out, what was found so far.
 
     Raises:
         InputError: The file is not what it should be; so do all methods that read.

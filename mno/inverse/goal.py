@@ -107,9 +107,7 @@ class Worth:
     """What settings are worth, by the model or by the solver."""
 
     objective: Tensor  # the mean over members, in its unit
-    slack: Tensor
-    """By how much bounds hold, `(values,)`, in deviations of the training data; negative where one
-    is violated."""
+    slack: Tensor  # by which bounds hold, in deviations of training data, `(values,)`; or negative
 
     @property
     def violation(self) -> float:

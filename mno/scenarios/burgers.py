@@ -20,7 +20,7 @@ LARGEST = 10.0  # velocity of an initial state; the time a solution takes grows 
 MODES = 128  # waves of a Gaussian random field, at every resolution
 LEGS = 16  # of the duration, at least; each has steps of its own length
 CHECKED = 8  # frames that `check` compares with the exact solution, at most
-NEGLIGIBLE = 20.0  # powers of e below the largest weight of a rate's quadrature
+NEGLIGIBLE, AT_ONCE = 20.0, 256  # of a rate's weights, powers of e below the largest; its points
 
 Solved = dict[str, np.ndarray]
 Viscosity = Annotated[float, Parameter(ge=LOWEST, le=HIGHEST)]
@@ -172,16 +172,19 @@ class Burgers(TimeDependent):
             finely = max(2 * n, math.ceil(math.sqrt((1.0 / time + 2.0 * steepest) / nu)))
             potentials = np.fft.irfft(integrals, finely) * finely
             reach = math.sqrt(2.0 * time * (np.ptp(potentials[0]) + 2.0 * nu * NEGLIGIBLE))
-            places = np.arange(n)[:, None] / n - means[0] * time
-            first, last = places[0, 0] - reach, places[-1, 0] + reach
-            nodes = np.arange(math.floor(first * finely), math.ceil(last * finely) + 1)
-            apart, potentials = places - nodes / finely, potentials[:, nodes % finely]
-            action = potentials[0] + apart**2 / (2.0 * time)
-            weights = np.exp((np.min(action, axis=1, keepdims=True) - action) / (2.0 * nu))
-            weights /= weights.sum(axis=1, keepdims=True)
-            weights *= (apart - np.sum(weights * apart, axis=1, keepdims=True)) / (2.0 * nu * time)
-            thinner = directions["viscosity"][:, None] / nu * np.sum(weights * action, axis=1)
-            rates[:, frame] = thinner - (potentials[1:] + means[1:] * nodes / finely) @ weights.T
+            for part in np.array_split(np.arange(n), -(-n // AT_ONCE)):
+                places = part[:, None] / n - means[0] * time
+                first, last = finely * (places[[0, -1], 0] + [-reach, reach])
+                nodes = np.arange(math.floor(first), math.ceil(last) + 1)
+                apart, there = places - nodes / finely, potentials[:, nodes % finely]
+                action = there[0] + apart**2 / (2.0 * time)
+                weights = np.exp((np.min(action, axis=1, keepdims=True) - action) / (2.0 * nu))
+                weights /= weights.sum(axis=1, keepdims=True)
+                apart -= np.sum(weights * apart, axis=1, keepdims=True)
+                weights *= apart / (2.0 * nu * time)
+                thinner = directions["viscosity"][:, None] / nu * np.sum(weights * action, axis=1)
+                moved = there[1:] + means[1:] * nodes / finely
+                rates[:, frame, part] = thinner - moved @ weights.T
         return self.solve(inputs), {"velocity": rates}
 
     def _cutoff(self, given: np.ndarray, viscosity: float) -> int:
