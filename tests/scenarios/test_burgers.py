@@ -81,6 +81,25 @@ def test_it_finds_the_exact_solution(viscosity, time):
     assert np.max(np.abs(found - cole_hopf(initial, viscosity, time))) < 1e-8
 
 
+@pytest.mark.parametrize("viscosity", [1e-3, 2e-2, 1e-1])
+@pytest.mark.parametrize("points", [65, 600])  # at once, and in parts
+def test_rates_are_those_of_the_exact_solution(points, viscosity):
+    given = {"viscosity_low": viscosity, "viscosity_high": viscosity, "frames": 3}
+    scenario = make_scenario("burgers", points, given)
+    here, there = (scenario.sample(np.random.default_rng(k)) for k in (0, 1))
+    u = here["velocity"].astype(np.float64)
+    along = there["velocity"] - u + 0.3, np.float64(0.5 * viscosity)
+    directions = {"velocity": along[0][None], "viscosity": along[1][None]}
+    _, rates = scenario.solve_along(here, directions)
+    np.testing.assert_array_equal(rates["velocity"][0, 0], along[0])
+    nu, step = float(here["viscosity"]), 1e-4
+    for frame, time in ((1, 0.5), (2, 1.0)):
+        ends = [cole_hopf(u + s * along[0], nu + s * along[1], time) for s in (step, -step)]
+        found = (ends[0] - ends[1]) / (2 * step)
+        off = np.linalg.norm(rates["velocity"][0, frame] - found)
+        assert off < 1e-4 * np.linalg.norm(found)
+
+
 def test_it_is_of_fourth_order_in_time():
     initial, viscosity, time = smooth(POINTS), 0.02, 0.25
     expected = cole_hopf(initial, viscosity, time)
