@@ -49,7 +49,8 @@ PROBLEMS: dict[str, dict[str, Any]] = {
     },
     "darcy_ring": {
         "resolution": 24, "parameters": {},
-        "scales": {"permeability": "log"}, "model": {"walls": "free", "cells": 8},
+        "scales": {"permeability": "log"}, "model": {"walls": "free", "cells": 12},
+        "train": {"learning_rate": 8e-3},
     },
     "furnace": {
         "resolution": 32, "parameters": {"frames": 11},
@@ -142,7 +143,6 @@ def _cost(problem: str) -> dict[str, float]:
     of = PROBLEMS[problem]
     scenario = make_scenario(problem, of["resolution"], of["parameters"])
     scenario.compile()
-    moving = [field.name for field in scenario.fields if field.role != "coordinate"]
     times: dict[str, list[float]] = {"solve": [], "along": []}
     for number in range(30):
         given = scenario.sample(np.random.default_rng([number, 0]))
@@ -151,9 +151,7 @@ def _cost(problem: str) -> dict[str, float]:
             for k in range(DIRECTIONS[problem])
         ]
         along = {
-            n: np.stack([other[n].astype(np.float64) - given[n] for other in others])
-            for n in moving
-            if n in given
+            n: np.stack([other[n].astype(np.float64) - given[n] for other in others]) for n in given
         }
         for name, call in (
             ("solve", lambda given=given: scenario.solve(given)),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mno.scenarios.linear import LinearSystem
 
 Fields = Mapping[str, np.ndarray]
+Solved = dict[str, np.ndarray]
 Changes = Mapping[str, Mapping[str, Any]]
 
 POSITIVE = float(np.nextafter(0.0, 1.0))
@@ -168,7 +169,8 @@ class Scenario(SampleSource):
     declared). They must hold for the discrete equation, not for the continuous one alone; a test
     should compare them with the solver. The name of a map lists, for each space axis of the result
     in order, the axis whose values run along it, with a minus sign where they run backwards:
-    `y -x` is a quarter turn. The identity is one of them.
+    `y -x` is a quarter turn. The identity is one of them. Of points they are maps of coordinates,
+    whose values other fields keep.
 
     A constructor takes validated parameters and the number of points along each space axis, and
     sets the axes `_space`.
@@ -246,9 +248,7 @@ class Scenario(SampleSource):
         """
         return None
 
-    def solve_along(
-        self, inputs: Fields, directions: Fields
-    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def solve_along(self, inputs: Fields, directions: Fields) -> tuple[Solved, Solved]:
         """Return what `solve` does, and how it changes along directions of what is given, by name.
 
         The latter is the solver's Jacobian times each direction, in physical units; it and the

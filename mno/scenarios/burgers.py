@@ -9,7 +9,7 @@ from pydantic import Field as Parameter
 
 from mno.core.errors import InputError
 from mno.core.fields import Field
-from mno.scenarios.base import Changes, Check, Fields, Parameters, space_axes
+from mno.scenarios.base import Changes, Check, Fields, Parameters, Solved, space_axes
 from mno.scenarios.kernels.burgers import BurgersFlow, cole_hopf
 from mno.scenarios.kernels.line_flow import START, values_on_line, waves_on_line
 from mno.scenarios.kernels.random_fields import log_uniform, periodic_field, periodic_spectrum
@@ -20,9 +20,9 @@ LARGEST = 10.0  # velocity of an initial state; the time a solution takes grows 
 MODES = 128  # waves of a Gaussian random field, at every resolution
 LEGS = 16  # of the duration, at least; each has steps of its own length
 CHECKED = 8  # frames that `check` compares with the exact solution, at most
-NEGLIGIBLE, AT_ONCE = 20.0, 256  # of a rate's weights, powers of e below the largest; its points
+NEGLIGIBLE = 20.0  # powers of e by which a rate's weight is below the largest, to be left out
+AT_ONCE = 256  # points of a rate: more would take gigabytes
 
-Solved = dict[str, np.ndarray]
 Viscosity = Annotated[float, Parameter(ge=LOWEST, le=HIGHEST)]
 
 

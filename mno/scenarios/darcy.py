@@ -10,7 +10,7 @@ from pydantic import model_validator
 from mno.core.errors import InputError, MnoError
 from mno.core.fields import Field
 from mno.scenarios import base
-from mno.scenarios.base import Changes, Check, Fields, Parameters, Scenario
+from mno.scenarios.base import Changes, Check, Fields, Parameters, Scenario, Solved
 from mno.scenarios.kernels import bands
 from mno.scenarios.kernels.multigrid import solve_diffusion
 from mno.scenarios.kernels.random_fields import cosine_field, covariance_spectrum, sum_of_bumps
@@ -23,7 +23,6 @@ CHANNEL_CONTRAST = 1000.0  # of its materials; beyond, that tolerance is not eno
 SMOOTH_CONTRAST = 100.0  # of a lognormal permeability; rare cells differ by its fifth power
 THRESHOLD = 0.5  # of a sum of bumps, each of which is 1 at its centre
 
-Solved = dict[str, np.ndarray]
 Permeability = Annotated[float, Parameter(ge=1e-6, le=1e6)]
 
 

@@ -9,7 +9,8 @@ from pydantic import model_validator
 from scipy.sparse import csc_matrix, csr_array
 
 from mno.core.fields import Field
-from mno.scenarios.base import POSITIVE, Changes, Check, Fields, Parameters, Scenario
+from mno.scenarios import base
+from mno.scenarios.base import POSITIVE, Changes, Check, Fields, Parameters, Scenario, Solved
 from mno.scenarios.kernels import ring_mesh
 from mno.scenarios.kernels.random_fields import covariance_spectrum, draw_at
 from mno.scenarios.linear import LinearSystem, factorise
@@ -70,7 +71,7 @@ class DarcyRing(Scenario):
     name = "darcy_ring"
     title = "Darcy flow in a ring with curved walls"
     Parameters = DarcyRingParameters
-    has_derivatives = True
+    symmetries, has_derivatives = base.SQUARE, True
     fields = (
         Field("x", "1", "x", "coordinate", ("point",)),
         Field("y", "1", "y", "coordinate", ("point",)),
@@ -127,10 +128,8 @@ class DarcyRing(Scenario):
         """Solve for the pressure, shape `(point,)`, by a direct sparse factorisation."""
         return self.solve_along(inputs, {})[0]
 
-    def solve_along(
-        self, inputs: Fields, directions: Fields
-    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Solve, and along directions of the permeability, with the same factors."""
+    def solve_along(self, inputs: Fields, directions: Fields) -> tuple[Solved, Solved]:
+        """Solve, and along directions of points and permeability, with the same factors."""
         anywhere, positive = (-math.inf, math.inf), (POSITIVE, math.inf)
         given = self.within(inputs, x=anywhere, y=anywhere, permeability=positive)
         matrix, load = self._equation(**given)
@@ -140,10 +139,12 @@ class DarcyRing(Scenario):
         solved = {"pressure": pressure.astype(np.float32)}
         if not directions:
             return solved, {}
-        along = directions["permeability"][:, triangles].mean(axis=2)
-        leaves = ring_mesh.leaving(given["x"], given["y"], triangles, pressure)
-        found = np.zeros((len(along), len(pressure)))
-        found[:, free] = solve(-(leaves @ along.T)[free]).T
+        along = np.stack([directions[name] for name in given]).transpose(0, 2, 1).copy()
+        left = ring_mesh.left_along(
+            given["x"], given["y"], triangles, given["permeability"], pressure, along
+        )
+        found = np.zeros((along.shape[2], len(pressure)))
+        found[:, free] = solve(left[free]).T
         return solved, {"pressure": found}
 
     def _equation(

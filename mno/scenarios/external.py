@@ -19,7 +19,7 @@ from mno.core.config import Config
 from mno.core.distributions import Distribution
 from mno.core.errors import InputError, MnoError, first_line
 from mno.core.fields import LOG, PLAIN, RATE, TAKEN, Axis, Field
-from mno.scenarios.base import Fields, Parameters, Scenario, space_axes
+from mno.scenarios.base import Fields, Parameters, Scenario, Solved, space_axes
 
 _PAUSE = 0.5  # seconds before the first retry; each further pause is twice as long
 _MOST = 2**28  # bytes of an answer
@@ -173,9 +173,7 @@ class External(Scenario):
         support: Any = self._asked("ModelInfo", {}).get("support")
         return isinstance(support, dict) and support.get("ApplyJacobian") is True
 
-    def solve_along(
-        self, inputs: Fields, directions: Fields
-    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    def solve_along(self, inputs: Fields, directions: Fields) -> tuple[Solved, Solved]:
         """Ask the server, also for its Jacobian's products: one a direction, input and output.
 
         Raises:

@@ -235,6 +235,50 @@ class Augmentation:
         return turned
 
 
+def maps_of(schema: Schema) -> Tensor:
+    """Return what each symmetry that points have does to their coordinates, `(number, axes, axes)`.
+
+    An `InputError` says that one does not name every coordinate once.
+    """
+    names = [field.name for field in schema.coordinates]
+    for symmetry in schema.symmetries:
+        if sorted(part.removeprefix("-") for part in symmetry.split()) != sorted(names):
+            raise InputError(
+                f"symmetry {symmetry!r} of the dataset does not name each coordinate once, for "
+                f"example {' '.join(names)!r}: correct it and generate the dataset again"
+            )
+    parts = (symmetry.split() for symmetry in schema.symmetries)
+    return torch.tensor(
+        [[[float(p == n) - float(p == "-" + n) for n in names] for p in of] for of in parts]
+    )
+
+
+@dataclass(frozen=True)
+class TurnedPoints:
+    """Moves the points of a batch, of each sample by that of the `maps` which is chosen for it."""
+
+    maps: Tensor
+    names: tuple[str, ...]
+    normaliser: Normaliser
+    choices: Choices
+
+    def __call__(
+        self, fields: Mapping[str, Tensor], samples: Tensor, epoch: int
+    ) -> dict[str, Tensor]:
+        """Return the fields of a batch, whose coordinates, and rates of these, are others."""
+        maps, found = self.maps[self.choices(epoch)[samples]].mT, dict(fields)
+        mean, std = (
+            torch.tensor([of[name] for name in self.names])
+            for of in (self.normaliser.mean, self.normaliser.std)
+        )
+        for prefix, middle in (("", mean), (RATE, 0.0 * mean)):
+            if all(prefix + name in fields for name in self.names):
+                places = torch.stack([fields[prefix + name] for name in self.names], dim=-1)
+                moved = ((places * std + middle) @ maps - middle) / std
+                found |= {prefix + n: moved[..., k] for k, n in enumerate(self.names)}
+        return found
+
+
 @dataclass(frozen=True)
 class Rates:
     """Puts rates of fields beside these, normalised, along the direction chosen for each sample.
@@ -283,8 +327,12 @@ def changes_of(
         count = next(iter(arrays.values())).shape[1]
         changes.append(Rates(arrays, description.normaliser, drawn(count, "direction")))
     if config.augment and training.schema.symmetries:
-        turns = turns_of(training.schema)
-        changes.append(Augmentation(turns, drawn(len(turns), "turn")))
+        choices = drawn(len(training.schema.symmetries), "turn")
+        if places := tuple(description.coordinates):
+            maps = maps_of(training.schema)
+            changes.append(TurnedPoints(maps, places, description.normaliser, choices))
+        else:
+            changes.append(Augmentation(turns_of(training.schema), choices))
     return changes
 
 

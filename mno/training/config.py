@@ -114,7 +114,8 @@ def check_derivatives(config: TrainConfig, there: bool, forecast: Forecast | Non
     if config.derivatives and not there:
         raise InputError(
             f"{wanted} needs derivatives of fields in the dataset, which has none: set "
-            "generate.derivatives=8 and task.part=fields, or train.derivatives=0"
+            "task.part=fields and generate.derivatives=8, if the scenario has them, or else "
+            "train.derivatives=0"
         )
     if config.derivatives and forecast and (forecast.scheme == "rollout" or forecast.along_time):
         raise InputError(

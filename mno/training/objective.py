@@ -16,6 +16,7 @@ from mno.core.batch import Batch
 from mno.core.errors import InputError
 from mno.core.fields import LOG, PLAIN, RATE
 from mno.core.grid import Grid
+from mno.core.points import Points
 from mno.data.normalise import Normaliser
 from mno.scenarios.residuals import residual_of
 from mno.surrogate.description import Description
@@ -170,12 +171,12 @@ def predict_rates(
     rates = {n: fields.get(RATE + n, torch.zeros_like(fields[n])) for n in names}
     along, truth = description.batch(description.given(rates)), description.truth(rates)
 
-    def answer(given: Fields, scalars: Fields) -> dict[str, Tensor]:
-        moved = replace(seen, fields=given, scalars=scalars)
+    def answer(given: Fields, scalars: Fields, places: Fields) -> dict[str, Tensor]:
+        moved = replace(seen, fields=given, scalars=scalars, place=replace(seen.place, **places))
         return dict(description.answer(operator, moved).fields)
 
     with sdpa_kernel(SDPBackend.MATH):  # which alone is differentiated forwards
-        given, directions = ((dict(one.fields), dict(one.scalars)) for one in (seen, along))
+        given, directions = ((dict(b.fields), dict(b.scalars), _places(b)) for b in (seen, along))
         found, moving, *_ = jvp(answer, given, directions)
     apart, size = (
         torch.stack([x.flatten(1).norm(dim=1) for x in of]).norm(dim=0)
@@ -185,6 +186,11 @@ def predict_rates(
     solved = description.truth(fields)
     predicted = Prediction(_as_precise(found, solved), solved, description.given(fields))
     return predicted, apart / size.clamp_min(NORM_FLOOR * values**0.5)
+
+
+def _places(batch: Batch) -> dict[str, Tensor]:
+    """Return the coordinates of a batch's points, by their name there; none of a grid."""
+    return {"coordinates": batch.place.coordinates} if isinstance(batch.place, Points) else {}
 
 
 def _as_precise(answer: Fields, truth: Fields) -> dict[str, Tensor]:

@@ -189,6 +189,8 @@ def _check_checks(scenario: Scenario, given: Fields, solved: Fields) -> None:
 
 
 def _check_symmetries(scenario: Scenario, given: Fields, solved: Fields) -> None:
+    if any(field.role == "coordinate" for field in scenario.fields):
+        return  # a solver may number points in its own way: a test of its own compares with it
     for symmetry in scenario.symmetries:
         again = scenario.solve({name: turned(field, symmetry) for name, field in given.items()})
         for name, field in solved.items():
@@ -268,8 +270,7 @@ def _check_derivatives(scenario: Scenario, given: Fields, solved: Fields) -> Non
     if not scenario.has_derivatives:
         return
     noise = np.random.default_rng(0).standard_normal
-    moving = [f.name for f in scenario.fields if f.name in given and f.role != "coordinate"]
-    directions = {n: given[n].astype(float) * noise((2, *given[n].shape)) for n in moving}
+    directions = {n: x.astype(float) * noise((2, *x.shape)) for n, x in given.items()}
     again, rates = scenario.solve_along(given, directions)
     for name, array in solved.items():
         apart = np.abs(again[name] - array).max()

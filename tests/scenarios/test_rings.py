@@ -5,9 +5,18 @@ import pytest
 from scipy.sparse import coo_matrix
 from scipy.sparse.linalg import spsolve
 
-from mno.scenarios.base import make_scenario
+from mno.data.reading import Schema
+from mno.scenarios.base import SQUARE, make_scenario
 from mno.scenarios.kernels.random_fields import cosine_field, covariance_spectrum, draw_at
-from mno.scenarios.kernels.ring_mesh import SWING, RingMesh, draw_curve
+from mno.scenarios.kernels.ring_mesh import (
+    SWING,
+    RingMesh,
+    draw_curve,
+    left_along,
+    lumped,
+    stiffness,
+)
+from mno.training.batches import maps_of
 from tests.scenarios.contract import failed_checks, solved_sample
 from tests.scenarios.measures import assert_orders, relative
 
@@ -134,6 +143,41 @@ def test_a_turned_ring_has_the_turned_solution():
     turned = {name: np.roll(field.reshape(8, 32), 2, 1).ravel() for name, field in inputs.items()}
     again = scenario.solve(turned)["pressure"].reshape(8, 32)
     np.testing.assert_allclose(again, np.roll(found, 2, 1), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("symmetry", range(len(SQUARE)))
+def test_points_may_be_moved_by_every_symmetry_it_declares(symmetry):
+    scenario = ring(16)
+    assert scenario.symmetries == SQUARE
+    schema = Schema("darcy_ring", scenario.fields, scenario.axes, SQUARE)
+    given, solved = solved_sample(scenario)
+    over = maps_of(schema)[symmetry].numpy()
+    x, y = over @ np.stack([given["x"], given["y"]])
+    # In a mirror rays follow each other the other way round, from the same one, as diagonals do.
+    way = round(np.linalg.det(over))
+    back = np.arange(256).reshape(8, 32)[:, way * np.arange(32)].ravel()
+    moved = {"x": x[back], "y": y[back], "permeability": given["permeability"][back]}
+    found = scenario.solve(moved)["pressure"]
+    np.testing.assert_allclose(found, solved["pressure"][back], rtol=1e-5, atol=1e-7)
+
+
+def test_what_is_left_at_points_moves_as_differences_of_the_equation_say():
+    given, solved = solved_sample(ring(12))
+    mesh, values = RingMesh(24, 6), solved["pressure"].astype(float)
+    at = np.stack([given[name].astype(float) for name in ("x", "y", "permeability")])
+    along = np.random.default_rng(1).standard_normal((3, mesh.num_points, 5))
+    along[:2] *= 0.01
+
+    def left(x, y, coefficient):
+        own = coefficient[mesh.triangles].mean(axis=1)
+        load = lumped(mesh.sizes(x, y), mesh.triangles, mesh.num_points)
+        return load - stiffness(x, y, mesh.triangles, own) @ values
+
+    found = left_along(at[0], at[1], mesh.triangles, at[2], values, along)
+    for k in range(5):
+        ends = [left(*(at + step * along[:, :, k])) for step in (1e-4, -1e-4)]
+        differences = (ends[0] - ends[1]) / 2e-4
+        assert abs(found[:, k] - differences).max() < 1e-6 * abs(differences).max()
 
 
 def test_checks_catch_a_mesh_that_is_folded():

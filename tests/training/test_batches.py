@@ -13,11 +13,21 @@ from smoothing_problem import CONFIG, TRAINING, run
 
 from mno.core.batch import Batch
 from mno.core.errors import InputError
-from mno.core.fields import Axis, Field
+from mno.core.fields import RATE, Axis, Field
 from mno.core.grid import Grid
+from mno.data.normalise import Normaliser
 from mno.data.reading import Schema, Split
 from mno.scenarios.base import SQUARE
-from mno.training.batches import Augmentation, Windows, corrupt, epoch_choices, seed_epoch, turns_of
+from mno.training.batches import (
+    Augmentation,
+    TurnedPoints,
+    Windows,
+    corrupt,
+    epoch_choices,
+    maps_of,
+    seed_epoch,
+    turns_of,
+)
 
 DARCY = make_darcy_split("train", 3, seed=0, resolution=12)
 AUGMENTED = CONFIG.model_copy(update={"augment": True, "epochs": 2})
@@ -102,6 +112,43 @@ def test_a_sample_is_turned_as_a_whole_whatever_else_is_in_its_batch():
         for name, field in fields.items():
             expected = turns[choices[sample]][name](field[sample][None])[0]
             assert torch.equal(turned[name][row], expected)
+
+
+def make_schema_of_points(*symmetries):
+    axis = Axis("point", "1", "point", np.arange(6.0), (0.0, 6.0))
+    roles = {"x": "coordinate", "y": "coordinate", "a": "input", "u": "output"}
+    fields = tuple(Field(name, "1", name, role, ("point",)) for name, role in roles.items())
+    return Schema("test", fields, (axis,), symmetries)
+
+
+def test_points_are_moved_in_physical_units_and_their_rates_with_them():
+    maps = maps_of(make_schema_of_points(*SQUARE))
+    normaliser = Normaliser({"x": 1.0, "y": -2.0}, {"x": 3.0, "y": 0.5})
+    choices = epoch_choices(20, 8, seed=3, epoch=5, purpose="turn")
+    samples = torch.tensor([7, 0, 19, 3])
+    places, rates = torch.randn(2, 4, 6, 2)
+    told = {"a": torch.rand(4, 6), RATE + "a": torch.rand(4, 6)}
+    for k, name in enumerate("xy"):
+        told[name] = normaliser.encode(name, places[..., k])
+        told[RATE + name] = rates[..., k] / normaliser.std[name]
+    change = TurnedPoints(maps, ("x", "y"), normaliser, lambda epoch: choices)
+    found = change(told, samples, 5)
+    assert found["a"] is told["a"] and found[RATE + "a"] is told[RATE + "a"]
+    for row, sample in enumerate(samples.tolist()):
+        parts = SQUARE[choices[sample]].split()
+        for name, part in zip("xy", parts, strict=True):
+            sign, source = (-1 if part.startswith("-") else 1), "xy".index(part[-1])
+            there = normaliser.decode(name, found[name][row])
+            torch.testing.assert_close(there, sign * places[row, :, source])
+            rate = found[RATE + name][row] * normaliser.std[name]
+            torch.testing.assert_close(rate, sign * rates[row, :, source])
+
+
+@pytest.mark.parametrize("name", ["x", "x x", "x z", "--x y", "x y z"])
+def test_symmetries_that_do_not_name_all_coordinates_are_refused_in_one_line(name):
+    with pytest.raises(InputError, match=f"{name!r} .* for example 'x y'") as caught:
+        maps_of(make_schema_of_points(name))
+    assert "\n" not in str(caught.value)
 
 
 def test_training_turns_samples_of_its_own_split_only(tmp_path):

@@ -74,7 +74,7 @@ def test_rates_lie_beside_solutions_and_are_what_differences_are(dataset):
     training, validation = open_splits(dataset, "train", "validation")
     schema, fields = training.schema, training.fields
     scenario = make_scenario(schema.scenario, schema.resolution, dict(schema.parameters))
-    moving = [f.name for f in schema.fields if f.role != "coordinate"]
+    moving = [f.name for f in schema.fields]
     assert set(training.rates) == set(moving) and not validation.rates
     states = {f.name for f in schema.fields if f.role == "state"}
     given = {f.name: fields[f.name][0] for f in (*schema.inputs, *schema.coordinates)}
@@ -224,7 +224,7 @@ def test_what_has_no_derivatives_is_refused_in_one_line(darcy, tmp_path):
     assert not (tmp_path / "data").exists()
     training, validation = open_splits(darcy, "train", "validation")
     plain = replace(training, rates={})
-    with pytest.raises(InputError, match=r"set generate.derivatives=8 and task.part=fields, or"):
+    with pytest.raises(InputError, match=r"generate.derivatives=8, if the scenario has"):
         train(plain, validation, model=MODEL, config=CONFIG, seed=0, work=tmp_path / "t")
 
 

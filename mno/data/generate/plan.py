@@ -42,17 +42,16 @@ def rates_of(source: SampleSource, directions: int) -> tuple[Field, ...]:
     """Return the rates of a source's fields; an `InputError` if any are asked and it has none."""
     if directions and not getattr(source, "has_derivatives", False):
         raise InputError(
-            f"generate.derivatives={directions}, but {source.dataset_name} has no "
-            "derivatives as it is set; leave it out, or choose darcy, darcy_ring, furnace, or "
-            "external with a server that applies its Jacobian"
+            f"generate.derivatives={directions}, but {source.dataset_name} has no derivatives as "
+            "it is set; leave it out, or choose burgers, darcy without inlet_pressure, darcy_ring, "
+            "furnace, or external with a server that applies its Jacobian"
         )
-    moved = [f for f in source.fields if directions and f.role != "coordinate"]
     return tuple(
         Field(
             RATE + f.name, f.units, f"rate of {f.long_name}", "rate", ("direction", *f.dims),
             gaps=True,
         )
-        for f in moved
+        for f in (source.fields if directions else ())
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import csc_matrix
 
+from mno.core.compiled import compiled
 from mno.core.errors import InputError
 from mno.core.fields import Axis
 from mno.scenarios.base import Check
@@ -136,14 +137,39 @@ def stiffness(
     return csc_matrix((entries.ravel(), (rows, columns)), shape=(len(x), len(x)))
 
 
-def leaving(x: np.ndarray, y: np.ndarray, triangles: np.ndarray, values: np.ndarray) -> csc_matrix:
-    """Return what the coefficient of each triangle makes leave the points, `(points, triangles)`.
+@compiled
+def left_along(x, y, triangles, coefficient, values, along):
+    """Return the rates of what is left at points, `load - stiffness values`, as values stay.
 
-    It is the `stiffness`, of which the coefficients are not known, times values at points.
+    `along` are directions of x, y and the coefficient at points, whose mean over its corners each
+    triangle has, `(3, points, direction)`; rates have shape `(points, direction)`.
     """
-    entries = np.einsum("tij,tj->ti", _of_triangles(x, y, triangles), values[triangles])
-    columns = np.repeat(np.arange(len(triangles)), 3)
-    return csc_matrix((entries.ravel(), (triangles.ravel(), columns)), (len(x), len(triangles)))
+    (along_x, along_y, along_c), left = along, np.zeros(along.shape[1:])
+    opposite_x, opposite_y, turned = np.empty(3), np.empty(3), np.empty(3)
+    for corners in triangles:
+        total, gx, gy = 0.0, 0.0, 0.0
+        for i in range(3):
+            here, begin, end = corners[i], corners[(i + 1) % 3], corners[(i + 2) % 3]
+            opposite_x[i], opposite_y[i] = x[end] - x[begin], y[end] - y[begin]
+            turned[i] = values[begin] - values[end]
+            total += coefficient[here]
+            gx += opposite_x[i] * values[here]
+            gy += opposite_y[i] * values[here]
+        twice = opposite_x[1] * opposite_y[2] - opposite_y[1] * opposite_x[2]  # the area
+        share = total / (6.0 * twice)
+        for i in range(3):
+            ox, oy, own = opposite_x[i], opposite_y[i], left[corners[i]]
+            flow = share * (ox * gx + oy * gy)
+            grows = 1.0 / 6.0 + flow / twice
+            for j in range(3):
+                sign = (0.0, -1.0, 1.0)[(j - i) % 3]
+                by_x = -grows * opposite_y[j] - share * (sign * gx + turned[j] * ox)
+                by_y = grows * opposite_x[j] - share * (sign * gy + turned[j] * oy)
+                by_c = -flow / total
+                to_x, to_y, to_c = along_x[corners[j]], along_y[corners[j]], along_c[corners[j]]
+                for k in range(len(own)):
+                    own[k] += by_x * to_x[k] + by_y * to_y[k] + by_c * to_c[k]
+    return left
 
 
 def _of_triangles(x: np.ndarray, y: np.ndarray, triangles: np.ndarray) -> np.ndarray:
