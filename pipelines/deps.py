@@ -3,8 +3,7 @@
     python -m pipelines.deps            # what would change; exits 1 if something would
     python -m pipelines.deps --write    # writes it
 
-A folder stands in place of its files where all of them are needed, so that nothing becomes stale
-that should not.
+A folder stands in place of its files where all are needed, so that nothing else becomes stale.
 """
 
 import re

@@ -50,7 +50,7 @@ PROBLEMS: dict[str, dict[str, Any]] = {
     "darcy_ring": {
         "resolution": 24, "parameters": {},
         "scales": {"permeability": "log"}, "model": {"walls": "free", "cells": 12},
-        "train": {"learning_rate": 8e-3},
+        "train": {"learning_rate": 8e-3}, "steps": 5000,
     },
     "furnace": {
         "resolution": 32, "parameters": {"frames": 11},
@@ -86,7 +86,7 @@ def made_with(cell: Cell) -> dict[str, Any]:
     along = {"directions": DIRECTIONS[cell.problem]} if cell.arm == WITH else {}
     return {
         "problem": PROBLEMS[cell.problem], "test": TEST, "pool": MANY, "model": MODEL,
-        "task": TASK.model_dump(mode="json"), "train": TRAIN, "steps": STEPS,
+        "task": TASK.model_dump(mode="json"), "train": TRAIN, "steps": steps_of(cell),
         "samples": samples_of(cell), "weight": WEIGHT if along else 0.0, **along,
     }  # fmt: skip
 
@@ -99,11 +99,16 @@ def samples_of(cell: Cell) -> int:
     return round(cell.solves / ((1.0 - HELD_OUT) * cost + HELD_OUT))
 
 
+def steps_of(cell: Cell) -> int:
+    """Return how many steps each training of a problem has."""
+    return PROBLEMS[cell.problem].get("steps", STEPS)
+
+
 def make(cell: Cell, work: Path) -> Kept:
     """Train, measure and keep a cell."""
     of, splits = PROBLEMS[cell.problem], _solved(work, cell.problem)
     few = paid_for(splits["train"], samples_of(cell), cell.seed)
-    epochs = max(1, round(STEPS / -(-len(few[0]) // BATCH)))
+    epochs = max(1, round(steps_of(cell) / -(-len(few[0]) // BATCH)))
     weight = made_with(cell)["weight"]
     more = {"scales": of["scales"], "derivatives": weight, "epochs": epochs}
     config = TrainConfig.model_validate({**TRAIN, **of.get("train", {}), **more})

@@ -52,8 +52,7 @@ class Field:
     """Whether an operator is given the field, predicts it, or is given its first frames and
     predicts the later ones; a state has a time axis. A coordinate says where points are; times,
     over the time axis alone, say when each sample's frames are, from any beginning. A rate is that
-    of another field along directions of what is given: the direction itself, or what the solver's
-    Jacobian makes of it."""
+    of another field along directions of what is given: a direction, or the Jacobian times it."""
     dims: tuple[str, ...]
     """Axes of one sample's array, in order, for example `("x", "y")`, time before those of space;
     none for one number per sample. On unordered points, `point` is the axis of space."""

@@ -21,8 +21,7 @@ def percent(fraction: float) -> str:
 def number(value: float, digits: int = 4) -> str:
     """Return a number with so many significant digits, whole numbers in full.
 
-    Whole parts are kept, thousands are set apart, and very large or small values are written as
-    powers of ten.
+    Whole parts are kept, thousands set apart, and very large or small values get powers of ten.
     """
     if isinstance(value, int):
         return _grouped(f"{value:,}")

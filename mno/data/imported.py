@@ -50,8 +50,7 @@ def assign(
 
     `groups` has the number of each sample's group, which is in one split; `starts` when each sample
     begins, where that is known; `numbers` the inputs that are one number per sample, by field; all
-    of shape `(samples,)`. An `InputError` says that the rule cannot be applied to these samples, or
-    leaves a split empty.
+    of shape `(samples,)`. An `InputError` says that the rule does not fit, or leaves a split empty.
     """
     if rule.by == "parameter":
         if rule.field not in numbers:
@@ -108,8 +107,7 @@ class Imported(FilesSource):
 
     Of more samples than are wanted, some are taken, evenly spread over the files. An input that is
     positive everywhere and spans a factor of more than `WIDE` is on the scale `log`, unless its
-    files say another one. An `InputError` says that a file was not imported here, was altered, or
-    does not fit the others.
+    files say another one. An `InputError` says that a file is not imported, is changed, or unfit.
     """
 
     name: ClassVar[str] = "imported"

@@ -28,8 +28,7 @@ def seen(
     sees; where none are said, they are those that the dataset has.
 
     Raises:
-        InputError: Readings are asked for, and there are none; or what observers are given is not
-            there.
+        InputError: There are no readings, or not what observers are given, where they are asked.
     """
     if sensors is not None:
         return _observed(seen(split, part, skip), sensors, hidden)

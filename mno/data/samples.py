@@ -85,8 +85,7 @@ class Samples(Dataset[dict[str, Tensor]]):
         """Return items, by their numbers, as one batch, which is the same in every epoch.
 
         An `IndexError` says that there is no such item; an `InputError` that a logarithm is wanted
-        of a value that is not positive; an `MnoError` that a file of the dataset is missing or
-        damaged.
+        of a value not above 0; an `MnoError` that a file of the dataset is missing or damaged.
         """
         items = np.asarray(items, dtype=np.int64)
         if ((items < -len(self)) | (items >= len(self))).any():

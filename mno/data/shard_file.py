@@ -32,8 +32,7 @@ _MAGIC = b"\x28\xb5\x2f\xfd"
 def write_shard_file(path: Path, values: np.ndarray, size: int) -> str:
     """Write samples as a whole shard, in the file's place once complete; return its SHA-256.
 
-    Values have shape `(samples, *sample)`, float32; the last shard of an array may have fewer than
-    `size` samples.
+    Values have shape `(samples, *sample)`, float32; an array's last shard may have fewer samples.
     """
     digest = hashlib.sha256()
     index = np.full((size, 2), _EMPTY, dtype="<u8")

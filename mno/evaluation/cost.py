@@ -3,8 +3,7 @@
 Of floating-point operations are counted matrix products, convolutions and attention (by torch's
 counter), and Fourier transforms and the selective scan (by the formulas here). A multiplication and
 an addition are two operations, an exponential is one; products of complex numbers count four times
-those of real ones. Pointwise operations (activations, norms, sums) are not counted, as is the
-convention.
+those of real ones. Pointwise operations (activations, norms, sums) are by convention not counted.
 """
 
 import json

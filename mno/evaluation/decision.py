@@ -31,8 +31,7 @@ Bound = Literal["at_most", "at_least"]
 def solves_to_break_even(spent: float, solver: float, surrogate: float) -> int | None:
     """Return after how many solves the surrogate has cost no more than the solver; none if never.
 
-    Given are what was spent before the first use, and for one solve and one prediction, in one
-    unit.
+    Given are what was spent before the first use, for one solve and one prediction, in one unit.
     """
     saved = solver - surrogate
     return math.ceil(spent / saved) if saved > 0 and math.isfinite(spent / saved) else None
@@ -248,8 +247,7 @@ _SIDES = ("against", "condition", "for")
 class Reason(NamedTuple):
     """A finding: what it is, which the report has words for, and the figures that they need.
 
-    It is `against` the surrogate, which decides, a `condition` under which it is worth it, or `for`
-    it.
+    It is `against` the surrogate, which decides, a `condition` of its being worth it, or `for` it.
     """
 
     side: Literal["against", "condition", "for"]

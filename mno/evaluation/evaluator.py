@@ -200,8 +200,7 @@ def split_error(
     """Return the relative L2 error of a model on a split, as `evaluate` measures it, by sample.
 
     The model takes fields of shape `(samples, *dims)`, of a state so many frames (`history`), and
-    returns outputs. States are compared from a `first` frame on, counted from 0; a model of other
-    frames is an InputError.
+    returns outputs. States are compared from frame `first` on; other frames are an InputError.
     """
     states = {field.name for field in split.schema.fields if field.role == "state"}
     totals = {field.name: Statistics() for field in split.schema.outputs}

@@ -92,8 +92,7 @@ def fit_kalman_filter(
 
     It reads and tells what the observer does. All else that is given, also what is the same at all
     frames and whether it is known, are its controls, and of the first frame's components they tell
-    the mean. Components and penalty are those that tell held-out runs best, each output by its
-    deviation.
+    the mean. Components and penalty are those that tell held-out runs best, output by output.
     """
     if not description.observes:
         return Absent("peers.no_observer")

@@ -91,8 +91,7 @@ Figure = Pooled | Largest | Absent
 class Metric:
     """A single number that says how far predictions are from the truth; smaller is better.
 
-    Its name is the key in `reports/metrics.json` and in the words of the report's section
-    `accuracy`.
+    Its name is the key in `reports/metrics.json` and in the words of the report's `accuracy`.
     """
 
     name: str

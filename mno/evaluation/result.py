@@ -100,8 +100,7 @@ class Evaluation:
 
     Ways to predict are `""`, the surrogate; `baseline_`, the training split's mean field; and with
     states `persistence_`, which keeps their last given frame and has the mean field of other
-    outputs. Where a value of that frame is missing, it is the point's last that is given, or else
-    the mean field's.
+    outputs. A value missing there is the point's last that is given, or else the mean field's.
     """
 
     outputs: tuple[Field, ...]
@@ -177,8 +176,7 @@ class Evaluation:
         """Return what `reports/per_sample.json` holds: each sample's number and errors.
 
         With states there are the errors of each frame, over all samples, and on grids the mean
-        spectra. Of fields with gaps, `values` counts what was compared; where that is 0, an error
-        is NaN.
+        spectra. Of fields with gaps, `values` counts what was compared; at 0 an error is NaN.
         """
         frames = {"over_time": self.over_time.to_dict()} if self.over_time else {}
         return {

@@ -88,8 +88,7 @@ def at_resolutions(
     blamed on the surrogate, `solver` has the relative L2 between the solver's answers on that grid
     and on one twice as fine as the finest tried, interpolated linearly. On grids, `mean_field` is
     that of the training data interpolated, and `interpolated` is what a careful user would do
-    instead: ask the surrogate on the trained grid, and interpolate its answer. The curve's levels
-    are numbers of points.
+    instead: ask the surrogate on the trained grid, and interpolate. Levels are numbers of points.
     """
     scenario = solver_of(schema)
     if isinstance(scenario, Absent):

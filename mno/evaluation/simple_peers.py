@@ -313,8 +313,7 @@ def _polynomial(x: np.ndarray, y: np.ndarray, scalars: int, settings: Settings) 
 def _gaussian_process(x: np.ndarray, y: np.ndarray, scalars: int, settings: Settings) -> Map:
     """Fit a process of unit variance; its length is in root mean square distances of samples.
 
-    Each component is divided by its standard deviation to a `power`, scalars multiplied by a
-    `weight`.
+    Each component is over its standard deviation to a `power`, scalars times a `weight`.
     """
     x = x[:, : scalars + int(settings["components"])]
     spread = np.maximum(x.std(axis=0), 1e-12)

@@ -81,8 +81,7 @@ class Space:
     def _shells(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Order of waves by shell, each shell's start in it, weights of waves, shells' numbers.
 
-        A wave weighs 2 where its mirror image is not among the coefficients, over the number of
-        points.
+        A wave weighs 2 over the number of points, 1 if its mirror image is a coefficient, too.
         """
         *others, last = zip(self.shape, self.spacing, strict=True)
         per_axis = [*(np.fft.fftfreq(n, h) for n, h in others), np.fft.rfftfreq(*last)]

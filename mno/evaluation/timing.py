@@ -58,8 +58,7 @@ def seconds_of(call: Callable[[], object]) -> float:
 def times_of(call: Callable[[], object], budget: float = _SECONDS_EACH) -> Times:
     """Time calls one after the other, for as many seconds as the budget has.
 
-    The first call also pays for what is set up once; it counts only if it alone takes longer than
-    the budget.
+    The first call also sets up what is used again; it counts only if it alone exceeds the budget.
     """
     first = seconds_of(call)
     if first > budget:

@@ -270,8 +270,7 @@ def _outside_inputs(description: Description, test: AnySplit) -> Iterator[tuple[
     """Yield inputs that no training sample is like, by what makes them so.
 
     Of a spoilt test sample all inputs with a value at each point are spoilt alike; coordinates of
-    points and numbers per sample are left alone. A change of parameters that the scenario refuses
-    is left out.
+    points and numbers per sample are left alone, changes that the scenario refuses left out.
     """
     given = description.given({n: f[:_MOST_SPOILT] for n, f in test.fields.items()})
     for kind in _SPOILT:

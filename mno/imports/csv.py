@@ -252,8 +252,7 @@ def _moments(
 
     Returns:
         The time of each moment, and where it is on that timeline; where each reading is; and the
-        mean interval of moments, which is the timeline's. Longer pauses than so many frames do not
-        count, and remain.
+        mean interval of moments, which is the timeline's. Pauses of more frames remain uncounted.
     """
     known = np.unique(times)
     begins = np.diff(known, prepend=-np.inf) > same

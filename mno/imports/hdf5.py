@@ -26,8 +26,7 @@ _LARGEST_RATIO = 1032  # that deflate reaches
 class Hdf5File:
     """An HDF5 file, open for reading until the stack is closed; `root` is its first group.
 
-    It is refused where it is none, or damaged; all methods refuse what leads out of the file or is
-    not what it should be.
+    It is refused if it is none, or damaged; methods refuse what leads out of it or is unexpected.
     """
 
     def __init__(self, path: Path, stack: ExitStack) -> None:

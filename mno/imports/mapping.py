@@ -263,8 +263,7 @@ def _registry() -> Any:
 def conversion(given: str, wanted: str, what: str) -> tuple[float, float]:
     """Return factor and offset that turn values of one unit (`degC`) into another (`K`).
 
-    Refused is what is no unit, and units of different things, or of which one is logarithmic;
-    `what` is what has them.
+    `what` has them. Refused is what is no unit, and units of different things, or logarithmic ones.
     """
     source, target = _unit(given, what), _unit(wanted, what)
     registry = _registry()

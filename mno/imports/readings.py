@@ -92,8 +92,7 @@ class Log:
     `unreadable`, how many cells are empty or have a word for it such as NaN; `ignored` columns.
 
     Raises:
-        InputError: There is no such file, a cell is not what its column should have, or there is
-            no reading at all.
+        InputError: There is no such file or no reading, or a cell is not what its column has.
     """
 
     def __init__(self, path: Path, rules: SensorRules, wanted: Mapping[str, str]) -> None:

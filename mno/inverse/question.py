@@ -168,8 +168,7 @@ def read_observations(
 ) -> Observations:
     """Read a table of readings as `mno.sensors.compare` does: of fields, or of places by name.
 
-    The run begins at `start`, in seconds on the readings' clock. Of each time what is predicted is
-    interpolated linearly.
+    The run begins at `start`, s on the readings' clock; predictions are interpolated linearly.
 
     Raises:
         InputError: The table cannot be read, no reading is of what the model predicts, some have

@@ -69,8 +69,7 @@ class OperatorInTime(Operator):
     """An operator that may have time as an axis (`Signature.along_time`).
 
     Each of its layers, a block that mixes the points of every frame, is then followed by one that
-    mixes the frames of every point, causally. A subclass defines `_predict`, by way of
-    `_in_turn`.
+    mixes the frames of every point, causally. A subclass's `_predict` does so by `_in_turn`.
     """
 
     def __init__(self, config: ModelConfig, mixers: Mixers, signature: Signature) -> None:

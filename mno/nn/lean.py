@@ -32,8 +32,7 @@ from mno.scan.paths import Domain, check_num_points, scan_path
 def lean(operator: Operator) -> Operator:
     """Return the lean form of an operator, with weights of its own.
 
-    It takes no part in training: a graph is not kept, and later changes of the operator's weights
-    are not seen.
+    It takes no part in training: no graph is kept, later changes of the operator's weights unseen.
     """
     copied = copy.deepcopy(operator).eval().requires_grad_(False)
     _replace(copied)

@@ -39,8 +39,7 @@ class Graph(nn.Module):
     of unordered points, is exported for the places of its training data, `shape`.
 
     Raises:
-        InputError: The backbone has no form of plain operations, or it is not known how many
-            points there are.
+        InputError: The backbone has no form of plain operations, or the points' number is unknown.
     """
 
     def __init__(self, surrogate: Surrogate, trust: Trust | Absent) -> None:

@@ -69,8 +69,7 @@ def gates(
     """Return whether each indicator that is asked for is met, whatever the champion achieves.
 
     By name `met`, `missed`, `undecided` (the interval has the target inside) or `unknown`, of the
-    content of `reports/decision.json` and `physics` of `reports/metrics.json`, or why there is
-    none.
+    content of `reports/decision.json` and `physics` of `reports/metrics.json`, or why it is absent.
     """
     found = {
         ".".join(filter(None, (kpi["name"], kpi.get("field")))): str(kpi["status"])

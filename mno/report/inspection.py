@@ -209,8 +209,7 @@ def inspect_store(
     than a hundred bytes per sample and field. `progress` is told how many samples are read, of all.
 
     Raises:
-        InputError: The folder is not a released dataset, or cannot be read, or a file of it is
-            missing or altered.
+        InputError: The folder is not a released dataset, or a file of it is missing or altered.
     """
     with reading(store, expected=_EXPECTED):
         if problems := verify(store):

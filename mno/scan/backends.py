@@ -78,8 +78,7 @@ def compute_and_carry(
     float64; `chunked` otherwise.
 
     Returns:
-        The output, and what each walk ends with, float32 or float64, where it was given what each
-        begins with.
+        The output, and what each walk ends with, float32 or float64, where its beginning was given.
 
     Raises:
         ValueError: The backend is not known, or cannot compute this scan here, or there is a state

@@ -115,8 +115,7 @@ def chunked_recurrence(
 
     A line is cut into chunks. All chunks start from rest at once; then the state at each chunk's
     end is carried into the chunks after it, and its contribution C_t . exp(A sum dt) h is added.
-    The number of operations in sequence is `CHUNK` plus the number of chunks, in place of the
-    length.
+    The number of operations in sequence is `CHUNK` plus the number of chunks, not the length.
 
     Source:
         The split into a chunk's own part and the part carried in is that of Dao and Gu,
@@ -168,8 +167,7 @@ Recurrence = Callable[..., tuple[Lines, State | None]]
 def scan_by_lines(scan: ScanArguments, recurrence: Recurrence) -> tuple[Inputs, Carried | None]:
     """Compute a scan with a float32 state, or a float64 one where an input is float64.
 
-    Directions whose lines are equally long are run together: all of them where a state is given,
-    which is then handed on.
+    Directions of equal lines run together: all where a state is given, which is then handed on.
     """
     dtype = torch.float64 if scan.needs_float64 else torch.float32
     u, A, B, C = (x.to(dtype) for x in (scan.u, scan.A, scan.B, scan.C))

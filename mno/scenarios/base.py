@@ -65,8 +65,7 @@ class SampleSource(HasFields, ABC):
 
     A source is stateless: the samples it makes depend on its parameters, the dataset's
     configuration and the random generators it is handed, so that they may be made anywhere, in any
-    order. Fields, checks and symmetries may depend on the parameters: such a source sets them anew
-    when it is made.
+    order. Fields, checks and symmetries may depend on the parameters: a source then sets its own.
     """
 
     name: ClassVar[str]
@@ -160,8 +159,7 @@ class Scenario(SampleSource):
     many frames an operator is given, and how it predicts the others, is not the scenario's choice.
 
     On unordered points the one axis of space is `point`, and a field of role `coordinate` for each
-    space axis says where they are; `sample` draws them, so that domains may differ from sample to
-    sample.
+    space axis says where they are; `sample` draws them, so that domains may differ.
 
     `symmetries` are the maps of the grid onto itself that turn a solved sample into another solved
     sample when all its fields, inputs and outputs, are carried along by their values (scalar
@@ -172,8 +170,7 @@ class Scenario(SampleSource):
     `y -x` is a quarter turn. The identity is one of them. Of points they are maps of coordinates,
     whose values other fields keep.
 
-    A constructor takes validated parameters and the number of points along each space axis, and
-    sets the axes `_space`.
+    A constructor takes validated parameters and the points along each axis, and sets `_space`.
     """
 
     _space: tuple[Axis, ...]
@@ -243,8 +240,7 @@ class Scenario(SampleSource):
     def linear_system(self, inputs: Fields) -> "LinearSystem | None":
         """Return the equation that a sample solves; none where it is not linear in one field.
 
-        Of what is given over time there may be fewer frames than `sample` draws; states are not
-        looked at.
+        Of what is given over time there may be fewer frames than drawn; states are not looked at.
         """
         return None
 
@@ -354,8 +350,7 @@ class StartsFromGuess(ABC):
     def solve_from(self, inputs: Fields, guess: Fields | None) -> tuple[dict[str, np.ndarray], int]:
         """Solve as `Scenario.solve` does, and return how many iterations it took.
 
-        It starts from outputs as `solve` returns them; from zero if there are none, or if one is
-        not finite.
+        It starts from outputs as `solve` returns them; from zero without, or if one is not finite.
         """
 
 

@@ -222,8 +222,7 @@ class Darcy(Scenario, base.StartsFromGuess):
     def check(self, inputs: Fields, outputs: Fields) -> dict[str, float]:
         """Measure residual, flux balance and range of one sample, in float64.
 
-        This states the equation a second time, apart from the solver's kernels. A NaN in the
-        arrays gives NaN.
+        This states the equation again, apart from the solver's kernels. A NaN in arrays gives NaN.
         """
         permeability = inputs["permeability"].astype(np.float64)
         pressure = outputs["pressure"].astype(np.float64)

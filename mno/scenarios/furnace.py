@@ -220,8 +220,7 @@ class Furnace(TimeDependent):
     def _power(self, plant: Plant) -> float:
         """Return the power density, W/m3, at which the run's hottest place reaches its peak.
 
-        The equation is linear: what is left of the initial rise and what the burners add are
-        solved for one by one.
+        The equation is linear: the initial rise and what burners add are solved for one by one.
         """
         resolution, frames, steps, tolerance = _SIZING
         flames = np.einsum("tb,bxy->txy", plant.schedule(frames - 1), plant.flames(resolution))

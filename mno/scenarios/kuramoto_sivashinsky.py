@@ -53,8 +53,7 @@ class KuramotoSivashinsky(TimeDependent):
     of wave vector `q` grows at the rate `q^2 - nu q^4`, and `u u_x` hands its energy on to shorter
     ones. In a domain of 22 with `nu = 1` this is chaos of few degrees of freedom: the leading
     Lyapunov exponent is 0.048 (Cvitanovic, Davidchack and Siminos 2010, doi:10.1137/070705623).
-    Frames 1 apart, the default, differ by a fifth of their size; those 8 apart have a correlation
-    of 0.4.
+    Frames 1 apart, the default, differ by a fifth of their size; 8 apart they correlate by 0.4.
 
     A sample begins as a sum of a few waves of random normal amplitudes, runs for the warm-up, and
     loses those of its waves that the coarsest grid cannot hold: 1.5 % of its size with 16 points.

@@ -85,8 +85,7 @@ class ShallowWater(TimeDependent):
     The discretisation is the MUSCL-Hancock scheme, of second order where the solution is smooth:
     slopes of the invariants limited as van Leer's monotonized central ones, fluxes by Harten, Lax
     and van Leer (Toro 2001, Shock-capturing methods for free-surface shallow flows, chapter 10).
-    It treats the axes and their two directions alike, so it has all symmetries of the square, to
-    the last bit.
+    It treats axes and their directions alike, so it has the square's symmetries to the last bit.
     """
 
     name = "shallow_water"

@@ -179,8 +179,7 @@ def pair(
     Quantities of the readings are named like the model's fields, whose units are `outputs`. A field
     without time is compared with readings of any time. `predictions` are the model's, and the
     solver's where there is one; their time 0 is `start`, in seconds on the clock of the readings.
-    Quantities, units or axes that do not fit are refused, and readings of which none can be
-    compared.
+    Quantities, units or axes that do not fit are refused; so are readings without any to compare.
     """
     row_series = readings.series
     names = [readings.quantities[quantity] for quantity in readings.series_quantity]

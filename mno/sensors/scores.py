@@ -55,8 +55,7 @@ TO_UNCERTAINTY = ("within_two_uncertainties", "rmse_in_uncertainties")
 class SensorErrors:
     """Errors of a prediction (less the reading), summed by sensor; all arguments are `(rows,)`.
 
-    Standard uncertainties of readings are NaN where none is given; every number of a sensor below
-    the largest has a row.
+    Uncertainties of readings are NaN where not given; each sensor up to the largest has a row.
     """
 
     def __init__(

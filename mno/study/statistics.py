@@ -3,8 +3,7 @@
 Two models of a scenario are compared seed by seed: the same seed draws the same order of the
 samples. What is compared is the logarithm of the error, so that a difference is a ratio, and two
 models of 1 % and 2 % differ by as much as two of 10 % and 20 %. The p values of all comparisons of
-a family are corrected by Holm's method (Holm 1979, Scand. J. Statist. 6, 65), which holds whatever
-depends on what.
+a family are corrected by Holm's method (Scand. J. Statist. 6, 65, 1979), whatever depends on what.
 
 The test is a paired t test. From three seeds a pair knows its own scatter badly: Student's test
 shows a difference of 20 % between models that scatter by 5 % in 2 of 100 pairs, once corrected for

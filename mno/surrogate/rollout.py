@@ -41,8 +41,7 @@ def from_changes(operator: Operator, changes: Mapping[str, float]) -> Operator:
 def following(operator: nn.Module, changes: Mapping[str, float]) -> Follower:
     """Return what predicts states along time, given an operator that may answer how they change.
 
-    Changes are from the frame at which the operator answers; where it is missing, as in
-    `from_changes`.
+    Changes are from the frame at which it answers; where it is missing, as in `from_changes`.
     """
 
     def follow(batch: Batch, state: Tensor | None) -> tuple[Batch, Tensor]:

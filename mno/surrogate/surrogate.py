@@ -77,8 +77,7 @@ class Surrogate:
     def with_operator(self, operator: Operator) -> Surrogate:
         """Return a surrogate of the same fields and units with another operator.
 
-        That may be what `mno.nn.replace.replace_mixer` returns. Its configuration takes the place
-        of the description's.
+        If `mno.nn.replace.replace_mixer` made it, its configuration replaces the description's.
         """
         return Surrogate(replace(self.description, model=operator.config), operator)
 

@@ -54,8 +54,7 @@ def epoch_choices(
 
     It depends on what is said here and on the sample's own number, not on the order in which
     samples are taken. What is chosen is the symmetry by which a sample is turned, the frame at
-    which its window begins, or the direction along which it is differentiated; these are drawn
-    independently.
+    which its window begins, or the direction it is differentiated along, drawn independently.
     """
     sequence = np.random.SeedSequence(seed, spawn_key=(epoch, _STREAMS[purpose]))
     return np.random.default_rng(sequence).integers(num_choices, size=num_samples)
@@ -95,8 +94,7 @@ class TrainingSamples:
 class Windows:
     """Cuts fields that have frames to windows of `length`, each beginning where `starts` says.
 
-    Where frames follow each other at `intervals`, to each from the one before, the windows' own
-    stand beside the fields.
+    Where frames follow each other at `intervals`, the windows' own stand beside the fields.
     """
 
     names: Collection[str]

@@ -24,8 +24,7 @@ class EpochRecord:
     The error of training is the mean relative L2 error over the training split as the steps saw it
     (turned, noisy, windows of a rollout), each batch measured before its own step; `train_loss` is
     the mean of what is minimised, measured likewise, where that is something else. The error of
-    validation is taken after the epoch, of states over all predicted frames; the learning rate is
-    that of the last step.
+    validation is after the epoch, of states over all predicted frames; the rate of the last step.
     """
 
     epoch: int

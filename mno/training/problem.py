@@ -121,8 +121,7 @@ def describe(
 
     Fields are on the scales that the dataset says, or on those given here (`train.scales`). The
     typical distance of unordered points is that of as many on a lattice that fills the box around
-    them. An `InputError` says that the task does not fit the dataset, or a scale not its field or
-    its values.
+    them. An `InputError` says that task, scale, field or values do not fit each other.
     """
     schema = training.schema
     model = for_dataset(model, schema, task)

@@ -1,8 +1,7 @@
 """One step of training: the loss of a batch, the schedule of rates, the average of weights.
 
 Several batches may make one optimiser step. They count by their samples, also where the last of an
-epoch is shorter or the last step has fewer batches: a step is what it would be with all its samples
-in one batch.
+epoch is shorter or the last step has fewer batches: a step is as with its samples in one batch.
 """
 
 import math

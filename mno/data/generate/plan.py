@@ -60,8 +60,7 @@ class DatasetPlan:
     """Everything that a dataset is determined by, and a root that determines nothing.
 
     `parameters` is an instance of `scenario.Parameters`; `code` the digest of the code that makes
-    the dataset: shards of other code are not reused; `root` where files that the scenario reads
-    are found.
+    the dataset: shards of other code are not reused; `root` where files that it reads are found.
     """
 
     scenario: type[SampleSource]

@@ -199,8 +199,7 @@ class WorkFolder:
     def write(self, record: ShardRecord, values: dict[str, np.ndarray]) -> ShardRecord:
         """Write a shard and, when all of it is on disk, its record, which is returned.
 
-        Both are as `solve_shard` returned them; the values are emptied, so that memory is free for
-        compression.
+        Both are as `solve_shard` returned them; values are emptied, to free memory for compression.
         """
         files, size = {}, self.plan.config.shard_size
         with writing(self.path):

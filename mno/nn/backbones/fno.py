@@ -18,8 +18,7 @@ class FNOOperator(Operator):
     As the package counts, `modes` along an axis are half of them positive and half negative
     frequencies, so that `modes=8` reaches the fourth; a grid too coarse for them uses those it has.
     Coordinates (of cell centres) and scalars are inputs of every point. Frequencies are those of
-    the points' numbers: cells are taken to be equal. `feed_forward` and what concerns mixers have
-    no effect.
+    the points' numbers: cells are taken to be equal. `feed_forward` and mixers have no effect.
 
     A Fourier series is periodic, and so is what it learns of a boundary: with `padding=0.25` zeros
     are put around the features, a quarter of the domain on either side, as the package does. On

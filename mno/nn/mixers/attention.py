@@ -307,8 +307,7 @@ class PhysicsMixer(SelfMixer):
 class PhysicsCrossMixer(CrossMixer, PhysicsMixer):
     """The cross form of `PhysicsMixer`: slices are filled by the source and read by the points.
 
-    The source is assigned to the slices by a projection of its own, `source_proj`, in place of
-    `assign_proj`.
+    The source is assigned to slices by its own `source_proj`, in place of `assign_proj`.
     """
 
     def __init__(self, d_model: int, *, heads: int = 4, slices: int = 32) -> None:

@@ -27,8 +27,7 @@ class SsdMixer(ScanMixer):
     Fresh weights: steps log-uniform in [1e-3, 1e-1], -A uniform in [1, 16], D = 1.
 
     Raises:
-        ValueError: A size is not positive, a name is not known, or `heads` does not divide the
-            channels inside.
+        ValueError: A size is not positive, a name unknown, or `heads` does not divide the channels.
 
     Source:
         Dao and Gu, "Transformers are SSMs: Generalized Models and Efficient Algorithms Through

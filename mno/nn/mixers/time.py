@@ -30,8 +30,7 @@ class TimeMixer(MambaMixer):
 
     What it remembers of a sequence is its state, `(lines, channels, d_state + 3)`, float32 (float64
     where the input is): that of the scan, and behind it what the convolution saw of the last three
-    frames. So a sequence may be given whole, in pieces or frame by frame, at the same memory
-    however long it is.
+    frames. So a sequence may be given whole, in pieces or frame by frame, at the same memory.
 
     Source:
         Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces",

@@ -287,8 +287,7 @@ def forward_block(rule: Rule, count: int) -> Any:
     """Return the forward loop over all steps of a tile, for a vector of channels, `count` states.
 
     The state stays in registers along the steps. A tile may hold several lines: `bounds`
-    (segments + 1 integers) cuts it, and only the first part goes on from the state of the tile
-    before.
+    (segments + 1 integers) cuts it, and only the first part goes on from the tile before.
 
         h       state                                       row per state
         rates   A log2(e)                                   row per state

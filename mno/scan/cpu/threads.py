@@ -79,8 +79,7 @@ def compiled_tasks(task: Callable[..., Any], name: str) -> Kernel:
 def compiled_function(function: Callable[..., Any], signature: Any, *arguments: Any) -> Any:
     """Compile a function of a module, and return it as C calls it, with arguments of these types.
 
-    Like the tasks it is read from the cache where it was compiled before, and other Python threads
-    may run while it does.
+    Like the tasks it is read from the cache where it is there, and other Python threads may run.
     """
     return _compiled(function, signature, *arguments)[0]
 

@@ -39,8 +39,7 @@ class RingMesh:
     """Connectivity of a mesh of rings of points, from the inner curve to the outer one.
 
     Point `(i, j)`, the `i`-th around the `j`-th ring, has number `j * around + i`. Quadrilaterals
-    are cut along diagonals that alternate like the squares of a chessboard, so that the mesh
-    prefers no direction.
+    are cut along diagonals that alternate like a chessboard's squares, so none is preferred.
     """
 
     around: int  # points of a ring, an even number

@@ -2,8 +2,7 @@
 
 A row is eight real parts, then eight imaginary parts, float64. What is done with rows is written as
 ordinary Python functions over `Row` and its halves, `Vector`, which emit instructions when numba
-compiles a call of them (`mno.core.vectors`). Nothing is reordered or contracted, so bits do not
-depend on the processor.
+compiles a call of them (`mno.core.vectors`). Nothing is reordered: bits depend on no processor.
 """
 
 from __future__ import annotations

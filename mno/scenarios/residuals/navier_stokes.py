@@ -21,8 +21,7 @@ def residual(fields: Mapping[str, Tensor], grid: Grid) -> Tensor:
     solver's method. So the solver's own frames keep a residual where frames are far apart. At the
     scenario's defaults (frames at distances of 1) it is 4e-3 or less from the second frame on, and
     falls to a quarter with half the distance. In the first interval, where the roughness of the
-    initial state decays, it is up to 0.15. A weight in training should be so small that this does
-    not count.
+    initial state decays, it is up to 0.15. A weight in training should be small beside that.
 
     `vorticity`, shape `(batch, time, x, y)` with two frames or more, `viscosity`, shape `(batch,)`,
     and the number `forcing` are nondimensional; x and y are whole periods.

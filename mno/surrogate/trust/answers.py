@@ -26,8 +26,7 @@ class Fallback:
     It answers what is unlike the training data, and from a bound on the relative L2 error on that
     is `above` this fraction; it counts what it has done. `shape` is the grid of the inputs or the
     number of their points; `steps` are the frames of states to predict, those of the description if
-    not given. An `InputError` says that there is no solver, or it does not solve on that grid or
-    for so many frames.
+    not given. An `InputError` says that there is no solver, or none on that grid or for so long.
     """
 
     def __init__(

@@ -166,8 +166,7 @@ class Scale(Config):
     def fit(cls, signals: Signals, errors: np.ndarray) -> Scale:
         """Fit exponents to errors, by least squares of their logarithms.
 
-        Errors are `(samples, kinds)`, and each kind has a size of its own. Those that are zero or
-        not finite are left out.
+        Errors are `(samples, kinds)`, each kind of its own size. Zeros and infinities are left out.
         """
         arrays = {name: np.asarray(values) for name, values in signals.items()}
         names = [name for name, values in arrays.items() if _tells(values)]

@@ -165,8 +165,7 @@ class Bound(Config):
     """A bound on one measure of the error of one field.
 
     Values are of each frame where the scale is 1, or one for all of a sample; none where the
-    validation split does not give one. It is calibrated on other samples than the scale was fitted
-    to.
+    validation split does not give one. Scale and calibration are of different samples.
     """
 
     scale: Scale
