@@ -41,8 +41,7 @@ class DriftConfig(Config):
     """When the inputs that the service sees are a reason to retrain."""
 
     flagged_share: float | None = Field(default=0.2, gt=0, le=1)
-    """share of the served samples that are unlike the training data, above which it is; null:
-    never"""
+    """share of served samples that are unlike the training data, above which it is; null: never"""
     mean_bound: float | None = Field(default=None, gt=0)
     """mean bound on the relative L2 error that the service reports, as a fraction, above which it
     is; null: never"""

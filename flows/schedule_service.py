@@ -36,8 +36,7 @@ def next_dates(
 ) -> Sequence[datetime]:
     """Return when a schedule fires next, as Prefect's server says; fewer if it never does.
 
-    At daylight saving a time of day that occurs twice fires once, and one that is left out fires an
-    hour later.
+    At daylight saving a time of day that occurs twice fires once, one left out an hour later.
     """
     from prefect.server.schemas.schedules import CronSchedule, IntervalSchedule
 

@@ -39,8 +39,7 @@ def doctor(
 
     The files of registered models with an alias, and of the ten latest, must be those that were
     registered. With --versions all of them are loaded and predict what their evaluation
-    predicted: after an upgrade it says which no longer do. Who is told of failures is shown, too,
-    and tried with --notify.
+    predicted: after an upgrade it says which no longer do. Who is told of failures is shown, too.
 
     Example: mno doctor --versions
     """

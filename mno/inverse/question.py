@@ -33,11 +33,9 @@ class Question(Config):
     """A file of what is not known: the prior."""
 
     unknown: dict[str, Distribution] = {}
-    """Inputs that are not known, by name, and how they are distributed; each value of a field by
-    itself"""
+    """Unknown inputs by name, and how they are distributed; each value of a field by itself"""
     karhunen_loeve: dict[str, Share] = {}
-    """Fields that are not known, and vary as those of the training data: the share of their
-    variance that is kept"""
+    """Unknown fields that vary as those of the training data: the share of variance that is kept"""
     noise: dict[str, Deviation] = {}
     """Standard uncertainty of readings that do not say theirs, by quantity, in its unit"""
 

@@ -2,8 +2,7 @@
 
 How far an answer may be trusted is said by the arrays that `mno predict` writes beside predictions:
 `FIELD_relative_l2_bound`, `FIELD_rmse_bound` and `FIELD_max_error_bound` (which holds at every
-point), `unlike_training`, `training_distance`, `most_unusual` and, where there is one,
-`equation_residual`.
+point), `unlike_training`, `training_distance`, `most_unusual`, perhaps `equation_residual`.
 """
 
 import threading

@@ -217,8 +217,7 @@ _ADDED = {
     "train": ("scales", "beta2", "optimizer", "derivatives"),
     "evaluate": ("tools", "economics.questions", "trust.draws"),
 }
-"""Options that are younger than cells which are kept: they count where they are not at defaults.
-The oldest are first."""
+"""Options that are younger than kept cells, the oldest first: they count where not at defaults."""
 GONE = {"train": {"pushforward": False}}
 """Options that older cells had, at the values that all of them had."""
 

@@ -22,8 +22,12 @@ def write_search_report(root: Path, name: str, trials: Trials, numbers: Mapping[
     others = [record for record in records if record.outcome.state != "done"]
     states = ", ".join(f"{n} {state}" for state, n in counted(records).items() if n)
     rows = [_row(record) for record in [*done, *others]]
+    winner = done[0]
+    point = [{"parameter": key, "value": plain(value)} for key, value in winner.point.items()]
+    table = Table(f"The winner, trial {winner.number}", point)
+    lowest = f"Its trial has a validation error of {_percent(winner.outcome.error)}."
     sections = [
-        _winner_section(done[0], numbers["said"]),
+        Section("winner", "The winner", [numbers["said"], lowest], [table]),
         Section("all", "Trials", [f"{states}."], [Table("The best first", rows)]),
         Section("how", "How it was measured", [SAID["search"], rules]),
     ]
@@ -36,13 +40,6 @@ def counted(records: Sequence[TrialRecord]) -> dict[str, int]:
     """Return how many trials there are of each state."""
     counts = Counter(record.outcome.state for record in records)
     return {state: counts[state] for state in STATES}
-
-
-def _winner_section(winner: TrialRecord, said: str) -> Section:
-    rows = [{"parameter": key, "value": plain(value)} for key, value in winner.point.items()]
-    table = Table(f"The winner, trial {winner.number}", rows)
-    lowest = f"Its trial has a validation error of {_percent(winner.outcome.error)}."
-    return Section("winner", "The winner", [said, lowest], [table])
 
 
 def _row(record: TrialRecord) -> dict[str, str]:

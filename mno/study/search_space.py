@@ -84,8 +84,7 @@ class SearchSpec(FileSpec):
     ] = Field(min_length=1)
     """Parameters by dotted key, each with its axis"""
     base: SearchBase = SearchBase()
-    """Parameters that all trials and the default share; what is not given here is as params.yaml
-    says"""
+    """Parameters that all trials and the default share; others are as params.yaml says"""
     trials: int = Field(default=30, ge=1, le=10_000)
     """Trials of the whole search"""
     seed: int = Field(default=0, ge=0)
