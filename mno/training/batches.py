@@ -27,6 +27,7 @@ from mno.surrogate.description import INTERVALS, Description
 from mno.training.config import TrainConfig, check_derivatives
 from mno.training.processes import Rank
 
+Fields = Mapping[str, Tensor]
 Purpose = Literal["turn", "window", "direction"]
 # 0 and 1 are of order and torch, 4 of the learning curve.
 _STREAMS: dict[Purpose, int] = {"turn": 2, "window": 3, "direction": 5}
@@ -53,11 +54,15 @@ def epoch_choices(
     """Return a number drawn for each sample in an epoch, from 0 to below `num_choices`.
 
     It depends on what is said here and on the sample's own number, not on the order in which
-    samples are taken. What is chosen is the symmetry by which a sample is turned, the frame at
-    which its window begins, or the direction it is differentiated along, drawn independently.
+    samples are taken. What is chosen is the symmetry by which a sample is turned or the frame at
+    which its window begins, drawn independently.
     """
+    return _stream(seed, epoch, purpose).integers(num_choices, size=num_samples)
+
+
+def _stream(seed: int, epoch: int, purpose: Purpose) -> np.random.Generator:
     sequence = np.random.SeedSequence(seed, spawn_key=(epoch, _STREAMS[purpose]))
-    return np.random.default_rng(sequence).integers(num_choices, size=num_samples)
+    return np.random.default_rng(sequence)
 
 
 class TrainingSamples:
@@ -102,9 +107,7 @@ class Windows:
     starts: Choices
     intervals: Sequence[float] = ()
 
-    def __call__(
-        self, fields: Mapping[str, Tensor], samples: Tensor, epoch: int
-    ) -> dict[str, Tensor]:
+    def __call__(self, fields: Fields, samples: Tensor, epoch: int) -> dict[str, Tensor]:
         """Return the fields of a batch, those with frames `(batch, length, *grid)`."""
         starts = torch.from_numpy(self.starts(epoch))[samples]
         rows = torch.arange(len(samples))[:, None]
@@ -132,9 +135,7 @@ class Readings:
     times: Collection[str] = ()
     intervals: Sequence[float] = ()
 
-    def __call__(
-        self, fields: Mapping[str, Tensor], samples: Tensor, epoch: int
-    ) -> dict[str, Tensor]:
+    def __call__(self, fields: Fields, samples: Tensor, epoch: int) -> dict[str, Tensor]:
         """Return the fields of a batch, those that are read as they would be in this epoch."""
         found = self._at_other_times(fields, samples, epoch)
         beside = self.normaliser.references(fields)
@@ -148,9 +149,7 @@ class Readings:
             found[name + READ] = self.normaliser.encode(name + READ, read, beside)
         return found
 
-    def _at_other_times(
-        self, fields: Mapping[str, Tensor], samples: Tensor, epoch: int
-    ) -> dict[str, Tensor]:
+    def _at_other_times(self, fields: Fields, samples: Tensor, epoch: int) -> dict[str, Tensor]:
         frames = fields[next(iter(self.told))].shape[1]
         times = np.tile(np.arange(frames, dtype=np.float32), (len(samples), 1))
         for row, number in enumerate(samples.tolist()):
@@ -219,9 +218,7 @@ class Augmentation:
     turns: tuple[Mapping[str, Turn], ...]
     choices: Choices
 
-    def __call__(
-        self, fields: Mapping[str, Tensor], samples: Tensor, epoch: int
-    ) -> dict[str, Tensor]:
+    def __call__(self, fields: Fields, samples: Tensor, epoch: int) -> dict[str, Tensor]:
         """Return the fields of a batch, turned."""
         chosen = torch.from_numpy(self.choices(epoch))[samples]
         turned = {name: field.clone() for name, field in fields.items()}
@@ -260,9 +257,7 @@ class TurnedPoints:
     normaliser: Normaliser
     choices: Choices
 
-    def __call__(
-        self, fields: Mapping[str, Tensor], samples: Tensor, epoch: int
-    ) -> dict[str, Tensor]:
+    def __call__(self, fields: Fields, samples: Tensor, epoch: int) -> dict[str, Tensor]:
         """Return the fields of a batch, whose coordinates, and rates of these, are others."""
         maps, found = self.maps[self.choices(epoch)[samples]].mT, dict(fields)
         mean, std = (
@@ -279,22 +274,25 @@ class TurnedPoints:
 
 @dataclass(frozen=True)
 class Rates:
-    """Puts rates of fields beside these, normalised, along the direction chosen for each sample.
+    """Puts rates of fields beside these, normalised, along a random mixture of directions.
 
-    Samples without are given none: rates of zero, which any operator has along no direction.
+    A Jacobian makes of a sum what it makes of its parts; so each epoch meets another direction of
+    a sample, with normal shares of all that are kept, and none is learned by heart. Samples without
+    are given none: rates of zero, which any operator has along no direction.
     """
 
     arrays: Mapping[str, np.ndarray]
     normaliser: Normaliser
-    choices: Choices
+    seed: int
 
-    def __call__(
-        self, fields: Mapping[str, Tensor], samples: Tensor, epoch: int
-    ) -> dict[str, Tensor]:
+    def __call__(self, fields: Fields, samples: Tensor, epoch: int) -> dict[str, Tensor]:
         """Return the fields of a batch, and rates under names that begin with `RATE`."""
-        chosen, encode = self.choices(epoch)[samples], self.normaliser.encode_rate
+        count, of = next(iter(self.arrays.values())).shape[:2]
+        shares = _stream(self.seed, epoch, "direction").standard_normal((count, of)) / of**0.5
+        rows, encode = samples.numpy(), self.normaliser.encode_rate
+        mixed = shares[rows].astype(np.float32)
         rates = {
-            name: torch.from_numpy(np.nan_to_num(array[samples.numpy(), chosen]))
+            name: torch.from_numpy(np.einsum("sd,sd...->s...", mixed, np.nan_to_num(array[rows])))
             for name, array in self.arrays.items()
             if name in fields
         }
@@ -322,8 +320,7 @@ def changes_of(
     check_derivatives(config, bool(training.rates), forecast)
     if config.derivatives:
         arrays = {name: array[:] for name, array in training.rates.items()}
-        count = next(iter(arrays.values())).shape[1]
-        changes.append(Rates(arrays, description.normaliser, drawn(count, "direction")))
+        changes.append(Rates(arrays, description.normaliser, seed))
     if config.augment and training.schema.symmetries:
         choices = drawn(len(training.schema.symmetries), "turn")
         if places := tuple(description.coordinates):

@@ -130,6 +130,36 @@ def test_shards_do_not_change_rates(darcy, tmp_path):
         np.testing.assert_array_equal(rates, theirs[name])
 
 
+def test_each_epoch_mixes_the_directions_of_a_sample_anew_all_fields_alike(darcy):
+    training, _ = open_splits(darcy, "train", "validation")
+    description = describe(training, MODEL, task_of(training))
+    samples = TrainingSamples(
+        training, description.normaliser, changes_of(training, description, CONFIG, seed=0)
+    )
+    std = description.normaliser.std
+    kept = {n: np.asarray(x, dtype=float) for n, x in training.rates.items()}
+
+    def shares(name, numbers, epoch):
+        rates = samples.batch(np.array(numbers), epoch)[RATE + name].numpy() * std[name]
+        of = [kept[name][number].reshape(DIRECTIONS, -1).T for number in numbers]
+        found = [
+            np.linalg.lstsq(directions, rate.ravel(), rcond=None)
+            for directions, rate in zip(of, rates, strict=True)
+        ]
+        for answer, rate in zip(found, rates, strict=True):
+            assert answer[1] < 1e-9 * (rate**2).sum()  # left over: nothing else is in it
+        return np.array([answer[0] for answer in found])
+
+    numbers = list(range(len(training)))
+    given, solved = (shares(name, numbers, 0) for name in ("permeability", "pressure"))
+    np.testing.assert_allclose(given, solved, atol=1e-4)
+    np.testing.assert_allclose(shares("pressure", [7, 2], 0), solved[[7, 2]], atol=1e-5)
+    later = np.concatenate([shares("pressure", numbers, epoch) for epoch in range(1, 30)])
+    assert np.linalg.matrix_rank(np.concatenate([solved, later])) == DIRECTIONS
+    assert not np.isclose(later[: len(numbers)], solved).any()
+    np.testing.assert_allclose(later.T @ later / len(later), np.eye(DIRECTIONS) / 3, atol=0.1)
+
+
 def test_rates_of_a_prediction_are_what_differences_of_predictions_are(dataset):
     training, _ = open_splits(dataset, "train", "validation")
     description = describe(training, model_of(training), task_of(training))
