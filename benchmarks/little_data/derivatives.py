@@ -57,7 +57,7 @@ PROBLEMS: dict[str, dict[str, Any]] = {
         "scales": {}, "model": {"walls": "free", "patch": 4},
     },
 }  # fmt: skip
-DIRECTIONS = {"darcy": 48, "burgers": 48, "darcy_ring": 24, "furnace": 4}
+DIRECTIONS = {"darcy": 48, "burgers": 48, "darcy_ring": 48, "furnace": 4}
 SEEDS = (0, 1, 2)
 FEW, MANY, TEST = 100, 500, 200
 WITH, WITHOUT = "with derivatives", "without"
