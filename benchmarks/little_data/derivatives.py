@@ -2,8 +2,8 @@
 
 A sample with derivatives costs as many solves as `Scenario.solve_along` takes times what `solve`
 takes, by the processor's time on the machine of `costs.json`; solves that choose (a fifth of the
-samples) need none. All trainings have as many steps, by one recipe; the weight of derivatives, and
-the rate of training with and without them, were chosen on a seed that no cell has.
+samples) need none. All trainings of a problem are given as many samples, by one recipe; the weight
+of derivatives, and batches and rates with and without them, were chosen on a seed that no cell has.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ PROBLEMS: dict[str, dict[str, Any]] = {
     "darcy_ring": {
         "resolution": 24, "parameters": {},
         "scales": {"permeability": "log"}, "model": {"walls": "free", "cells": 12},
-        "train": {"learning_rate": 8e-3}, "steps": 5000,
     },
     "furnace": {
         "resolution": 32, "parameters": {"frames": 11},
@@ -58,19 +57,23 @@ PROBLEMS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 DIRECTIONS = {"darcy": 48, "burgers": 48, "darcy_ring": 24, "furnace": 4}
-RATE_WITH = {"darcy_ring": 4e-3}
+GIVEN = {"darcy_ring": 80_000}
+"""Samples that a training is given, one after another, where not 40,000."""
 SEEDS = (0, 1, 2)
 FEW, MANY, TEST = 100, 500, 200
 WITH, WITHOUT = "with derivatives", "without"
-STEPS, BATCH = 2500, 16
 TASK = TaskConfig(history=1, scheme="horizon")
 MODEL: dict[str, Any] = {
     "backbone": "latent", "mixer": ["softmax"], "width": 48, "layers": 3, "d_state": 2, "expand": 1,
 }  # fmt: skip
 TRAIN: dict[str, Any] = {
-    "batch_size": BATCH, "optimizer": "muon", "learning_rate": 4e-3, "beta2": 0.95,
+    "batch_size": 16, "optimizer": "muon", "learning_rate": 4e-3, "beta2": 0.95,
     "warmup_fraction": 0.1, "patience": 100_000, "augment": True, "threads": 1,
 }  # fmt: skip
+TRAIN_OF: dict[tuple[str, str], dict[str, Any]] = {
+    ("darcy_ring", WITH): {"batch_size": 4},
+    ("darcy_ring", WITHOUT): {"batch_size": 8, "learning_rate": 8e-3},
+}
 WEIGHT = 1.0
 
 
@@ -84,14 +87,10 @@ def cells() -> Iterator[Cell]:
 
 def made_with(cell: Cell) -> dict[str, Any]:
     """Return all that a cell depends on, but code."""
-    along: dict[str, Any] = {}
-    if cell.arm == WITH:
-        along["directions"] = DIRECTIONS[cell.problem]
-        if cell.problem in RATE_WITH:
-            along["learning_rate"] = RATE_WITH[cell.problem]
+    along = {"directions": DIRECTIONS[cell.problem]} if cell.arm == WITH else {}
     return {
         "problem": PROBLEMS[cell.problem], "test": TEST, "pool": MANY, "model": MODEL,
-        "task": TASK.model_dump(mode="json"), "train": TRAIN, "steps": steps_of(cell),
+        "task": TASK.model_dump(mode="json"), "train": train_of(cell), "steps": steps_of(cell),
         "samples": samples_of(cell), "weight": WEIGHT if along else 0.0, **along,
     }  # fmt: skip
 
@@ -105,19 +104,23 @@ def samples_of(cell: Cell) -> int:
 
 
 def steps_of(cell: Cell) -> int:
-    """Return how many steps each training of a problem has."""
-    return PROBLEMS[cell.problem].get("steps", STEPS)
+    """Return how many steps a training has."""
+    return GIVEN.get(cell.problem, 40_000) // train_of(cell)["batch_size"]
+
+
+def train_of(cell: Cell) -> dict[str, Any]:
+    """Return what a training is set to, but what the problem sets."""
+    return TRAIN | TRAIN_OF.get((cell.problem, cell.arm), {})
 
 
 def make(cell: Cell, work: Path) -> Kept:
     """Train, measure and keep a cell."""
     of, splits = PROBLEMS[cell.problem], _solved(work, cell.problem)
     few = paid_for(splits["train"], samples_of(cell), cell.seed)
-    epochs = max(1, round(steps_of(cell) / -(-len(few[0]) // BATCH)))
     how = made_with(cell)
-    rate = {"learning_rate": how["learning_rate"]} if "learning_rate" in how else {}
+    epochs = max(1, round(how["steps"] / -(-len(few[0]) // how["train"]["batch_size"])))
     more = {"scales": of["scales"], "derivatives": how["weight"], "epochs": epochs}
-    config = TrainConfig.model_validate({**TRAIN, **of.get("train", {}), **rate, **more})
+    config = TrainConfig.model_validate({**how["train"], **of.get("train", {}), **more})
     model = ModelConfig.model_validate({**MODEL, **of["model"]})
     surrogate, error, seconds = trained(few, model, config, TASK, cell.seed)
     found = {
